@@ -1,0 +1,62 @@
+"""The kernels: one file per operator, and in each file a ladder from the readable reference to the fast version.
+
+Import it as ``npresnet.kernels``. Every public function can be called on its own:
+
+    from npresnet.kernels import conv2d, conv2d_reference
+    y = conv2d(x, w, bias, stride=2, padding="same")         # x float32[n, h, w, ci], w float32[kh, kw, ci, co]
+
+``LADDER`` lists the versions of each operator, slowest and most readable first; all versions of one operator take the
+same arguments. ``README.md`` beside this file suggests an order of reading. Nothing is
+compiled before its first call.
+"""
+
+from __future__ import annotations
+
+if __name__ != "npresnet.kernels":
+    raise ImportError(
+        f"this folder was imported as {__name__!r}; it must be imported as 'npresnet.kernels', or every kernel would "
+        "be loaded and compiled twice; use `from npresnet import kernels`"
+    )
+
+# Each operator's module has the operator's name; the function takes the name over here.
+from .add import add, add_cpu, add_reference
+from .avgpool import avgpool, avgpool_cpu, avgpool_reference, global_avgpool, global_avgpool_reference
+from .batchnorm import batchnorm, batchnorm_cpu, batchnorm_reference
+from .conv2d import conv2d, conv2d_direct, conv2d_im2col, conv2d_reference
+from .dense import dense, dense_cpu, dense_reference
+from .gemm import gemm, gemm_blocked, gemm_naive, gemm_packed, gemm_reference
+from .im2col import im2col, im2col_cpu, im2col_reference
+from .maxpool import maxpool, maxpool_cpu, maxpool_reference
+from .pad import pad, pad_cpu, pad_reference
+from .relu import relu, relu_cpu, relu_reference
+from .softmax import softmax, softmax_cpu, softmax_reference
+
+__all__ = [
+    "LADDER",
+    "add", "add_cpu", "add_reference",
+    "avgpool", "avgpool_cpu", "avgpool_reference",
+    "batchnorm", "batchnorm_cpu", "batchnorm_reference",
+    "conv2d", "conv2d_direct", "conv2d_im2col", "conv2d_reference",
+    "dense", "dense_cpu", "dense_reference",
+    "gemm", "gemm_blocked", "gemm_naive", "gemm_packed", "gemm_reference",
+    "global_avgpool", "global_avgpool_reference",
+    "im2col", "im2col_cpu", "im2col_reference",
+    "maxpool", "maxpool_cpu", "maxpool_reference",
+    "pad", "pad_cpu", "pad_reference",
+    "relu", "relu_cpu", "relu_reference",
+    "softmax", "softmax_cpu", "softmax_reference",
+]  # fmt: skip
+
+LADDER = {
+    "pad": (pad_reference, pad_cpu),
+    "im2col": (im2col_reference, im2col_cpu),
+    "gemm": (gemm_reference, gemm_naive, gemm_blocked, gemm_packed),
+    "conv2d": (conv2d_reference, conv2d_direct, conv2d_im2col),
+    "batchnorm": (batchnorm_reference, batchnorm_cpu),
+    "relu": (relu_reference, relu_cpu),
+    "add": (add_reference, add_cpu),
+    "maxpool": (maxpool_reference, maxpool_cpu),
+    "avgpool": (avgpool_reference, avgpool_cpu),
+    "dense": (dense_reference, dense_cpu),
+    "softmax": (softmax_reference, softmax_cpu),
+}

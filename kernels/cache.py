@@ -1,0 +1,99 @@
+"""Where compiled kernels and other things worth keeping live on disk: the only place that decides it.
+
+``cache_directory()`` is the user's directory; ``kernel_cache()`` is the folder below it for machine code. Three facts
+shape them:
+
+- Numba reads its cache with pickle, so whoever can write that directory can run code as the user. The directory must
+  belong to the user, be closed to others (0700) and be no symbolic link; otherwise a fresh temporary directory is
+  used for this process alone.
+- Numba's own cache key covers one source file. A kernel that calls a helper in another file would be served stale
+  after the helper changed. The folder's name therefore carries a hash over all kernel sources.
+- No writable directory at all (a read-only container, say) must never be an error: kernels are then compiled anew in
+  each process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import hashlib
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from pathlib import Path
+
+__all__ = ["cache_directory", "kernel_cache", "source_hash"]
+
+
+def _preferred() -> Path:
+    """The directory that the user's settings and platform ask for; it may not exist yet."""
+    chosen = os.environ.get("NPRESNET_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        root = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        root = "~/Library/Caches"
+    else:
+        root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(root).expanduser() / "npresnet"
+
+
+def _is_private(path: Path) -> bool:
+    """Whether only this user can put a file into the directory ``path``, which is no link."""
+    found = os.lstat(path)
+    if not stat.S_ISDIR(found.st_mode):
+        return False
+    if sys.platform == "win32":  # access lists, not mode bits, guard a Windows profile
+        return True
+    return found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
+@functools.cache
+def cache_directory() -> Path | None:
+    """This user's private npresnet directory, made if need be; a temporary one if that cannot be; None if nothing can.
+
+    ``NPRESNET_CACHE_DIR`` overrides the platform's place (``~/.cache/npresnet`` on Linux).
+    """
+    path = _preferred()
+    with contextlib.suppress(OSError):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if _is_private(path):
+            tempfile.TemporaryFile(dir=path).close()  # the mode bits do not tell of a read-only mount
+            return path
+    with contextlib.suppress(OSError):
+        temporary = tempfile.mkdtemp(prefix="npresnet-")  # made 0700 by the library
+        atexit.register(_remove, temporary, os.getpid())
+        return Path(temporary)
+    return None
+
+
+def _remove(path: str, owner: int) -> None:
+    """Remove a temporary directory, but only in the process that made it: forked children run atexit hooks too."""
+    if os.getpid() == owner:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@functools.cache
+def source_hash() -> str:
+    """A short hash over every kernel source file: names and contents."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def kernel_cache(*settings: str) -> str | None:
+    """The folder for compiled kernels of exactly these sources and ``settings``; None when nothing is writable."""
+    root = cache_directory()
+    if root is None:
+        return None
+    path = root / "kernels" / "-".join([source_hash(), *settings])
+    with contextlib.suppress(OSError):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return str(path)
+    return None

@@ -1,0 +1,176 @@
+"""Two-dimensional convolution (cross-correlation, as every deep-learning library calls it).
+
+    out[n, oh, ow, co] = bias[co] + sum over kh, kw, ci of
+                         x[n, oh*sh + kh*dh - top, ow*sw + kw*dw - left, ci] * w[kh, kw, ci, co]
+
+Activations are NHWC, weights HWIO, as Keras stores them; pixels outside the image count as zero. The ladder, each
+version with its one idea (figures: ``bench/bench_ops.py``):
+
+    conv2d_reference   one NumPy matrix product per tap of the kernel, in any float dtype: float64 gives the truth
+    conv2d_direct      the sum above as loops; the innermost runs over co, where w and out are consecutive
+    conv2d_im2col      patches copied into the rows of a matrix (``im2col.py``), a block of rows at a time so that the
+                       copy stays in cache, times the weights by the packed SIMD product (``gemm.py``);
+                       1x1 with stride 1 needs no copy: the image already is that matrix
+    conv2d             the plain name is the version that won: conv2d_im2col
+
+All versions take the same arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from . import threads as _threads
+from .arrays import Array, images, kernel, result, vector
+from .gemm import _gemm_packed, block_rows, multiply_block, pack_b, pack_bias
+from .geometry import Padding, pair, window_geometry
+from .im2col import im2col_rows
+from .jit import jit
+
+__all__ = ["conv2d", "conv2d_direct", "conv2d_im2col", "conv2d_reference"]
+
+Window = tuple[int, int, int, int, int, int, int, int, int, int]
+"""(kh, kw, sh, sw, dh, dw, top, left, ho, wo): all that a compiled loop needs to know about the geometry."""
+
+
+def conv2d_reference(
+    x: Array,
+    w: Array,
+    bias: Array | None = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "valid",
+    dilation: int | Sequence[int] = 1,
+) -> Array:
+    """Convolve x dtype[n, h, w, ci] with w dtype[kh, kw, ci, co]: dtype[n, ho, wo, co]. Plain NumPy, any float dtype."""
+    kh, kw = w.shape[:2]
+    (sh, sw), (dh, dw) = pair("stride", stride), pair("dilation", dilation)
+    (top, bottom, left, right), ho, wo = window_geometry(x.shape[1:3], (kh, kw), (sh, sw), padding, (dh, dw))
+    padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    out = np.zeros((x.shape[0], ho, wo, w.shape[3]), x.dtype)
+    for i in range(kh):
+        for j in range(kw):  # what tap (i, j) sees of each output pixel
+            out += padded[:, i * dh :: sh, j * dw :: sw][:, :ho, :wo] @ w[i, j]
+    return out if bias is None else out + bias
+
+
+def _arguments(
+    x: Array,
+    w: Array,
+    bias: Array | None,
+    stride: int | Sequence[int],
+    padding: Padding,
+    dilation: int | Sequence[int],
+    out: Array | None,
+) -> tuple[Array, Array, Array | None, Window, Array]:
+    """The arguments that both compiled versions share, checked."""
+    x, w = images("conv2d: x", x), kernel("conv2d: w", w)
+    if x.shape[3] != w.shape[2]:
+        raise ValueError(
+            f"conv2d: x has {x.shape[3]} channels (NHWC {'x'.join(map(str, x.shape))}) but w takes {w.shape[2]} (HWIO "
+            f"{'x'.join(map(str, w.shape))}); they must be equal"
+        )
+    if bias is not None:
+        bias = vector("conv2d: bias", bias, w.shape[3])
+    taps = (w.shape[0], w.shape[1])
+    step, gap = pair("stride", stride), pair("dilation", dilation)
+    pads, ho, wo = window_geometry((x.shape[1], x.shape[2]), taps, step, padding, gap)
+    window = (*taps, *step, *gap, pads[0], pads[2], ho, wo)
+    return x, w, bias, window, result("conv2d", out, (x.shape[0], ho, wo, w.shape[3]))
+
+
+@jit
+def _conv2d_direct(x, w, bias, window, out, start, stop):  # type: ignore[no-untyped-def]
+    kh, kw, sh, sw, dh, dw, top, left, ho, wo = window
+    _, height, width, channels = x.shape
+    for index in range(start, stop):  # one row of output pixels
+        n, oh = divmod(index, ho)
+        for ow in range(wo):
+            sums = out[n, oh, ow]
+            sums[:] = 0.0
+            for i in range(kh):
+                ih = oh * sh + i * dh - top
+                if ih < 0 or ih >= height:
+                    continue
+                for j in range(kw):
+                    iw = ow * sw + j * dw - left
+                    if iw < 0 or iw >= width:
+                        continue
+                    for c in range(channels):
+                        value = x[n, ih, iw, c]
+                        weights = w[i, j, c]
+                        for k in range(len(sums)):
+                            sums[k] += value * weights[k]
+            for k in range(len(sums)):
+                sums[k] += bias[k]
+
+
+def conv2d_direct(
+    x: Array,
+    w: Array,
+    bias: Array | None = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "valid",
+    dilation: int | Sequence[int] = 1,
+    out: Array | None = None,
+    threads: int | None = 1,
+) -> Array:
+    """Convolve by the definition; arguments, result and errors as ``conv2d_im2col``."""
+    x, w, bias, window, out = _arguments(x, w, bias, stride, padding, dilation, out)
+    if bias is None:
+        bias = np.zeros(w.shape[3], np.float32)
+    rows = out.shape[0] * out.shape[1]
+    _threads.run(_conv2d_direct, rows, _threads.resolve_threads(threads), x, w, bias, window, out)
+    return out
+
+
+@jit
+def _conv2d_im2col(x, packed, bias, window, block, out, start, stop):  # type: ignore[no-untyped-def]
+    depth = packed.shape[1]
+    cols = np.empty((min(block, stop - start), depth), np.float32)
+    for first in range(start, stop, block):
+        rows = min(block, stop - first)
+        im2col_rows(x, window, first, rows, cols)
+        multiply_block(cols, depth, rows, packed, bias, out, first * out.shape[3])
+
+
+def conv2d_im2col(
+    x: Array,
+    w: Array,
+    bias: Array | None = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "valid",
+    dilation: int | Sequence[int] = 1,
+    out: Array | None = None,
+    threads: int | None = 1,
+) -> Array:
+    """Convolve a batch of images through im2col and a matrix product.
+
+    x        float32[n, h, w, ci]                       w  float32[kh, kw, ci, co]
+    bias     float32[co], or None
+    stride   in pixels; dilation: pixels from tap to tap; each one number or (vertical, horizontal)
+    padding  "same" (TensorFlow's), "valid", pixels on all sides, or (top, bottom, left, right)
+    out      float32[n, ho, wo, co], overwritten; made if None
+    threads  how many share the work; None: all processors. The result does not depend on it.
+
+    Raises TypeError for another dtype; ValueError for shapes that do not fit or an image smaller than the window.
+    """
+    x, w, bias, window, out = _arguments(x, w, bias, stride, padding, dilation, out)
+    threads = _threads.resolve_threads(threads)
+    depth, columns = w.shape[0] * w.shape[1] * w.shape[2], w.shape[3]
+    packed = pack_b(w.reshape(depth, columns), threads=threads)
+    row = pack_bias(bias, columns)
+    pixels = out.shape[0] * out.shape[1] * out.shape[2]
+    if depth == x.shape[3] and out.shape[:3] == x.shape[:3]:  # 1x1, stride 1, no padding
+        cols = x.reshape(pixels, depth)
+        _threads.run(_gemm_packed, pixels, threads, cols, packed, row, block_rows(depth), out.reshape(pixels, columns))
+    else:
+        _threads.run(_conv2d_im2col, pixels, threads, x, packed, row, window, block_rows(depth), out)
+    return out
+
+
+conv2d = conv2d_im2col

@@ -1,0 +1,85 @@
+"""Output sizes and padding of sliding windows: the only place with this arithmetic.
+
+For one axis of ``size`` pixels, a window of ``kernel`` taps ``dilation`` pixels apart, moved by ``stride``:
+
+    extent = (kernel - 1) * dilation + 1                       pixels from the first tap to the last
+    out    = (before + size + after - extent) // stride + 1    positions
+    tap k of output o reads pixel  o * stride + k * dilation - before;  outside 0..size-1 it is padding
+
+TensorFlow's ``same`` asks for ``out = ceil(size / stride)``; the padding that takes, ``max((out - 1) * stride + extent
+- size, 0)``, is split in half, the odd pixel going to the end. With stride 2 the split therefore depends on whether
+the size is even or odd. Source: TensorFlow's documentation of padding in ``tf.nn``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+__all__ = ["Padding", "Pads", "out_size", "pair", "resolve_padding", "window_geometry"]
+
+Pads = tuple[int, int, int, int]
+"""(top, bottom, left, right), in pixels."""
+
+Padding = Literal["same", "valid"] | int | Sequence[int]
+"""``"same"``, ``"valid"``, one number for all four sides, or (top, bottom, left, right)."""
+
+
+def pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
+    """``value`` as (vertical, horizontal): a single positive integer counts for both. Raises ValueError."""
+    values = (value, value) if isinstance(value, int) else tuple(value)
+    if len(values) != 2 or any(int(v) != v or v < 1 for v in values):
+        raise ValueError(f"{name}: got {value!r}; it must be one positive integer or two (vertical, horizontal)")
+    return int(values[0]), int(values[1])
+
+
+def out_size(size: int, kernel: int, stride: int, dilation: int, before: int, after: int) -> int:
+    """Number of window positions along one axis, all arguments in pixels; zero or less where no window fits."""
+    extent = (kernel - 1) * dilation + 1
+    return (before + size + after - extent) // stride + 1
+
+
+def _same(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """TensorFlow's ``same`` padding of one axis: (before, after)."""
+    extent = (kernel - 1) * dilation + 1
+    out = -(-size // stride)
+    total = max((out - 1) * stride + extent - size, 0)
+    return total // 2, total - total // 2
+
+
+def resolve_padding(
+    padding: Padding, size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> Pads:
+    """``padding`` in pixels, (top, bottom, left, right), for an image of ``size`` (height, width). Raises ValueError."""
+    if padding == "valid":
+        return 0, 0, 0, 0
+    if padding == "same":
+        top, bottom = _same(size[0], kernel[0], stride[0], dilation[0])
+        left, right = _same(size[1], kernel[1], stride[1], dilation[1])
+        return top, bottom, left, right
+    pads = (padding,) * 4 if isinstance(padding, int) else padding
+    if isinstance(pads, str) or len(pads) != 4 or any(int(p) != p or p < 0 for p in pads):
+        raise ValueError(
+            f"padding: got {padding!r}; it must be 'same', 'valid', a number of pixels >= 0, or four of them "
+            "(top, bottom, left, right)"
+        )
+    return int(pads[0]), int(pads[1]), int(pads[2]), int(pads[3])
+
+
+def window_geometry(
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: Padding,
+    dilation: tuple[int, int] = (1, 1),
+) -> tuple[Pads, int, int]:
+    """(pads, output height, output width) of a window moved over an image of ``size``; ValueError where none fits."""
+    pads = resolve_padding(padding, size, kernel, stride, dilation)
+    out_h = out_size(size[0], kernel[0], stride[0], dilation[0], pads[0], pads[1])
+    out_w = out_size(size[1], kernel[1], stride[1], dilation[1], pads[2], pads[3])
+    if min(size) < 1 or out_h < 1 or out_w < 1:
+        raise ValueError(
+            f"the input of {size[0]}x{size[1]} pixels with padding {pads} (top, bottom, left, right) is smaller than "
+            f"the {kernel[0]}x{kernel[1]} window with dilation {dilation}; give a larger image or more padding"
+        )
+    return pads, out_h, out_w

@@ -1,0 +1,98 @@
+"""``jit``: Numba's njit as every kernel here uses it, lazy, free of the GIL, and cached where ``cache.py`` says.
+
+Nothing is compiled at import: a kernel is compiled, or its machine code is read from the cache, on its first call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+from numba.core import caching
+
+from .cache import kernel_cache
+from .simd import LANES
+
+__all__ = ["jit"]
+
+# Multiplication and addition may fuse into one rounding (FMA); NaN, infinity, signed zero and the order of sums stay
+# as written, because results must follow TensorFlow's and must not depend on the machine's vector width.
+_FASTMATH = {"contract"}
+
+
+class _Locator(caching._CacheLocator):  # type: ignore[misc]
+    """Tells Numba to keep a kernel's machine code in our own private folder."""
+
+    def __init__(self, line: int, path: str) -> None:
+        self._line, self._path = line, path
+
+    def get_cache_path(self) -> str:
+        return self._path
+
+    def get_source_stamp(self) -> str:
+        return "the sources' hash is in the folder's name"
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> _Locator | None:
+        path = kernel_cache(f"lanes{LANES}")
+        return None if path is None else cls(py_func.__code__.co_firstlineno, path)
+
+
+class _Implementation(caching.CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = [_Locator]  # noqa: RUF012 (Numba's own name)
+
+
+class _Files(caching.FunctionCache):  # type: ignore[misc]
+    _impl_class = _Implementation
+
+
+class _Cache(caching._Cache):  # type: ignore[misc]
+    """Numba's cache with two differences: it touches the disk only when a kernel is first called, and no state of the
+    disk (read-only, full, damaged files) is an error. A kernel that cannot be cached is compiled."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._files: _Files | None = None
+        self._enabled = True
+
+    @property
+    def cache_path(self) -> str | None:
+        return kernel_cache(f"lanes{LANES}")
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        if not self._enabled:
+            return None
+        try:
+            self._files = self._files or _Files(self._function)
+            return self._files.load_overload(sig, target_context)
+        except Exception:  # RuntimeError: no folder; any other: a damaged file, whose pickle can raise anything
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        if self._enabled and self._files is not None:
+            try:
+                self._files.save_overload(sig, data)
+            except OSError:
+                self.disable()
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def flush(self) -> None:
+        if self._files is not None:
+            self._files.flush()
+
+
+def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile ``function`` in nopython mode on its first call, without the GIL, with its machine code cached."""
+    compiled = numba.njit(nogil=True, fastmath=_FASTMATH)(function)
+    if not numba.config.DISABLE_JIT:
+        compiled._cache = _Cache(function)
+    return compiled  # type: ignore[no-any-return]

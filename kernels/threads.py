@@ -1,0 +1,80 @@
+"""Splitting a kernel's range over threads: ``run(kernel, count, threads, *arguments)``.
+
+The kernels release the GIL, so ordinary Python threads run them side by side. Numba's own parallel layers are not
+used: ``workqueue`` ends the process on concurrent calls, ``omp`` does not survive a fork and needs a system library.
+Here any number of callers may share the pool, a forked child makes its own, and no thread exists before it is needed.
+
+How a range is split never changes a result: every output element is computed whole, in the same order, by one thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+__all__ = ["available_threads", "resolve_threads", "run"]
+
+_lock = threading.Lock()
+_pool: ThreadPoolExecutor | None = None
+_pool_size = 0
+
+
+def available_threads() -> int:
+    """Processors that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
+
+
+def resolve_threads(threads: int | None) -> int:
+    """``threads`` itself, or all available processors for None. Raises ValueError unless it is 1 or more."""
+    if threads is None:
+        return available_threads()
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"threads: got {threads!r}; it must be a whole number of at least 1, or None for all processors")
+    return threads
+
+
+def _submit(kernel: Callable[..., Any], arguments: tuple[Any, ...], ranges: list[tuple[int, int]]) -> list[Future[Any]]:
+    """Hand each range to the shared pool, made or enlarged to one thread per range."""
+    global _pool, _pool_size
+    with _lock:  # held while submitting, so that no other caller shuts this pool down in between
+        if _pool is None or _pool_size < len(ranges):
+            outgrown, _pool, _pool_size = _pool, ThreadPoolExecutor(len(ranges), "npresnet"), len(ranges)
+            if outgrown is not None:
+                outgrown.shutdown(wait=False)  # it still finishes what it was given
+        return [_pool.submit(kernel, *arguments, start, stop) for start, stop in ranges]
+
+
+def _forget_pool() -> None:
+    """A forked child has the pool's object but none of its threads."""
+    global _pool, _pool_size, _lock
+    _pool, _pool_size, _lock = None, 0, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def run(kernel: Callable[..., Any], count: int, threads: int, *arguments: Any) -> None:
+    """Call ``kernel(*arguments, start, stop)`` for ranges that cover 0..count-1, on up to ``threads`` threads.
+
+    The caller's own thread takes the first range. Raises what a kernel raises, once all ranges have ended.
+    """
+    parts = min(threads, count)
+    if parts <= 1:
+        kernel(*arguments, 0, count)
+        return
+    edges = [count * part // parts for part in range(parts + 1)]
+    futures = _submit(kernel, arguments, list(itertools.pairwise(edges[1:])))
+    try:
+        kernel(*arguments, edges[0], edges[1])
+    finally:
+        wait(futures)  # nothing may still write into the caller's arrays once this call has ended
+    for future in futures:
+        future.result()

@@ -1,0 +1,24 @@
+"""The errors a user may want to catch: one base class and a few children that say whose move it is.
+
+Messages follow one pattern: what was given; what the rule is; what to do.
+"""
+
+
+class NpResNetError(Exception):
+    """Anything that npresnet refuses: catch this one to catch them all."""
+
+
+class WeightsError(NpResNetError):
+    """A weight file that cannot be read, is not a ResNet, or does not fit the architecture asked for."""
+
+
+class ImageError(NpResNetError):
+    """A picture or an array that cannot be taken as input."""
+
+
+class UsageError(NpResNetError):
+    """A wrong argument: an unknown layer, algorithm, device or architecture."""
+
+
+class MissingExtraError(NpResNetError):
+    """A feature whose optional dependency is not installed; the message names the ``pip install`` that adds it."""
