@@ -18,7 +18,7 @@ def add_reference(a: Array, b: Array) -> Array:
 
 
 @jit
-def _add(a, b, out, start, stop):  # type: ignore[no-untyped-def]
+def _add(a, b, out, start, stop):
     left, right, place = a[start:stop], b[start:stop], out[start:stop]
     for i in range(len(left)):
         place[i] = left[i] + right[i]

@@ -44,7 +44,7 @@ def global_avgpool_reference(x: Array) -> Array:
 
 
 @jit
-def _avgpool(x, kh, kw, sh, sw, top, left, out, start, stop):  # type: ignore[no-untyped-def]
+def _avgpool(x, kh, kw, sh, sw, top, left, out, start, stop):
     _, height, width, channels = x.shape
     ho, wo = out.shape[1], out.shape[2]
     sums = np.empty(channels, np.float64)
@@ -88,7 +88,9 @@ def avgpool_cpu(
     n, h, w, c = x.shape
     pads, ho, wo = window_geometry((h, w), size, step, padding)
     if max(pads[:2]) >= size[0] or max(pads[2:]) >= size[1]:
-        raise ValueError(f"avgpool: got padding {pads}; it must be smaller than the window {size}, or a mean is of nothing")
+        raise ValueError(
+            f"avgpool: got padding {pads}; it must be smaller than the window {size}, or a mean is of nothing"
+        )
     out = result("avgpool", out, (n, ho, wo, c))
     threads = _threads.resolve_threads(threads)
     _threads.run(_avgpool, n * ho * wo, threads, x, *size, *step, pads[0], pads[2], out)

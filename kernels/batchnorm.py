@@ -44,7 +44,7 @@ def scale_and_shift(
 
 
 @jit
-def _batchnorm(x, scale, shift, out, start, stop):  # type: ignore[no-untyped-def]
+def _batchnorm(x, scale, shift, out, start, stop):
     for pixel in range(start, stop):
         row, place = x[pixel], out[pixel]
         for c in range(len(row)):

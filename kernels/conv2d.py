@@ -49,11 +49,14 @@ def conv2d_reference(
     (sh, sw), (dh, dw) = pair("stride", stride), pair("dilation", dilation)
     (top, bottom, left, right), ho, wo = window_geometry(x.shape[1:3], (kh, kw), (sh, sw), padding, (dh, dw))
     padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
-    out = np.zeros((x.shape[0], ho, wo, w.shape[3]), x.dtype)
+    out = np.zeros((x.shape[0] * ho * wo, w.shape[3]), x.dtype)
     for i in range(kh):
-        for j in range(kw):  # what tap (i, j) sees of each output pixel
-            out += padded[:, i * dh :: sh, j * dw :: sw][:, :ho, :wo] @ w[i, j]
-    return out if bias is None else out + bias
+        for j in range(kw):  # what tap (i, j) sees of each output pixel, as a matrix (NumPy's fast path wants one)
+            seen = padded[:, i * dh :: sh, j * dw :: sw][:, :ho, :wo]
+            out += np.ascontiguousarray(seen).reshape(len(out), -1) @ w[i, j]
+    if bias is not None:
+        out += bias
+    return out.reshape(x.shape[0], ho, wo, w.shape[3])
 
 
 def _arguments(
@@ -82,7 +85,7 @@ def _arguments(
 
 
 @jit
-def _conv2d_direct(x, w, bias, window, out, start, stop):  # type: ignore[no-untyped-def]
+def _conv2d_direct(x, w, bias, window, out, start, stop):
     kh, kw, sh, sw, dh, dw, top, left, ho, wo = window
     _, height, width, channels = x.shape
     for index in range(start, stop):  # one row of output pixels
@@ -128,7 +131,7 @@ def conv2d_direct(
 
 
 @jit
-def _conv2d_im2col(x, packed, bias, window, block, out, start, stop):  # type: ignore[no-untyped-def]
+def _conv2d_im2col(x, packed, bias, window, block, out, start, stop):
     depth = packed.shape[1]
     cols = np.empty((min(block, stop - start), depth), np.float32)
     for first in range(start, stop, block):

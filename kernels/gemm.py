@@ -39,13 +39,15 @@ def _operands(
     """The arguments that all versions share, checked and contiguous; a missing bias becomes zeros."""
     a, b = matrix("gemm: a", a), matrix("gemm: b", b)
     if a.shape[1] != b.shape[0]:
-        raise ValueError(f"gemm: a is {a.shape[0]}x{a.shape[1]} and b {b.shape[0]}x{b.shape[1]}; a's columns must be b's rows")
+        raise ValueError(
+            f"gemm: a is {a.shape[0]}x{a.shape[1]} and b {b.shape[0]}x{b.shape[1]}; a's columns must be b's rows"
+        )
     row = np.zeros(b.shape[1], np.float32) if bias is None else vector("gemm: bias", bias, b.shape[1])
     return a, b, row, result("gemm", out, (a.shape[0], b.shape[1])), _threads.resolve_threads(threads)
 
 
 @jit
-def _gemm_naive(a, b, bias, c, start, stop):  # type: ignore[no-untyped-def]
+def _gemm_naive(a, b, bias, c, start, stop):
     for m in range(start, stop):
         for n in range(b.shape[1]):
             total = np.float32(0.0)
@@ -73,7 +75,7 @@ _STEPS = 8  # steps of k per pass over a row of C
 
 
 @jit
-def _gemm_blocked(a, b, bias, c, start, stop):  # type: ignore[no-untyped-def]
+def _gemm_blocked(a, b, bias, c, start, stop):
     depth, columns = b.shape
     for m in range(start, stop):
         for n in range(columns):
@@ -115,7 +117,7 @@ def gemm_blocked(
 
 
 @jit
-def _pack_b(b, packed, start, stop):  # type: ignore[no-untyped-def]
+def _pack_b(b, packed, start, stop):
     depth, columns = b.shape
     for panel in range(start, stop):
         first = panel * NR
@@ -153,7 +155,7 @@ BLOCK_BYTES = 512 * 1024
 
 
 @jit
-def multiply_block(a, lda, rows, packed, bias, c, c_at):  # type: ignore[no-untyped-def]
+def multiply_block(a, lda, rows, packed, bias, c, c_at):
     """``rows`` rows of A times all panels of B, written to C from element ``c_at`` on.
 
     a float32, any rank, rows ``lda`` floats apart; packed, bias from ``pack_b``, ``pack_bias``;
@@ -173,7 +175,7 @@ def multiply_block(a, lda, rows, packed, bias, c, c_at):  # type: ignore[no-unty
 
 
 @jit
-def _gemm_packed(a, packed, bias, block, c, start, stop):  # type: ignore[no-untyped-def]
+def _gemm_packed(a, packed, bias, block, c, start, stop):
     columns = c.shape[1]
     for m in range(start, stop, block):
         rows = min(block, stop - m)

@@ -14,6 +14,7 @@ the size is even or odd. Source: TensorFlow's documentation of padding in ``tf.n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Literal
 
 __all__ = ["Padding", "Pads", "out_size", "pair", "resolve_padding", "window_geometry"]
@@ -25,12 +26,18 @@ Padding = Literal["same", "valid"] | int | Sequence[int]
 """``"same"``, ``"valid"``, one number for all four sides, or (top, bottom, left, right)."""
 
 
+def _numbers(value: object, count: int) -> tuple[int, ...]:
+    """``value`` as whole numbers: one stands for ``count`` equal ones; () for anything that is not whole numbers."""
+    values = value if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * count
+    return tuple(int(v) for v in values) if all(isinstance(v, Integral) for v in values) else ()
+
+
 def pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
     """``value`` as (vertical, horizontal): a single positive integer counts for both. Raises ValueError."""
-    values = (value, value) if isinstance(value, int) else tuple(value)
-    if len(values) != 2 or any(int(v) != v or v < 1 for v in values):
+    values = _numbers(value, 2)
+    if len(values) != 2 or min(values) < 1:
         raise ValueError(f"{name}: got {value!r}; it must be one positive integer or two (vertical, horizontal)")
-    return int(values[0]), int(values[1])
+    return values[0], values[1]
 
 
 def out_size(size: int, kernel: int, stride: int, dilation: int, before: int, after: int) -> int:
@@ -57,13 +64,13 @@ def resolve_padding(
         top, bottom = _same(size[0], kernel[0], stride[0], dilation[0])
         left, right = _same(size[1], kernel[1], stride[1], dilation[1])
         return top, bottom, left, right
-    pads = (padding,) * 4 if isinstance(padding, int) else padding
-    if isinstance(pads, str) or len(pads) != 4 or any(int(p) != p or p < 0 for p in pads):
+    pads = _numbers(padding, 4)
+    if len(pads) != 4 or min(pads) < 0:
         raise ValueError(
             f"padding: got {padding!r}; it must be 'same', 'valid', a number of pixels >= 0, or four of them "
             "(top, bottom, left, right)"
         )
-    return int(pads[0]), int(pads[1]), int(pads[2]), int(pads[3])
+    return pads[0], pads[1], pads[2], pads[3]
 
 
 def window_geometry(

@@ -45,7 +45,7 @@ def im2col_reference(
 
 
 @jit
-def im2col_rows(x, window, first, count, cols):  # type: ignore[no-untyped-def]
+def im2col_rows(x, window, first, count, cols):
     """Fill cols[0:count] with the patches of output pixels first..first+count-1, counted through the whole batch.
 
     x float32[n, h, w, c]; window = (kh, kw, sh, sw, dh, dw, top, left, ho, wo); cols float32[>= count, kh*kw*c].
@@ -74,7 +74,7 @@ def im2col_rows(x, window, first, count, cols):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _im2col(x, window, cols, start, stop):  # type: ignore[no-untyped-def]
+def _im2col(x, window, cols, start, stop):
     im2col_rows(x, window, start, stop - start, cols[start:stop])
 
 

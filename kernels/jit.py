@@ -21,7 +21,7 @@ __all__ = ["jit"]
 _FASTMATH = {"contract"}
 
 
-class _Locator(caching._CacheLocator):  # type: ignore[misc]
+class _Locator(caching._CacheLocator):
     """Tells Numba to keep a kernel's machine code in our own private folder."""
 
     def __init__(self, line: int, path: str) -> None:
@@ -42,15 +42,15 @@ class _Locator(caching._CacheLocator):  # type: ignore[misc]
         return None if path is None else cls(py_func.__code__.co_firstlineno, path)
 
 
-class _Implementation(caching.CompileResultCacheImpl):  # type: ignore[misc]
+class _Implementation(caching.CompileResultCacheImpl):
     _locator_classes = [_Locator]  # noqa: RUF012 (Numba's own name)
 
 
-class _Files(caching.FunctionCache):  # type: ignore[misc]
+class _Files(caching.FunctionCache):
     _impl_class = _Implementation
 
 
-class _Cache(caching._Cache):  # type: ignore[misc]
+class _Cache(caching._Cache):
     """Numba's cache with two differences: it touches the disk only when a kernel is first called, and no state of the
     disk (read-only, full, damaged files) is an error. A kernel that cannot be cached is compiled."""
 
@@ -95,4 +95,4 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     compiled = numba.njit(nogil=True, fastmath=_FASTMATH)(function)
     if not numba.config.DISABLE_JIT:
         compiled._cache = _Cache(function)
-    return compiled  # type: ignore[no-any-return]
+    return compiled

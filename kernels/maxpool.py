@@ -42,7 +42,7 @@ def maxpool_reference(
 
 
 @jit
-def _maxpool(x, kh, kw, sh, sw, top, left, out, start, stop):  # type: ignore[no-untyped-def]
+def _maxpool(x, kh, kw, sh, sw, top, left, out, start, stop):
     _, height, width, channels = x.shape
     ho, wo = out.shape[1], out.shape[2]
     for index in range(start, stop):  # one row of output pixels

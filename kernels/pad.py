@@ -20,7 +20,9 @@ __all__ = ["pad", "pad_cpu", "pad_reference"]
 
 def _pads(name: str, pads: Pads | int) -> Pads:
     if isinstance(pads, str):
-        raise ValueError(f"{name}: got {pads!r}; padding on its own must be given in pixels: (top, bottom, left, right)")
+        raise ValueError(
+            f"{name}: got {pads!r}; padding on its own must be given in pixels: (top, bottom, left, right)"
+        )
     return resolve_padding(pads, (1, 1), (1, 1), (1, 1), (1, 1))
 
 
@@ -31,7 +33,7 @@ def pad_reference(x: Array, pads: Pads | int, value: float = 0.0) -> Array:
 
 
 @jit
-def _pad(x, top, left, value, out, start, stop):  # type: ignore[no-untyped-def]
+def _pad(x, top, left, value, out, start, stop):
     _, height, width, _ = x.shape
     padded_h, padded_w = out.shape[1], out.shape[2]
     for index in range(start, stop):  # one row of one padded image

@@ -20,7 +20,7 @@ def relu_reference(x: Array) -> Array:
 
 
 @jit
-def _relu(x, out, start, stop):  # type: ignore[no-untyped-def]
+def _relu(x, out, start, stop):
     source, place = x[start:stop], out[start:stop]
     for i in range(len(source)):
         value = source[i]

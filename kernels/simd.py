@@ -80,8 +80,8 @@ def _masked_store(builder: ir.IRBuilder, value: ir.Value, pointer: ir.Value, mas
     builder.call(function, [value, pointer, ir.Constant(_INT32, 4), mask])
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def micro_kernel(typingctx, a, a_at, lda, rows, b, b_at, depth, bias, bias_at, c, c_at, ldc, columns):  # type: ignore[no-untyped-def]
+@intrinsic
+def micro_kernel(typingctx, a, a_at, lda, rows, b, b_at, depth, bias, bias_at, c, c_at, ldc, columns):
     """One MR x NR tile of C = A @ B + bias.
 
     a, b, bias, c   float32 arrays, C-contiguous, of any rank; ``*_at`` is the offset of the tile's first element
@@ -96,7 +96,7 @@ def micro_kernel(typingctx, a, a_at, lda, rows, b, b_at, depth, bias, bias_at, c
         types.int64, types.int64,
     )  # fmt: skip
 
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, arguments):
         (a_array, a_at, lda, rows, b_array, b_at, depth, bias_array, bias_at, c_array, c_at, ldc, columns) = arguments
 
         def data(position: int, array: ir.Value) -> ir.Value:

@@ -28,7 +28,7 @@ def softmax_reference(x: Array) -> Array:
 
 
 @jit
-def _softmax(x, out, start, stop):  # type: ignore[no-untyped-def]
+def _softmax(x, out, start, stop):
     for n in range(start, stop):
         row, place = x[n], out[n]
         largest = row[0]

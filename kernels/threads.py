@@ -36,7 +36,9 @@ def resolve_threads(threads: int | None) -> int:
     if threads is None:
         return available_threads()
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"threads: got {threads!r}; it must be a whole number of at least 1, or None for all processors")
+        raise ValueError(
+            f"threads: got {threads!r}; it must be a whole number of at least 1, or None for all processors"
+        )
     return threads
 
 

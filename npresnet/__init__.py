@@ -1,0 +1,49 @@
+"""ResNet backbones run straight from Keras weight files by NumPy and Numba kernels written from scratch.
+
+    import npresnet
+
+    net = npresnet.load("mask_rcnn_coco.h5")
+    c1, c2, c3, c4, c5 = net(net.prepare("street.jpg"))
+
+Nothing heavy is imported before it is used: Numba with the first kernel, Pillow with the first picture.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .errors import ImageError, MissingExtraError, NpResNetError, UsageError, WeightsError
+from .version import __version__
+
+if TYPE_CHECKING:
+    from . import kernels
+    from .model import Features, ResNet, load, resnet_graph
+
+__all__ = [
+    "Features",
+    "ImageError",
+    "MissingExtraError",
+    "NpResNetError",
+    "ResNet",
+    "UsageError",
+    "WeightsError",
+    "__version__",
+    "kernels",
+    "load",
+    "resnet_graph",
+]
+
+_LAZY = {"Features": ".model", "ResNet": ".model", "load": ".model", "resnet_graph": ".model"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "kernels":
+        return importlib.import_module(".kernels", __name__)
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *globals()})

@@ -1,0 +1,20 @@
+"""``npresnet`` on the command line, also as ``python -m npresnet``."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; its parts need the extra ``cli``, and say so in one line where it is missing."""
+    try:
+        from .cli import app
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in ("typer", "rich", "click"):
+            raise
+        sys.exit(f'npresnet: the command line needs {error.name}, which is not installed: pip install "npresnet[cli]"')
+    app()
+
+
+if __name__ == "__main__":
+    main()

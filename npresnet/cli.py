@@ -1,0 +1,384 @@
+"""The command line: demo, info, run, verify. Each command is a thin layer over the library.
+
+Exit status: 0 done; 1 the check failed; 2 wrong use or unreadable input. Results go to standard output as plain
+aligned text, progress and errors to standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from .errors import NpResNetError
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .engine import Step
+    from .model import ResNet
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="ResNet backbones straight from Keras weight files, without TensorFlow.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+    rich_markup_mode=None,
+)
+
+_T = TypeVar("_T")
+
+
+class _Algorithm(StrEnum):
+    auto = "auto"
+    direct = "direct"
+    im2col = "im2col"
+    reference = "reference"
+
+
+def _printable(text: str) -> str:
+    """``text`` with control characters written out: names in a file must not steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def _say(text: str = "") -> None:
+    print(_printable(text))
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    print(_printable(f"npresnet: {message}"), file=sys.stderr)
+    raise typer.Exit(status)
+
+
+def _guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn the library's errors into one paragraph and exit status 2."""
+
+    @wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except NpResNetError as error:
+            _fail(str(error), 2)
+        except MemoryError as error:
+            _fail(f"out of memory ({error}); use smaller or fewer images", 2)
+        except BrokenPipeError:  # `npresnet info file | head`: nobody reads on, which is no failure
+            sys.stderr.close()
+            raise typer.Exit(0) from None
+
+    return guarded
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: str) -> None:
+    """Print rows in aligned columns; ``right`` has an "r" for each column that is aligned to the right."""
+    cells = [list(headings), *([_printable(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
+    for row in cells:
+        pieces = (
+            cell.rjust(width) if side == "r" else cell.ljust(width)
+            for cell, width, side in zip(row, widths, right, strict=True)
+        )
+        print("  ".join(pieces).rstrip())
+
+
+@contextmanager
+def _progress(title: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """A progress bar on standard error, shown on terminals only; call what it yields once per step."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda: progress.advance(task)
+
+
+def _counted(items: Iterable[_T], title: str, total: int) -> Iterator[_T]:
+    """The items, with a progress bar that moves by one for each."""
+    with _progress(title, total) as advance:
+        for item in items:
+            yield item
+            advance()
+
+
+def _shape(shape: Sequence[int]) -> str:
+    """A shape as people write it: 1024x1024x3; a batch of one is left out."""
+    return "x".join(map(str, shape[1:] if shape and shape[0] == 1 else shape))
+
+
+def _load(weights: Path, architecture: str | None, device: str, algorithm: str, threads: int | None) -> ResNet:
+    from .model import load
+
+    return load(weights, architecture, device, algorithm, threads)
+
+
+_Weights = Annotated[Path, typer.Argument(metavar="WEIGHTS", help="A Keras weight file (.h5).", show_default=False)]
+_Architecture = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="resnet101, or family and depth as in matterport/resnet101; found by itself."),
+]
+_Threads = Annotated[int | None, typer.Option(help="Threads to use; all processors if not given.", min=1)]
+_Size = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="square, pad64, none, or WIDTHxHEIGHT such as 640x480; the family's own."),
+]
+_Device = Annotated[str, typer.Option(help="Where to run: cpu.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        _say(f"npresnet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+@_guarded
+def info(
+    weights: _Weights,
+    architecture: _Architecture = None,
+    layers: Annotated[bool, typer.Option("--layers", help="List every layer and the shapes of its weights.")] = False,
+) -> None:
+    """Show what a weight file holds: family, depth, layers matched, missing and unused, parameters, checks."""
+    from .weights import inspect
+
+    found = inspect(weights, architecture)
+    total = sum(1 for layer in found.graph.layers if layer.operator.tensors())
+    _say(f"file          {found.path} ({found.bytes:,} bytes)")
+    version = f"Keras {found.keras_version}" if found.keras_version else "no Keras version noted (Keras 1?)"
+    _say(f"layout        {found.layout}; {version}, backend {found.backend or 'not noted'}")
+    _say(f"architecture  {found.architecture}")
+    for reason in found.reasons:
+        _say(f"              {reason}")
+    _say(f"parameters    {found.parameters:,} in {sum(map(len, found.weights.values()))} tensors")
+    maps = ", ".join(f"{feature} {name}" for feature, name in found.graph.features.items())
+    _say(f"feature maps  {maps}")
+    _say(f"preprocessing {found.architecture.family.preprocessing}")
+    _say(f"matched       {len(found.matched)} of {total} layers with weights")
+    for title, items in (("missing", found.missing), ("mis-shaped", found.misshaped), ("unusable", found.unsound)):
+        _say(f"{title:<13} {len(items)} tensors" if items else f"{title:<13} none")
+        for item in items:
+            _say(f"              {item}")
+    tensors = sum(found.unused.values())
+    unused = f"{len(found.unused)} layers with {tensors} tensors, not part of the backbone"
+    _say(f"unused        {unused if found.unused else 'none'}")
+    for name, count in found.unused.items():
+        _say(f"              {name} ({count})")
+    if layers:
+        _say()
+        _table(
+            ("layer", "kind", "weights"),
+            (
+                (layer.name, layer.operator.kind, " ".join(map(_shape, layer.operator.tensors().values())))
+                for layer in found.graph.layers
+            ),
+            "lll",
+        )
+    if found.problems:
+        _fail(f"{weights}: these weights cannot be run; see above", 1)
+
+
+@app.command()
+@_guarded
+def run(
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE...", help="Pictures, or .npy files of prepared float32[n, h, w, 3]."),
+    ],
+    weights: Annotated[Path, typer.Option(metavar="WEIGHTS", help="A Keras weight file (.h5).", show_default=False)],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the results go.")] = Path("features.npz"),
+    layers: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Save these layers' outputs instead of C1 to C5.")
+    ] = None,
+    size: _Size = None,
+    device: _Device = "cpu",
+    algorithm: Annotated[_Algorithm, typer.Option(help="How to compute.")] = _Algorithm.auto,
+    threads: _Threads = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Print each layer's shape, time and speed.")] = False,
+    architecture: _Architecture = None,
+) -> None:
+    """Run pictures through a network and save its feature maps C1 to C5."""
+    import numpy as np
+
+    from .results import save_arrays
+
+    net = _load(weights, architecture, device, algorithm, threads)
+    batch = net.prepare([str(image) for image in images], size)
+    if layers:
+        names = {name.strip(): name.strip() for name in layers.split(",") if name.strip()}
+    else:
+        names = dict(net.graph.features)
+    total = len(net.graph.needed_for(names.values())) * len(batch)
+    collected: dict[str, list[Any]] = {name: [] for name in names.values()}
+    steps: list[Step] = []
+    start = time.perf_counter()
+    with _progress("layers", total) as advance:
+        for index in range(len(batch)):  # one image at a time: memory does not grow with their number
+            for step in net.trace(batch[index : index + 1], list(names.values())):
+                if step.name in collected:
+                    collected[step.name].append(step.array)
+                if trace and index == 0:
+                    steps.append(step_without_array(step))
+                advance()
+    seconds = time.perf_counter() - start
+    arrays = {key: np.concatenate(collected[name]) for key, name in names.items()}
+    if trace:
+        _print_trace(steps)
+        _say()
+    save_arrays(out, arrays, net, weights, [str(image) for image in images])
+    _table(("output", "layer", "shape"), ((k, n, _shape(arrays[k].shape)) for k, n in names.items()), "lll")
+    count = "1 image" if len(batch) == 1 else f"{len(batch)} images"
+    _say(f"{count} of {batch.shape[1]}x{batch.shape[2]} in {seconds:.2f} s, {net.architecture}; saved in {out}")
+
+
+def step_without_array(step: Step) -> Step:
+    """The step's figures alone, so that a list of them does not keep every activation in memory."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    return replace(step, array=np.empty(0, np.float32))
+
+
+def _print_trace(steps: Sequence[Step]) -> None:
+    """Shape, time and speed of each layer, and the whole."""
+    _table(
+        ("layer", "kind", "shape", "ms", "GFLOP/s"),
+        ((s.name, s.kind, _shape(s.shape), f"{s.seconds * 1e3:.2f}", f"{s.gflop_per_second:.1f}") for s in steps),
+        "lllrr",
+    )
+    seconds, flop = sum(s.seconds for s in steps), sum(s.flop for s in steps)
+    _say(
+        f"{len(steps)} layers in {seconds:.3f} s, {flop / 1e9:.2f} GFLOP, {flop / max(seconds, 1e-9) / 1e9:.1f} GFLOP/s"
+    )
+
+
+@app.command()
+@_guarded
+def verify(
+    weights: _Weights,
+    image: Annotated[
+        Path | None, typer.Argument(metavar="[IMAGE]", help="A picture or .npy; the bundled photograph if not given.")
+    ] = None,
+    against: Annotated[
+        str,
+        typer.Option(metavar="ORACLE", help="tensorflow, a recording.npz, or reference (our own NumPy in float64)."),
+    ] = "tensorflow",
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep what the oracle computed, to check elsewhere without it.")
+    ] = None,
+    size: _Size = None,
+    threads: _Threads = None,
+    architecture: _Architecture = None,
+) -> None:
+    """Compare every layer with TensorFlow, or with a recording of it. Exit status 1 if any layer disagrees."""
+    from . import verify as checks
+    from .compare import RELATIVE, WORST
+    from .results import photograph
+
+    net = _load(weights, architecture, "cpu", "im2col", threads)
+    recording: checks.Recording | None = None
+    if against in ("tensorflow", "reference"):
+        images = net.prepare(str(image or photograph()), size)
+        if record:
+            recording = checks.Recording(weights, images, against)
+        if against == "tensorflow":
+            rows = checks.against_tensorflow(net, weights, images, recording)
+        else:
+            rows = checks.against_reference(net, images, recording)
+    else:
+        if image is not None or record is not None:
+            _fail(
+                "verify: a recording brings its own images and is not recorded again; leave out IMAGE and --record", 2
+            )
+        kept = checks.Recording.open(against)
+        images, rows = kept.images, checks.against_recording(net, weights, kept)
+
+    verdicts = list(_counted(rows, "layers", len(net.layers) - 1))
+    _table(
+        ("layer", "kind", "shape", "relative", "worst", ""),
+        (
+            (row.name, row.kind, _shape(row.shape), f"{row.difference.relative:.1e}", f"{row.difference.worst:.1e}",
+             "ok" if row.agrees else f"FAILS {row.difference.problem or ''}".rstrip())
+            for row in verdicts
+        ),
+        "lllrrl",
+    )  # fmt: skip
+    failed = [row for row in verdicts if not row.agrees]
+    worst = max(verdicts, key=lambda row: row.difference.relative)
+    _say(f"{net.architecture} against {against}, {_shape(images.shape)}: {len(verdicts) - len(failed)} of {len(verdicts)} "
+         f"layers agree")  # fmt: skip
+    _say(f"largest relative error {worst.difference.relative:.1e} at {worst.name}; allowed: relative {RELATIVE:g}, worst "
+         f"single value {WORST:g} of the layer's root mean square")  # fmt: skip
+    if recording is not None and record is not None:
+        recording.save(record)
+        _say(f"recorded in {record} ({record.stat().st_size:,} bytes)")
+    if failed:
+        _fail(f"verify: {len(failed)} of {len(verdicts)} layers disagree, first {failed[0].name!r}", 1)
+
+
+@app.command()
+@_guarded
+def demo(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the results go.")] = Path("npresnet-demo"),
+    threads: _Threads = None,
+) -> None:
+    """Do the whole job with nothing downloaded: weights, a photograph, features C1 to C5, a picture of them."""
+    from . import results
+    from .demo import weight_file
+
+    with _progress("writing demo weights", 1) as advance:
+        weights, fresh = weight_file()
+        advance()
+    _say(f"weights     {weights} ({'written now' if fresh else 'from an earlier run'}; seeded random numbers)")
+    net = _load(weights, None, "cpu", "auto", threads)
+    _say(f"network     {net.architecture}, {len(net.layers)} layers, {net._inspection.parameters:,} parameters")
+    picture = results.photograph()
+    images = net.prepare(str(picture))
+    _say(f"photograph  {picture.name}, prepared to {_shape(images.shape)}")
+    _say()
+
+    names = {name: feature for feature, name in net.graph.features.items()}
+    shown = [net.graph.layers[0].name, *(layer.name for layer in net.graph.layers[1:3]), *names]
+    steps: list[Step] = []
+    maps: dict[str, Any] = {}
+    first = time.perf_counter()
+    print("compiling kernels, about ten seconds on the first run ...", file=sys.stderr)
+    net(images[:, :64, :64])
+    compiled = time.perf_counter() - first
+    for step in _counted(net.trace(images), "layers", len(net.layers)):
+        if step.name in names:
+            maps[names[step.name]] = step.array
+        steps.append(step_without_array(step))
+    rows, since = [], 0.0
+    for step in steps:
+        since += step.seconds
+        if step.name in shown:
+            rows.append((step.name, names.get(step.name, ""), _shape(step.shape), f"{since:.3f}"))
+            since = 0.0
+    _table(("up to layer", "map", "shape", "seconds"), rows, "lllr")
+    seconds, flop = sum(step.seconds for step in steps), sum(step.flop for step in steps)
+    _say(f"{len(steps)} layers in {seconds:.2f} s on {net.threads} threads: {flop / 1e9:.0f} GFLOP, "
+         f"{flop / seconds / 1e9:.0f} GFLOP/s; kernels ready after {compiled:.1f} s")  # fmt: skip
+    _say()
+    out.mkdir(parents=True, exist_ok=True)
+    results.save_arrays(out / "features.npz", maps, net, weights, [picture.name])
+    results.save_feature_picture(out / "features.png", picture, maps)
+    _say(f"saved       {out / 'features.npz'}  C1 to C5 as float32 arrays")
+    _say(f"            {out / 'features.png'}  a picture of them")

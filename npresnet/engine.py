@@ -1,0 +1,170 @@
+"""Running a graph layer by layer: one kernel per Keras layer, nothing fused, every output to be seen.
+
+Two sets of kernels do the same job: ``"im2col"``, the textbook path in float32, and ``"reference"``, plain NumPy in
+the dtype of its input, so that float64 images give the truth against which float32 results are measured.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import NpResNetError
+from .graph import (
+    Add,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    GlobalAveragePool,
+    Graph,
+    Input,
+    Layer,
+    MaxPool,
+    Operator,
+    Pad,
+    ReLU,
+)
+
+__all__ = ["Step", "run"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One layer that has run.
+
+    name, kind     the layer's Keras name and its operator: conv, batchnorm, relu, add, maxpool, ...
+    shape          of the output, batch included
+    array          the output itself
+    seconds        wall time of this layer's kernel
+    flop           floating-point operations for the whole batch, a multiply-add counting as two
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    array: Array
+    seconds: float
+    flop: int
+
+    @property
+    def gflop_per_second(self) -> float:
+        """Speed of this layer, in 1e9 floating-point operations per second."""
+        return self.flop / self.seconds / 1e9 if self.seconds > 0 else 0.0
+
+
+_Tensors = Mapping[str, Array]
+_Kernel = Callable[[Operator, Sequence[Array], _Tensors], Array]
+
+
+def _im2col(threads: int) -> _Kernel:
+    """The kernels of ``algorithm="im2col"``: float32, on ``threads`` threads."""
+    from . import kernels as k  # here, because importing the kernels imports Numba
+
+    def apply(operator: Operator, inputs: Sequence[Array], w: _Tensors) -> Array:
+        x = inputs[0]
+        match operator:
+            case Pad(pads):
+                return k.pad(x, pads, threads=threads)
+            case Conv2D():
+                return k.conv2d_im2col(
+                    x, w["kernel"], w.get("bias"), stride=operator.stride, padding=operator.padding, threads=threads
+                )
+            case BatchNorm(epsilon=epsilon):
+                return k.batchnorm(x, w["gamma"], w["beta"], w["mean"], w["variance"], epsilon, threads=threads)
+            case ReLU():
+                return k.relu(x, threads=threads)
+            case Add():
+                return k.add(x, inputs[1], threads=threads)
+            case MaxPool(window, stride, padding):
+                return k.maxpool(x, window, stride=stride, padding=padding, threads=threads)
+            case GlobalAveragePool():
+                return k.global_avgpool(x, threads=threads)
+            case Dense():
+                y = k.dense(x, w["kernel"], w["bias"], threads=threads)
+                return k.softmax(y, threads=threads) if operator.softmax else y
+        raise AssertionError(operator)
+
+    return apply
+
+
+def _reference(operator: Operator, inputs: Sequence[Array], w: _Tensors) -> Array:
+    """The kernels of ``algorithm="reference"``: plain NumPy in the dtype of the inputs."""
+    from . import kernels as k
+
+    x = inputs[0]
+    w = {role: array.astype(x.dtype, copy=False) for role, array in w.items()}
+    match operator:
+        case Pad(pads):
+            return k.pad_reference(x, pads)
+        case Conv2D():
+            return k.conv2d_reference(
+                x, w["kernel"], w.get("bias"), stride=operator.stride, padding=operator.padding
+            )  # fmt: skip
+        case BatchNorm(epsilon=epsilon):
+            return k.batchnorm_reference(x, w["gamma"], w["beta"], w["mean"], w["variance"], epsilon)
+        case ReLU():
+            return k.relu_reference(x)
+        case Add():
+            return k.add_reference(x, inputs[1])
+        case MaxPool(window, stride, padding):
+            return k.maxpool_reference(x, window, stride=stride, padding=padding)
+        case GlobalAveragePool():
+            return k.global_avgpool_reference(x)
+        case Dense():
+            y = k.dense_reference(x, w["kernel"], w["bias"])
+            return k.softmax_reference(y) if operator.softmax else y
+    raise AssertionError(operator)
+
+
+def run(
+    graph: Graph,
+    weights: Mapping[str, _Tensors],
+    images: Array,
+    outputs: Sequence[str],
+    *,
+    algorithm: str,
+    threads: int,
+) -> Iterator[Step]:
+    """Run the layers that ``outputs`` need, in order, and yield each as it is done.
+
+    images     float32[n, h, w, 3], C-contiguous; any float dtype for the reference
+    algorithm  "im2col" or "reference"
+
+    An activation is dropped as soon as no later layer needs it, so that memory holds a few feature maps, not all:
+    keep from a step what you want kept. Raises UsageError for an unknown layer or an image too small.
+    """
+    layers = graph.needed_for(outputs)
+    shapes = graph.shapes(images.shape[1], images.shape[2])
+    apply = _reference if algorithm == "reference" else _im2col(threads)
+    uses = Counter(name for layer in layers for name in layer.inputs)
+    alive: dict[str, Array] = {}
+    for layer in layers:
+        start = time.perf_counter()
+        result = images if isinstance(layer.operator, Input) else _apply(apply, layer, alive, weights)
+        seconds = time.perf_counter() - start
+        for name in layer.inputs:
+            uses[name] -= 1
+            if not uses[name]:
+                del alive[name]
+        if uses[layer.name]:
+            alive[layer.name] = result
+        flop = layer.operator.flop([shapes[name] for name in layer.inputs], shapes[layer.name]) * len(images)
+        yield Step(layer.name, layer.operator.kind, result.shape, result, seconds, flop)
+
+
+def _apply(apply: _Kernel, layer: Layer, alive: Mapping[str, Array], weights: Mapping[str, _Tensors]) -> Array:
+    """One layer's output; a kernel's complaint gets the layer's name put in front."""
+    try:
+        # NaN and infinity are data here: they pass through as in TensorFlow, without NumPy's warnings
+        with np.errstate(all="ignore"):
+            return apply(layer.operator, [alive[name] for name in layer.inputs], weights.get(layer.name, {}))
+    except (TypeError, ValueError) as error:
+        raise NpResNetError(f"layer {layer.name!r}: {error}") from error

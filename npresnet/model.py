@@ -1,0 +1,207 @@
+"""``load`` and what it returns: a network that is ready to run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from . import engine
+from .architecture import Architecture
+from .errors import UsageError
+from .graph import Graph
+from .weights import Inspection, Weights, load_weights
+
+__all__ = ["Features", "ResNet", "load", "resnet_graph"]
+
+Array = npt.NDArray[Any]
+
+_ALGORITHMS = ("auto", "direct", "im2col", "reference")
+
+
+class Features(NamedTuple):
+    """The feature maps, float32[n, h', w', c]: C1 after the stem's pool, C2 to C5 after each stage.
+
+    For images of h x w pixels they are 4, 4, 8, 16 and 32 times smaller, rounded up. C5 is None without stage 5.
+    """
+
+    c1: Array
+    c2: Array
+    c3: Array
+    c4: Array
+    c5: Array | None
+
+
+class ResNet:
+    """A ResNet backbone with its weights: call it with images, get C1 to C5. Made by ``npresnet.load``.
+
+    One network may be called from many threads at once; nothing in it changes after loading.
+    """
+
+    def __init__(self, inspection: Inspection, algorithm: str, threads: int) -> None:
+        self._inspection = inspection
+        self.algorithm = algorithm
+        self.threads = threads
+
+    @property
+    def architecture(self) -> Architecture:
+        """Family, depth, widths and classifier, as found in the file."""
+        return self._inspection.architecture
+
+    @property
+    def graph(self) -> Graph:
+        """The network's layers as data."""
+        return self._inspection.graph
+
+    @property
+    def weights(self) -> Weights:
+        """{layer name: {role: float32 array}}; not to be written to."""
+        return self._inspection.weights
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of all layers, in the order in which they run."""
+        return tuple(layer.name for layer in self.graph.layers)
+
+    def prepare(self, source: Any, size: str | tuple[int, int] | None = None) -> npt.NDArray[np.float32]:
+        """Pictures as this network's family wants them: decoded, resized, channels ordered, means subtracted.
+
+        source  a picture file, a `.npy` file that is already prepared, a uint8 or float RGB array [h, w, 3] or
+                [n, h, w, 3] of values 0 to 255, or a list of such
+        size    "square", "pad64", "none", "640x480" (width x height), (width, height), or None for the family's own
+
+        Returns float32[n, h, w, 3]. Raises ImageError, UsageError, MissingExtraError (pictures need Pillow).
+        """
+        from .images import prepare
+
+        return prepare(source, self.architecture.family.preprocessing, size)
+
+    @overload
+    def __call__(self, images: Array, outputs: None = None) -> Features: ...
+
+    @overload
+    def __call__(self, images: Array, outputs: Sequence[str]) -> dict[str, Array]: ...
+
+    def __call__(self, images: Array, outputs: Sequence[str] | None = None) -> Features | dict[str, Array]:
+        """Run the network.
+
+        images   float32[n, h, w, 3], already prepared, or one image [h, w, 3]; other real dtypes are converted
+        outputs  names of layers, in any number; None: the feature maps
+
+        Returns ``Features``, or {layer name: array} for ``outputs``. Raises ImageError for anything that is no batch of
+        images, UsageError for an unknown layer or images too small for the network.
+        """
+        names = tuple(self.graph.features.values()) if outputs is None else self._names(outputs)
+        found = {}
+        for step in self._run(images, names):
+            if step.name in names:
+                found[step.name] = step.array.copy() if step.kind == "input" else step.array
+        if outputs is not None:
+            return {name: found[name] for name in names}
+        maps = {feature.lower(): found[name] for feature, name in self.graph.features.items()}
+        return Features(**{field: maps.get(field) for field in Features._fields})  # type: ignore[arg-type]
+
+    def predict(self, images: Array) -> Array:
+        """Class probabilities, float32[n, classes]. Raises UsageError if the file holds no classifier."""
+        if self.graph.classifier is None:
+            raise UsageError(
+                f"predict: the weights of {self.architecture} hold no classifier; call the network itself for feature maps, "
+                "or give a file that was saved with its top"
+            )
+        return self(images, outputs=[self.graph.classifier])[self.graph.classifier]
+
+    def trace(self, images: Array, outputs: Sequence[str] | None = None) -> Iterator[engine.Step]:
+        """Run layer by layer, whatever the algorithm, and yield each layer as it is done: name, kind, shape, array,
+        seconds, FLOP. Arguments and errors as for calling the network; without ``outputs``, all layers run."""
+        names = [self.graph.layers[-1].name] if outputs is None else self._names(outputs)
+        return self._run(images, names)
+
+    def summary(self) -> str:
+        """The network in words, one line per layer: name, kind, weights' shapes, what feeds it."""
+        lines = [str(self.architecture)]
+        for layer in self.graph.layers:
+            shapes = " ".join("x".join(map(str, shape)) for shape in layer.operator.tensors().values())
+            lines.append(f"{layer.name:<26} {layer.operator.kind:<10} {shapes:<30} {', '.join(layer.inputs)}".rstrip())
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<npresnet {self.architecture}, algorithm={self.algorithm!r}, threads={self.threads}>"
+
+    @staticmethod
+    def _names(outputs: Sequence[str]) -> tuple[str, ...]:
+        if isinstance(outputs, str):
+            raise UsageError(
+                f"outputs: got the text {outputs!r}; it must be a list of layer names, such as [{outputs!r}]"
+            )
+        return tuple(outputs)
+
+    def _run(self, images: Array, names: Sequence[str]) -> Iterator[engine.Step]:
+        from .images import network_input
+
+        wide = self.algorithm == "reference" and getattr(images, "dtype", None) == np.float64
+        batch = network_input(images, dtype=np.float64 if wide else np.float32)
+        algorithm = "reference" if self.algorithm == "reference" else "im2col"
+        return engine.run(self.graph, self.weights, batch, names, algorithm=algorithm, threads=self.threads)
+
+
+def load(
+    path: str | os.PathLike[str],
+    architecture: str | None = None,
+    device: str = "cpu",
+    algorithm: str = "auto",
+    threads: int | None = None,
+) -> ResNet:
+    """Read a Keras weight file and return the network in it, ready to run.
+
+    path          a Keras ``.h5`` file
+    architecture  None: found in the file; a depth such as "resnet101", or family and depth such as
+                  "matterport/resnet101", where a file does not say or to insist on one
+    device        "cpu"
+    algorithm     "auto" and "direct" (the fastest there is, today the same as "im2col"), "im2col" (the textbook path),
+                  "reference" (plain NumPy; float64 images are run in float64)
+    threads       how many share the work; None: one per available processor. The results do not depend on it.
+
+    Raises WeightsError for a file that is no complete ResNet, UsageError for a wrong argument.
+    """
+    from .kernels.threads import resolve_threads
+
+    if device != "cpu":
+        raise UsageError(f"device: got {device!r}; this version runs on 'cpu' only")
+    if algorithm not in _ALGORITHMS:
+        raise UsageError(f"algorithm: got {algorithm!r}; it must be one of {', '.join(map(repr, _ALGORITHMS))}")
+    try:
+        threads = resolve_threads(threads)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return ResNet(load_weights(Path(path), architecture), algorithm, threads)
+
+
+def resnet_graph(
+    images: Array,
+    architecture: str,
+    stage5: bool = False,
+    *,
+    weights: str | os.PathLike[str] | ResNet,
+) -> list[Array | None]:
+    """[C1, C2, C3, C4, C5] of prepared images, called as matterport's function of that name is.
+
+    images        float32[n, h, w, 3], as ``ResNet.prepare`` makes them
+    architecture  "resnet50", "resnet101", "resnet152", or with a family in front; it must be what the file holds
+    stage5        whether to run stage 5; C5 is None if not
+    weights       a weight file, or what ``load`` made of one, which saves reading it again
+
+    Raises as ``load`` and calling the network do; UsageError if stage 5 is asked for and the file has none.
+    """
+    net = weights if isinstance(weights, ResNet) else load(weights, architecture)
+    if architecture.rsplit("/", 1)[-1] != f"resnet{net.architecture.depth}":
+        raise UsageError(f"architecture: got {architecture!r}, but the network is {net.architecture}; they must agree")
+    features = net.graph.features
+    if stage5 and "C5" not in features:
+        raise UsageError(f"stage5: the weights of {net.architecture} end at C4; call with stage5=False")
+    names = [features[f"C{stage}"] for stage in range(1, 6 if stage5 else 5)]
+    found = net(images, outputs=names)
+    return [*(found[name] for name in names), *([] if stage5 else [None])]
