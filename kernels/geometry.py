@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Literal
+from typing import Any, Literal
 
 __all__ = ["Padding", "Pads", "out_size", "pair", "resolve_padding", "window_geometry"]
 
@@ -28,7 +28,7 @@ Padding = Literal["same", "valid"] | int | Sequence[int]
 
 def _numbers(value: object, count: int) -> tuple[int, ...]:
     """``value`` as whole numbers: one stands for ``count`` equal ones; () for anything that is not whole numbers."""
-    values = value if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * count
+    values: Sequence[Any] = value if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * count
     return tuple(int(v) for v in values) if all(isinstance(v, Integral) for v in values) else ()
 
 
