@@ -1,0 +1,120 @@
+"""Whole backbones against live TensorFlow, layer by layer, from files that Keras itself has saved.
+
+For every layer: our float32 result within 1e-5 of TensorFlow's, and no further from the float64 truth than twice as
+far as TensorFlow is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import npresnet
+from npresnet import engine, oracle
+from npresnet.compare import compare
+
+from .networks import Network, save, saved, thin, write_detector
+
+# odd, even, one pixel more than a multiple of 32: every border rule of the stem, the pool and the strides is met
+SIZES = {"odd": (1, 67, 53), "even": (2, 64, 48), "odd-even": (1, 33, 70)}
+
+FULL = [
+    (Network("matterport", 50), "odd"),
+    (Network("matterport", 50, stage5=False), "even"),
+    (Network("matterport", 101), "even"),
+    (Network("matterport", 101, stage5=False), "odd-even"),
+    (Network("keras.applications", 50, classes=1000), "odd"),
+    (Network("keras.applications", 101), "even"),
+    (Network("keras.applications", 152, classes=10), "odd-even"),
+    (Network("keras-resnet", 18, classes=1000), "odd"),
+    (Network("keras-resnet", 34), "even"),
+    (Network("keras-resnet", 50), "odd-even"),
+]
+THIN = [
+    (thin("matterport", 50, 32), "odd"),
+    (thin("matterport", 152, 8), "even"),
+    (thin("matterport", 50, 8, spread="trained"), "odd"),
+    (thin("keras.applications", 50, 16, classes=5), "even"),
+    (thin("keras.applications", 152, 8, spread="trained"), "odd"),
+    (thin("keras-resnet", 18, 16, classes=7, stem="same"), "even"),
+    (thin("keras-resnet", 34, 16, stem="same"), "odd"),
+    (thin("keras-resnet", 101, 8), "odd"),
+    (thin("keras-resnet", 152, 8, spread="trained"), "even"),
+]
+
+
+def _check(path, size, asked=None):
+    """Compare every layer of the network in ``path`` with TensorFlow's, and both with the float64 reference."""
+    net = npresnet.load(path, asked)
+    n, h, w = SIZES[size]
+    images = np.random.default_rng(5).uniform(-124, 132, (n, h, w, 3)).astype(np.float32)
+    last = [net.layers[-1]]
+    ours = {step.name: step.array for step in net.trace(images)}
+    truth = {
+        step.name: step.array
+        for step in engine.run(
+            net.graph, net.weights, images.astype(np.float64), last, algorithm="reference", threads=1
+        )
+    }
+    architecture = net.architecture
+    model = oracle.build(
+        architecture.family.name,
+        architecture.depth,
+        stage5=architecture.stage5,
+        stem_width=architecture.stem_width,
+        stage_widths=architecture.widths,
+        classes=architecture.classes,
+        stem="same" if architecture.stem == "same" else "pad3",
+    )
+    oracle.load_file(model, path)
+    seen, failures = set(), []
+    for name, expected in oracle.activations(model, images):
+        if name not in ours or name == net.layers[0]:
+            continue
+        seen.add(name)
+        difference = compare(ours[name], expected)
+        own, theirs = compare(ours[name], truth[name]).relative, compare(expected, truth[name]).relative
+        if not difference.agrees() or own > 2 * theirs + 1e-7:  # 1e-7: one rounding, where TensorFlow happens to be exact
+            failures.append(f"{name}: {difference}, from the truth: ours {own:.1e}, TensorFlow's {theirs:.1e}")
+    assert seen == set(net.layers[1:]), f"not compared: {set(net.layers[1:]) - seen}"
+    assert not failures, "\n".join(failures)
+    return net
+
+
+@pytest.mark.parametrize(("network", "size"), FULL, ids=lambda value: str(value).split(", stem_width")[0])
+def test_full_size_agrees_with_tensorflow(tmp_path_factory, network, size):
+    net = _check(saved(tmp_path_factory, network), size)
+    assert (net.architecture.family.name, net.architecture.depth) == (network.family, network.depth)
+    assert net.architecture.stage5 == network.stage5
+    assert net.architecture.classes == network.classes
+
+
+@pytest.mark.parametrize("layout", ["weights", "model"])
+@pytest.mark.parametrize(("network", "size"), THIN, ids=lambda value: str(value).split(", stage_widths")[0])
+def test_thin_agrees_with_tensorflow_in_both_layouts(tmp_path_factory, network, size, layout):
+    net = _check(saved(tmp_path_factory, network, layout), size)
+    assert net.architecture.stem_width == network.stem_width
+    assert net.architecture.widths[: len(network.stage_widths)] == network.stage_widths
+
+
+def test_detector_file(tmp_path_factory, tmp_path):
+    """The two-level nesting of ``mask_rcnn_coco.h5``, other heads and all."""
+    path = tmp_path / "detector.h5"
+    write_detector(saved(tmp_path_factory, thin("matterport", 50)), path)
+    net = _check(path, "odd")
+    assert net.architecture.name == "matterport/resnet50"
+
+
+def test_the_check_can_fail(tmp_path_factory, tmp_path):
+    """One batch-norm epsilon wrong still looks plausible; the comparison must see it."""
+    network = thin("matterport", 50)
+    path = tmp_path / "weights.h5"
+    save(network.model(), path)
+    right = npresnet.architecture.FAMILIES["matterport"]
+    families = {**npresnet.architecture.FAMILIES, "matterport": replace(right, epsilon=1.001e-5)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("npresnet.weights.FAMILIES", families)
+        with pytest.raises(AssertionError, match="bn_conv1"):
+            _check(path, "odd")
