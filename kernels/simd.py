@@ -73,6 +73,13 @@ def _fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Val
     return builder.call(function, [a, b, c])
 
 
+def _masked_load(builder: ir.IRBuilder, pointer: ir.Value, mask: ir.Value) -> ir.Value:
+    """Load the lanes whose bit in ``mask`` is set; the others are zero, and the memory behind them is not touched."""
+    kind = ir.FunctionType(_VECTOR, [pointer.type, _INT32, mask.type, _VECTOR])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.v{LANES}f32.p0")
+    return builder.call(function, [pointer, ir.Constant(_INT32, 4), mask, ir.Constant(_VECTOR, [0.0] * LANES)])
+
+
 def _masked_store(builder: ir.IRBuilder, value: ir.Value, pointer: ir.Value, mask: ir.Value) -> None:
     """Store the lanes of ``value`` whose bit in ``mask`` is set; the memory behind the others is not touched."""
     kind = ir.FunctionType(ir.VoidType(), [_VECTOR, pointer.type, _INT32, mask.type])
@@ -81,23 +88,24 @@ def _masked_store(builder: ir.IRBuilder, value: ir.Value, pointer: ir.Value, mas
 
 
 @intrinsic
-def micro_kernel(typingctx, a, a_at, lda, rows, b, b_at, depth, bias, bias_at, c, c_at, ldc, columns):
-    """One MR x NR tile of C = A @ B + bias.
+def micro_kernel(typingctx, a, a_at, lda, rows, b, b_at, depth, first, bias, bias_at, c, c_at, ldc, columns):
+    """One MR x NR tile of C = A @ B + bias, or of C += A @ B.
 
     a, b, bias, c   float32 arrays, C-contiguous, of any rank; ``*_at`` is the offset of the tile's first element
     lda, ldc        distance between rows of A and of C, in floats
     rows, columns   how much of the tile exists, 1..MR and 1..NR: further rows repeat the last row (their sums are
                     computed and stored once more, to the same place), further columns are not stored
     depth           k, 0 or more; the panel at ``b_at`` is float32[depth, NR], the bias at ``bias_at`` float32[NR]
+    first           1: the sums start from the bias; 0: from what C holds
     All integers are int64. Nothing is checked: the caller has.
     """
     signature = types.void(
-        a, types.int64, types.int64, types.int64, b, types.int64, types.int64, bias, types.int64, c, types.int64,
-        types.int64, types.int64,
+        a, types.int64, types.int64, types.int64, b, types.int64, types.int64, types.int64, bias, types.int64,
+        c, types.int64, types.int64, types.int64,
     )  # fmt: skip
 
     def codegen(context, builder, signature, arguments):
-        (a_array, a_at, lda, rows, b_array, b_at, depth, bias_array, bias_at, c_array, c_at, ldc, columns) = arguments
+        a_array, a_at, lda, rows, b_array, b_at, depth, first, bias_array, bias_at, c_array, c_at, ldc, columns = arguments
 
         def data(position: int, array: ir.Value) -> ir.Value:
             return context.make_array(signature.args[position])(context, builder, array).data
@@ -150,24 +158,34 @@ def micro_kernel(typingctx, a, a_at, lda, rows, b, b_at, depth, bias, bias_at, c
                 final.add_incoming(zero, before)
                 final.add_incoming(grown[row][v], loop)
                 results.append(final)
-        bias_row = at(data(7, bias_array), bias_at)
-        bias_vectors = [load(bias_row, vector) for vector in range(_VECTORS)]
-        c_tile = at(data(9, c_array), c_at)
-        c_rows = [at(c_tile, builder.mul(row, ldc)) for row in row_of]
-        results = [builder.fadd(result, bias_vectors[i % _VECTORS]) for i, result in enumerate(results)]
-        pointers = [
-            at(c_rows[row], ir.Constant(_INT, v * LANES), _VECTOR) for row in range(MR) for v in range(_VECTORS)
-        ]  # fmt: skip
+        # what the sums are added to: all of it is read before anything is stored, because rows may repeat
+        bias_tile = at(data(8, bias_array), bias_at)
+        c_tile = at(data(10, c_array), c_at)
+        starts = builder.icmp_signed("!=", first, ir.Constant(_INT, 0))
+        bases, places = [], []
+        for row in row_of:  # where in C, or in the bias, each vector of the tile belongs
+            c_row = at(c_tile, builder.mul(row, ldc))
+            base_row = builder.select(starts, bias_tile, c_row)
+            for v in range(_VECTORS):
+                offset = ir.Constant(_INT, v * LANES)
+                bases.append(at(base_row, offset, _VECTOR))
+                places.append(at(c_row, offset, _VECTOR))
         whole = builder.icmp_signed(">=", columns, ir.Constant(_INT, NR))
         with builder.if_else(whole) as (full, partial):
             with full:
-                for result, pointer in zip(results, pointers, strict=True):
-                    builder.store(result, pointer, align=4)
+                finals = [builder.fadd(r, builder.load(base, align=4)) for r, base in zip(results, bases, strict=True)]
+                for final, place in zip(finals, places, strict=True):
+                    builder.store(final, place, align=4)
             with partial:
                 lane = ir.Constant(ir.VectorType(_INT, LANES), list(range(LANES)))
-                for i, (result, pointer) in enumerate(zip(results, pointers, strict=True)):
-                    left = builder.sub(columns, ir.Constant(_INT, i % _VECTORS * LANES))
-                    _masked_store(builder, result, pointer, builder.icmp_signed("<", lane, _splat(builder, left)))
+                left = [builder.sub(columns, ir.Constant(_INT, v * LANES)) for v in range(_VECTORS)]
+                masks = [builder.icmp_signed("<", lane, _splat(builder, count)) for count in left] * MR
+                finals = [
+                    builder.fadd(r, _masked_load(builder, base, mask))
+                    for r, base, mask in zip(results, bases, masks, strict=True)
+                ]
+                for final, place, mask in zip(finals, places, masks, strict=True):
+                    _masked_store(builder, final, place, mask)
         return context.get_dummy_value()
 
     return signature, codegen

@@ -223,7 +223,7 @@ class Architecture:
 
     stage5      whether the network goes on to C5
     stem_width  channels of the stem
-    widths      (inner, outer) channels of the blocks in stages 2 to 5; equal for basic blocks
+    widths      (inner, outer) channels of the blocks in each stage that exists; equal for basic blocks
     stem        border of the stem, where files of one family differ in it
     classes     how many the classifier tells apart, None without a classifier
     classifier  its layer's name
@@ -239,12 +239,11 @@ class Architecture:
     classifier: str = ""
 
     @classmethod
-    def standard(cls, family: Family, depth: int, **changes: object) -> Architecture:
+    def standard(cls, family: Family, depth: int, *, stage5: bool = True, classes: int | None = None) -> Architecture:
         """The network of the paper's table: 64 to 512 channels in the blocks, four times that out of bottlenecks."""
         expansion = 1 if block_kind(depth) == "basic" else 4
-        widths = tuple((64 << i, (64 << i) * expansion) for i in range(4))
-        base = cls(family, depth, widths=widths, stem=family.stem, classifier=family.names.classifiers[0])
-        return replace(base, **changes)  # type: ignore[arg-type]
+        widths = tuple((64 << i, (64 << i) * expansion) for i in range(4 if stage5 else 3))
+        return cls(family, depth, stage5, 64, widths, family.stem, classes, family.names.classifiers[0])
 
     @property
     def name(self) -> str:
@@ -265,16 +264,11 @@ class Architecture:
         text = self.name
         if not self.stage5:
             text += " without stage 5"
-        if self != Architecture.standard(
-            self.family,
-            self.depth,
-            stage5=self.stage5,
-            stem=self.stem,
-            classes=self.classes,
-            classifier=self.classifier,
-        ):
-            outer = "/".join(str(width[1]) for width in self.widths[: len(self.stages)])
-            text += f", stem {self.stem_width} and stages {outer} channels wide"
+        standard = Architecture.standard(self.family, self.depth, stage5=self.stage5)
+        if (self.stem_width, self.widths) != (standard.stem_width, standard.widths):
+            text += (
+                f", stem {self.stem_width} and stages {'/'.join(str(outer) for _, outer in self.widths)} channels wide"
+            )
         if self.stem != self.family.stem:
             text += f", stem padded {self.stem!r}"
         if self.classes is not None:
@@ -330,7 +324,7 @@ def build_graph(architecture: Architecture) -> Graph:
     features = {"C1": x}
 
     for stage, blocks, (inner, outer) in zip(
-        architecture.stages, architecture.blocks, architecture.widths, strict=False
+        architecture.stages, architecture.blocks, architecture.widths, strict=True
     ):
         for index in range(blocks):
             label = family.label(architecture.depth, stage, index)

@@ -18,13 +18,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .architecture import Architecture
 from .compare import Difference, compare
 from .errors import UsageError, WeightsError
 from .files import replaced
 from .model import ResNet
 from .version import __version__
 
-__all__ = ["Recording", "Row", "against_recording", "against_reference", "against_tensorflow", "file_hash"]
+__all__ = [
+    "Recording",
+    "Row",
+    "against_recording",
+    "against_reference",
+    "against_tensorflow",
+    "file_hash",
+    "keras_model",
+]
 
 Array = npt.NDArray[Any]
 
@@ -113,15 +122,11 @@ class Recording:
         return recording
 
 
-def against_tensorflow(net: ResNet, weights: Path, images: Array, recording: Recording | None = None) -> Iterator[Row]:
-    """Build the same network in Keras from its own sources, load the same file, and compare every layer.
-
-    ``recording``, if given, is filled with TensorFlow's outputs. Raises MissingExtraError without TensorFlow.
-    """
+def keras_model(architecture: Architecture) -> Any:
+    """The Keras model of the same network, built by ``oracle.py``, which shares nothing with our own table."""
     from . import oracle
 
-    architecture = net.architecture
-    model = oracle.build(
+    return oracle.build(
         architecture.family.name,
         architecture.depth,
         stage5=architecture.stage5,
@@ -130,6 +135,16 @@ def against_tensorflow(net: ResNet, weights: Path, images: Array, recording: Rec
         classes=architecture.classes,
         stem="same" if architecture.stem == "same" else "pad3",
     )
+
+
+def against_tensorflow(net: ResNet, weights: Path, images: Array, recording: Recording | None = None) -> Iterator[Row]:
+    """Build the same network in Keras from its own sources, load the same file, and compare every layer.
+
+    ``recording``, if given, is filled with TensorFlow's outputs. Raises MissingExtraError without TensorFlow.
+    """
+    from . import oracle
+
+    model = keras_model(net.architecture)
     oracle.load_file(model, weights)
     return _rows(net, images, oracle.activations(model, images), recording)
 

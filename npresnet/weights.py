@@ -253,18 +253,17 @@ def _no_depth(layers: _StoredLayers, candidates: Sequence[tuple[Family, int]]) -
 def _measure(file: _File, family: Family, depth: int, reasons: list[str]) -> Architecture:
     """Fill in what the shapes tell: widths, stage 5, classifier, and the stem's border where families waver."""
     layers, names = file.layers, family.names
-    standard = Architecture.standard(family, depth)
+    standard = Architecture.standard(family, depth, stage5=_blocks_found(layers, family, depth)[3] > 0)
     last = 1 if block_kind(depth) == "basic" else 2
     widths = tuple(
         (
             _channels(layers, _main_conv(family, depth, stage, 0), inner),
             _channels(layers, _main_conv(family, depth, stage, 0, branch=last), outer),
         )
-        for stage, (inner, outer) in zip(range(2, 6), standard.widths, strict=True)
+        for stage, (inner, outer) in zip(standard.stages, standard.widths, strict=True)
     )
     found = replace(
         standard,
-        stage5=_blocks_found(layers, family, depth)[3] > 0,
         stem_width=_channels(layers, names.stem_conv, standard.stem_width),
         widths=widths,
     )

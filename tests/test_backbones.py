@@ -14,6 +14,7 @@ import pytest
 import npresnet
 from npresnet import engine, oracle
 from npresnet.compare import compare
+from npresnet.verify import keras_model
 
 from .networks import Network, save, saved, thin, write_detector
 
@@ -58,16 +59,7 @@ def _check(path, size, asked=None):
             net.graph, net.weights, images.astype(np.float64), last, algorithm="reference", threads=1
         )
     }
-    architecture = net.architecture
-    model = oracle.build(
-        architecture.family.name,
-        architecture.depth,
-        stage5=architecture.stage5,
-        stem_width=architecture.stem_width,
-        stage_widths=architecture.widths,
-        classes=architecture.classes,
-        stem="same" if architecture.stem == "same" else "pad3",
-    )
+    model = keras_model(net.architecture)
     oracle.load_file(model, path)
     seen, failures = set(), []
     for name, expected in oracle.activations(model, images):
@@ -76,7 +68,9 @@ def _check(path, size, asked=None):
         seen.add(name)
         difference = compare(ours[name], expected)
         own, theirs = compare(ours[name], truth[name]).relative, compare(expected, truth[name]).relative
-        if not difference.agrees() or own > 2 * theirs + 1e-7:  # 1e-7: one rounding, where TensorFlow happens to be exact
+        if (
+            not difference.agrees() or own > 2 * theirs + 1e-7
+        ):  # 1e-7: one rounding, where TensorFlow happens to be exact
             failures.append(f"{name}: {difference}, from the truth: ours {own:.1e}, TensorFlow's {theirs:.1e}")
     assert seen == set(net.layers[1:]), f"not compared: {set(net.layers[1:]) - seen}"
     assert not failures, "\n".join(failures)
