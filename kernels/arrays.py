@@ -1,7 +1,7 @@
 """Checks that the public kernels share: dtype, rank and shape of what they are given and of where results go.
 
 The compiled loops trust their arguments, so every public function passes through here first. Arrays that are not
-C-contiguous are copied; another dtype is refused, because silent conversion hides mistakes and costs time.
+C-contiguous and aligned are copied; another dtype is refused, because silent conversion hides mistakes and costs time.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ Array = npt.NDArray[Any]
 
 
 def _float32(name: str, array: Array, rank: int, layout: str) -> Array:
-    """``array`` as a C-contiguous float32 array of ``rank`` dimensions; TypeError or ValueError otherwise."""
+    """``array`` as a C-contiguous, aligned float32 array of ``rank`` dimensions; TypeError or ValueError otherwise."""
     if not isinstance(array, np.ndarray) or array.dtype != np.float32:
         given = f"a {type(array).__name__}" if not isinstance(array, np.ndarray) else f"dtype {array.dtype}"
         raise TypeError(f"{name}: got {given}; this kernel takes float32 arrays; convert with .astype(numpy.float32)")
     if array.ndim != rank:
         raise ValueError(f"{name}: got shape {array.shape}; it must have {rank} dimensions, {layout}")
-    return np.ascontiguousarray(array)
+    # the micro-kernel's loads count on aligned elements
+    return np.ascontiguousarray(array) if array.flags.aligned else array.copy("C")
 
 
 def images(name: str, array: Array) -> Array:
@@ -50,9 +51,11 @@ def vector(name: str, array: Array, length: int) -> Array:
 
 
 def result(name: str, out: Array | None, shape: tuple[int, ...]) -> Array:
-    """``out`` if it can take a result of ``shape`` in place, a new array if it is None; ValueError otherwise."""
+    """``out`` if it can take a result of ``shape`` in place, a new array for None; TypeError, ValueError otherwise."""
     if out is None:
         return np.empty(shape, np.float32)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"{name}: out is a {type(out).__name__}; it must be a float32 array of shape {shape}, or None")
     if out.dtype != np.float32 or out.shape != shape or not out.flags.c_contiguous or not out.flags.writeable:
         raise ValueError(
             f"{name}: out has shape {out.shape} and dtype {out.dtype}; it must be a writable C-contiguous float32 "

@@ -72,15 +72,15 @@ def batchnorm_cpu(
     Raises TypeError for another dtype, ValueError for lengths other than c.
     """
     x = images("batchnorm: x", x)
-    c = x.shape[3]
+    n, h, w, c = x.shape
     for name, values in (("gamma", gamma), ("beta", beta), ("mean", mean), ("variance", variance)):
         if values is not None:
             vector(f"batchnorm: {name}", values, c)
     scale, shift = scale_and_shift(gamma, beta, mean, variance, epsilon)
     out = result("batchnorm", out, x.shape)
     _threads.run(
-        _batchnorm, x.size // c, _threads.resolve_threads(threads),
-        x.reshape(-1, c), scale.astype(np.float32), shift.astype(np.float32), out.reshape(-1, c),
+        _batchnorm, n * h * w, _threads.resolve_threads(threads),
+        x.reshape(n * h * w, c), scale.astype(np.float32), shift.astype(np.float32), out.reshape(n * h * w, c),
     )  # fmt: skip
     return out
 

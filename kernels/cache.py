@@ -32,7 +32,7 @@ def _preferred() -> Path:
     """The directory that the user's settings and platform ask for; it may not exist yet."""
     chosen = os.environ.get("NPRESNET_CACHE_DIR")
     if chosen:
-        return Path(chosen).expanduser()
+        return Path(chosen).expanduser().absolute()  # the same place wherever the program moves to
     if sys.platform == "win32":
         root = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":
@@ -58,8 +58,8 @@ def cache_directory() -> Path | None:
 
     ``NPRESNET_CACHE_DIR`` overrides the platform's place (``~/.cache/npresnet`` on Linux).
     """
-    path = _preferred()
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: this user has no home
+        path = _preferred()
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if _is_private(path):
             tempfile.TemporaryFile(dir=path).close()  # the mode bits do not tell of a read-only mount

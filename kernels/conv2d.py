@@ -53,7 +53,7 @@ def conv2d_reference(
     for i in range(kh):
         for j in range(kw):  # what tap (i, j) sees of each output pixel, as a matrix (NumPy's fast path wants one)
             seen = padded[:, i * dh :: sh, j * dw :: sw][:, :ho, :wo]
-            out += np.ascontiguousarray(seen).reshape(len(out), -1) @ w[i, j]
+            out += np.ascontiguousarray(seen).reshape(len(out), x.shape[3]) @ w[i, j]
     if bias is not None:
         out += bias
     return out.reshape(x.shape[0], ho, wo, w.shape[3])
@@ -168,7 +168,8 @@ def conv2d_im2col(
     packed = pack_b(w.reshape(depth, columns), threads=threads)
     row = pack_bias(bias, columns)
     pixels = out.shape[0] * out.shape[1] * out.shape[2]
-    if depth == x.shape[3] and out.shape[:3] == x.shape[:3]:  # 1x1, stride 1, no padding
+    # out may have the image's size with a larger stride too, when padding makes up for it
+    if window[:4] == (1, 1, 1, 1) and out.shape[:3] == x.shape[:3]:  # 1x1, stride 1, no padding
         cols = x.reshape(pixels, depth)
         _threads.run(_gemm_packed, pixels, threads, cols, packed, row, block_rows(depth), out.reshape(pixels, columns))
     else:

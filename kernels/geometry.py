@@ -81,6 +81,8 @@ def window_geometry(
     dilation: tuple[int, int] = (1, 1),
 ) -> tuple[Pads, int, int]:
     """(pads, output height, output width) of a window moved over an image of ``size``; ValueError where none fits."""
+    if min(kernel) < 1:
+        raise ValueError(f"the kernel of {kernel[0]}x{kernel[1]} taps is empty; it must have at least one")
     pads = resolve_padding(padding, size, kernel, stride, dilation)
     out_h = out_size(size[0], kernel[0], stride[0], dilation[0], pads[0], pads[1])
     out_w = out_size(size[1], kernel[1], stride[1], dilation[1], pads[2], pads[3])

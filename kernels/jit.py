@@ -5,16 +5,19 @@ Nothing is compiled at import: a kernel is compiled, or its machine code is read
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numba
 from numba.core import caching
+from numba.core.ccallback import CFunc
 
 from .cache import kernel_cache
 from .simd import LANES
 
-__all__ = ["jit"]
+__all__ = ["jit", "native"]
 
 # Multiplication and addition may fuse into one rounding (FMA); NaN, infinity, signed zero and the order of sums stay
 # as written, because results must follow TensorFlow's and must not depend on the machine's vector width.
@@ -73,11 +76,16 @@ class _Cache(caching._Cache):
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        if self._enabled and self._files is not None:
-            try:
+        if not self._enabled or self._files is None:
+            return
+        try:
+            self._files.save_overload(sig, data)
+        except OSError:  # nowhere to write
+            self.disable()
+        except Exception:  # Numba reads the index before it adds to it; a damaged one makes room for a new one
+            with contextlib.suppress(OSError):
+                self._files.flush()
                 self._files.save_overload(sig, data)
-            except OSError:
-                self.disable()
 
     def enable(self) -> None:
         self._enabled = True
@@ -96,3 +104,30 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     if not numba.config.DISABLE_JIT:
         compiled._cache = _Cache(function)
     return compiled
+
+
+class Native:
+    """A kernel that other kernels call by its ``address``: see ``native``."""
+
+    def __init__(self, function: Callable[..., Any], signature: Any) -> None:
+        self._function, self._signature = function, signature
+        self.__doc__ = function.__doc__
+
+    @functools.cached_property
+    def address(self) -> int:
+        """Where the machine code is; compiled, or read from the cache, when first asked for."""
+        arguments = (self._signature.args, self._signature.return_type)
+        compiled = CFunc(self._function, arguments, {}, {"nopython": True, "fastmath": _FASTMATH, "nogil": True})
+        compiled._cache = _Cache(self._function)
+        compiled.compile()
+        self._compiled = compiled  # keeps the machine code alive
+        return int(compiled.address)
+
+
+def native(signature: Any) -> Callable[[Callable[..., Any]], Native]:
+    """Compile the decorated function, with C's calling convention, when its address is first asked for.
+
+    Numba compiles a kernel again inside each of its callers. A large kernel with many callers is therefore called by
+    address instead.
+    """
+    return lambda function: Native(function, signature)

@@ -105,7 +105,9 @@ def micro_kernel(typingctx, a, a_at, lda, rows, b, b_at, depth, first, bias, bia
     )  # fmt: skip
 
     def codegen(context, builder, signature, arguments):
-        a_array, a_at, lda, rows, b_array, b_at, depth, first, bias_array, bias_at, c_array, c_at, ldc, columns = arguments
+        a_array, a_at, lda, rows, b_array, b_at, depth, first, bias_array, bias_at, c_array, c_at, ldc, columns = (
+            arguments
+        )
 
         def data(position: int, array: ir.Value) -> ir.Value:
             return context.make_array(signature.args[position])(context, builder, array).data

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
+import numpy as np
+
 __all__ = ["available_threads", "resolve_threads", "run"]
 
 _lock = threading.Lock()
@@ -35,22 +37,22 @@ def resolve_threads(threads: int | None) -> int:
     """``threads`` itself, or all available processors for None. Raises ValueError unless it is 1 or more."""
     if threads is None:
         return available_threads()
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or threads < 1:
         raise ValueError(
             f"threads: got {threads!r}; it must be a whole number of at least 1, or None for all processors"
         )
-    return threads
+    return int(threads)
 
 
-def _submit(kernel: Callable[..., Any], arguments: tuple[Any, ...], ranges: list[tuple[int, int]]) -> list[Future[Any]]:
-    """Hand each range to the shared pool, made or enlarged to one thread per range."""
+def _offer(kernel: Callable[..., Any], calls: list[tuple[Any, ...]]) -> list[Future[Any]]:
+    """Hand each call to the shared pool, made or enlarged to one thread per call."""
     global _pool, _pool_size
     with _lock:  # held while submitting, so that no other caller shuts this pool down in between
-        if _pool is None or _pool_size < len(ranges):
-            outgrown, _pool, _pool_size = _pool, ThreadPoolExecutor(len(ranges), "npresnet"), len(ranges)
+        if _pool is None or _pool_size < len(calls):
+            outgrown, _pool, _pool_size = _pool, ThreadPoolExecutor(len(calls), "npresnet"), len(calls)
             if outgrown is not None:
                 outgrown.shutdown(wait=False)  # it still finishes what it was given
-        return [_pool.submit(kernel, *arguments, start, stop) for start, stop in ranges]
+        return [_pool.submit(kernel, *call) for call in calls]
 
 
 def _forget_pool() -> None:
@@ -73,10 +75,21 @@ def run(kernel: Callable[..., Any], count: int, threads: int, *arguments: Any) -
         kernel(*arguments, 0, count)
         return
     edges = [count * part // parts for part in range(parts + 1)]
-    futures = _submit(kernel, arguments, list(itertools.pairwise(edges[1:])))
+    futures = _offer(kernel, [(*arguments, *edge) for edge in itertools.pairwise(edges[1:])])
     try:
         kernel(*arguments, edges[0], edges[1])
     finally:
         wait(futures)  # nothing may still write into the caller's arrays once this call has ended
     for future in futures:
         future.result()
+
+
+def start(kernel: Callable[..., Any], calls: list[tuple[Any, ...]]) -> None:
+    """Call ``kernel(*call)`` for the first of ``calls`` on this thread, and offer the others to the pool.
+
+    For kernels that share their work out among whoever is there: returns when the first call returns, without waiting
+    for calls that came too late to find any work.
+    """
+    if len(calls) > 1:
+        _offer(kernel, calls[1:])
+    kernel(*calls[0])

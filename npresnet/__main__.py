@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 
@@ -13,6 +14,9 @@ def main() -> None:
         if error.name is None or error.name.split(".")[0] not in ("typer", "rich", "click"):
             raise
         sys.exit(f'npresnet: the command line needs {error.name}, which is not installed: pip install "npresnet[cli]"')
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's encoding lacks is no reason to stop
+            stream.reconfigure(errors="backslashreplace")
     app()
 
 

@@ -239,11 +239,16 @@ class Architecture:
     classifier: str = ""
 
     @classmethod
-    def standard(cls, family: Family, depth: int, *, stage5: bool = True, classes: int | None = None) -> Architecture:
-        """The network of the paper's table: 64 to 512 channels in the blocks, four times that out of bottlenecks."""
+    def standard(
+        cls, family: Family, depth: int, *, stage5: bool = True, width: int = 64, classes: int | None = None
+    ) -> Architecture:
+        """The network of the paper's table: 64 to 512 channels in the blocks, four times that out of bottlenecks.
+
+        ``width`` is the stem's; all others are in proportion.
+        """
         expansion = 1 if block_kind(depth) == "basic" else 4
-        widths = tuple((64 << i, (64 << i) * expansion) for i in range(4 if stage5 else 3))
-        return cls(family, depth, stage5, 64, widths, family.stem, classes, family.names.classifiers[0])
+        widths = tuple((width << i, (width << i) * expansion) for i in range(4 if stage5 else 3))
+        return cls(family, depth, stage5, width, widths, family.stem, classes, family.names.classifiers[0])
 
     @property
     def name(self) -> str:
@@ -278,7 +283,7 @@ class Architecture:
 
 def parse_architecture(text: str) -> tuple[str | None, int]:
     """``"resnet101"`` to (None, 101), ``"matterport/resnet101"`` to ("matterport", 101). Raises UsageError."""
-    found = re.fullmatch(r"(?:(?P<family>.+)/)?resnet(?P<depth>\d+)", text.lower())
+    found = re.fullmatch(r"(?:(?P<family>.+)/)?resnet(?P<depth>\d+)", str(text).lower())
     known = ", ".join(f"{family.name}/resnet{depth}" for family in FAMILIES.values() for depth in family.depths)
     if found is None or (found["family"] and found["family"] not in FAMILIES):
         raise UsageError(

@@ -1,12 +1,15 @@
 """The command line: demo, info, run, verify. Each command is a thin layer over the library.
 
 Exit status: 0 done; 1 the check failed; 2 wrong use or unreadable input. Results go to standard output as plain
-aligned text, progress and errors to standard error.
+aligned text, progress and errors to standard error. Where a result cannot be written is said before the work.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +22,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .errors import NpResNetError
+from .errors import NpResNetError, UsageError
+from .files import check_writable
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -39,6 +43,8 @@ app = typer.Typer(
 
 _T = TypeVar("_T")
 
+_WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}  # file names stay in one piece
+
 
 class _Algorithm(StrEnum):
     auto = "auto"
@@ -49,15 +55,25 @@ class _Algorithm(StrEnum):
 
 def _printable(text: str) -> str:
     """``text`` with control characters written out: names in a file must not steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _say(text: str = "") -> None:
     print(_printable(text))
 
 
+def _fact(label: str, text: str) -> None:
+    """A labelled fact; what does not fit in a line of 80 characters goes on below itself."""
+    first, rest = f"{label:<14}", " " * 14
+    print(textwrap.fill(_printable(text), 80, initial_indent=first, subsequent_indent=rest, **_WHOLE_WORDS))
+
+
 def _fail(message: str, status: int) -> NoReturn:
-    print(_printable(f"npresnet: {message}"), file=sys.stderr)
+    text = _printable(f"npresnet: {message}")
+    if sys.stderr.isatty():  # in a pipe or a log, one message stays one line
+        width = shutil.get_terminal_size().columns
+        text = textwrap.fill(text, width, **_WHOLE_WORDS)
+    print(text, file=sys.stderr)
     raise typer.Exit(status)
 
 
@@ -68,13 +84,11 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
     def guarded(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
+            sys.stdout.flush()  # a reader that has gone (`| head`) is noticed here, where typer expects it
         except NpResNetError as error:
             _fail(str(error), 2)
         except MemoryError as error:
             _fail(f"out of memory ({error}); use smaller or fewer images", 2)
-        except BrokenPipeError:  # `npresnet info file | head`: nobody reads on, which is no failure
-            sys.stderr.close()
-            raise typer.Exit(0) from None
 
     return guarded
 
@@ -123,14 +137,14 @@ def _load(weights: Path, architecture: str | None, device: str, algorithm: str, 
 _Weights = Annotated[Path, typer.Argument(metavar="WEIGHTS", help="A Keras weight file (.h5).", show_default=False)]
 _Architecture = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="resnet101, or family and depth as in matterport/resnet101; found by itself."),
+    typer.Option(metavar="NAME", help="resnet101 or matterport/resnet101, say; else found in the file."),
 ]
-_Threads = Annotated[int | None, typer.Option(help="Threads to use; all processors if not given.", min=1)]
+_Threads = Annotated[int | None, typer.Option(metavar="N", help="Threads to use; else all processors.", min=1)]
 _Size = Annotated[
     str | None,
-    typer.Option(metavar="SIZE", help="square, pad64, none, or WIDTHxHEIGHT such as 640x480; the family's own."),
+    typer.Option(metavar="SIZE", help="square, pad64, none or WIDTHxHEIGHT, such as 640x480; else the family's own."),
 ]
-_Device = Annotated[str, typer.Option(help="Where to run: cpu.")]
+_Device = Annotated[str, typer.Option(metavar="DEVICE", help="Where to run: cpu.")]
 
 
 def _version(value: bool) -> None:
@@ -150,36 +164,93 @@ def _main(
 
 @app.command()
 @_guarded
+def demo(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the results go.")] = Path("npresnet-demo"),
+    threads: _Threads = None,
+) -> None:
+    """Do the whole job with nothing downloaded. Weights, a photograph, its features C1 to C5, a picture of them."""
+    from . import results
+    from .demo import weight_file
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out}: this folder cannot be made ({error.strerror}); choose another with --out") from None
+    check_writable(out / "features.npz")
+    with _progress("writing demo weights", 1) as advance:
+        weights, fresh = weight_file()
+        advance()
+    _fact("weights", f"{weights} ({'written now' if fresh else 'from an earlier run'}; seeded random numbers)")
+    net = _load(weights, None, "cpu", "auto", threads)
+    _fact("network", f"{net.architecture}, {len(net.layers)} layers, {net._inspection.parameters:,} parameters")
+    picture = results.photograph()
+    images = net.prepare(str(picture))
+    _fact("photograph", f"{picture.name}, prepared to {_shape(images.shape)}")
+    _say()
+
+    names = {name: feature for feature, name in net.graph.features.items()}
+    shown = [net.graph.layers[0].name, *(layer.name for layer in net.graph.layers[1:3]), *names]
+    steps: list[Step] = []
+    maps: dict[str, Any] = {}
+    first = time.perf_counter()
+    print("getting the kernels ready, about ten seconds on the first run ...", file=sys.stderr)
+    net(images[:, :64, :64])
+    compiled = time.perf_counter() - first
+    for step in _counted(net.trace(images), "layers", len(net.layers)):
+        if step.name in names:
+            maps[names[step.name]] = step.array
+        steps.append(step_without_array(step))
+    rows, since = [], 0.0
+    for step in steps:
+        since += step.seconds
+        if step.name in shown:
+            rows.append((step.name, names.get(step.name, ""), _shape(step.shape), f"{since:.3f}"))
+            since = 0.0
+    _table(("up to layer", "map", "shape", "seconds"), rows, "lllr")
+    seconds, flop = sum(step.seconds for step in steps), sum(step.flop for step in steps)
+    _say()
+    _fact(
+        "time", f"{seconds:.2f} s for {len(steps)} layers on {net.threads} threads, after {compiled:.1f} s for kernels"
+    )
+    _fact("speed", f"{flop / seconds / 1e9:.0f} GFLOP/s, {flop / 1e9:.0f} GFLOP")
+    results.save_arrays(out / "features.npz", maps, net, weights, [picture.name])
+    results.save_feature_picture(out / "features.png", picture, maps)
+    _fact("saved", f"{out / 'features.npz'} (C1 to C5 as float32 arrays)")
+    _fact("", f"{out / 'features.png'} (a picture of them)")
+
+
+@app.command()
+@_guarded
 def info(
     weights: _Weights,
     architecture: _Architecture = None,
     layers: Annotated[bool, typer.Option("--layers", help="List every layer and the shapes of its weights.")] = False,
 ) -> None:
-    """Show what a weight file holds: family, depth, layers matched, missing and unused, parameters, checks."""
+    """Show what a weight file holds. Family, depth, layers matched, missing and unused, parameters, checks."""
     from .weights import inspect
 
     found = inspect(weights, architecture)
     total = sum(1 for layer in found.graph.layers if layer.operator.tensors())
-    _say(f"file          {found.path} ({found.bytes:,} bytes)")
+    _fact("file", f"{found.path} ({found.bytes:,} bytes)")
     version = f"Keras {found.keras_version}" if found.keras_version else "no Keras version noted (Keras 1?)"
-    _say(f"layout        {found.layout}; {version}, backend {found.backend or 'not noted'}")
-    _say(f"architecture  {found.architecture}")
+    _fact("layout", f"{found.layout}; {version}, backend {found.backend or 'not noted'}")
+    _fact("architecture", str(found.architecture))
     for reason in found.reasons:
-        _say(f"              {reason}")
-    _say(f"parameters    {found.parameters:,} in {sum(map(len, found.weights.values()))} tensors")
+        _fact("", reason)
+    _fact("parameters", f"{found.parameters:,} in {sum(map(len, found.weights.values()))} tensors")
     maps = ", ".join(f"{feature} {name}" for feature, name in found.graph.features.items())
-    _say(f"feature maps  {maps}")
-    _say(f"preprocessing {found.architecture.family.preprocessing}")
-    _say(f"matched       {len(found.matched)} of {total} layers with weights")
+    _fact("feature maps", maps)
+    _fact("preprocessing", found.architecture.family.preprocessing)
+    _fact("matched", f"{len(found.matched)} of {total} layers with weights")
     for title, items in (("missing", found.missing), ("mis-shaped", found.misshaped), ("unusable", found.unsound)):
-        _say(f"{title:<13} {len(items)} tensors" if items else f"{title:<13} none")
+        _fact(title, f"{len(items)} {'tensor' if len(items) == 1 else 'tensors'}" if items else "none")
         for item in items:
-            _say(f"              {item}")
+            _fact("", item)
     tensors = sum(found.unused.values())
     unused = f"{len(found.unused)} layers with {tensors} tensors, not part of the backbone"
-    _say(f"unused        {unused if found.unused else 'none'}")
+    _fact("unused", unused if found.unused else "none")
     for name, count in found.unused.items():
-        _say(f"              {name} ({count})")
+        _fact("", f"{name} ({count})")
     if layers:
         _say()
         _table(
@@ -199,13 +270,11 @@ def info(
 def run(
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE...", help="Pictures, or .npy files of prepared float32[n, h, w, 3]."),
+        typer.Argument(metavar="IMAGE", help="Pictures, or .npy files of prepared float32[n, h, w, 3]."),
     ],
     weights: Annotated[Path, typer.Option(metavar="WEIGHTS", help="A Keras weight file (.h5).", show_default=False)],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the results go.")] = Path("features.npz"),
-    layers: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Save these layers' outputs instead of C1 to C5.")
-    ] = None,
+    layers: Annotated[str | None, typer.Option(metavar="A,B", help="Save these layers' outputs, not C1 to C5.")] = None,
     size: _Size = None,
     device: _Device = "cpu",
     algorithm: Annotated[_Algorithm, typer.Option(help="How to compute.")] = _Algorithm.auto,
@@ -218,12 +287,22 @@ def run(
 
     from .results import save_arrays
 
+    check_writable(out)
     net = _load(weights, architecture, device, algorithm, threads)
-    batch = net.prepare([str(image) for image in images], size)
-    if layers:
-        names = {name.strip(): name.strip() for name in layers.split(",") if name.strip()}
-    else:
+    if layers is None:
         names = dict(net.graph.features)
+    else:
+        names = {name.strip(): name.strip() for name in layers.split(",") if name.strip()}
+        if not names:
+            raise UsageError(
+                f"--layers: got {layers!r}, which names no layer; give names from `npresnet info --layers`"
+            )
+    net.graph.needed_for(names.values())  # an unknown layer is an error before the pictures are read
+    batch = net.prepare([str(image) for image in images], size)
+    if trace:
+        net(
+            batch[:1, :32, :32], list(names.values())
+        )  # kernels are compiled or read here, not in the first layers' time
     total = len(net.graph.needed_for(names.values())) * len(batch)
     collected: dict[str, list[Any]] = {name: [] for name in names.values()}
     steps: list[Step] = []
@@ -238,13 +317,15 @@ def run(
                 advance()
     seconds = time.perf_counter() - start
     arrays = {key: np.concatenate(collected[name]) for key, name in names.items()}
+    save_arrays(out, arrays, net, weights, [str(image) for image in images])
     if trace:
         _print_trace(steps)
         _say()
-    save_arrays(out, arrays, net, weights, [str(image) for image in images])
     _table(("output", "layer", "shape"), ((k, n, _shape(arrays[k].shape)) for k, n in names.items()), "lll")
-    count = "1 image" if len(batch) == 1 else f"{len(batch)} images"
-    _say(f"{count} of {batch.shape[1]}x{batch.shape[2]} in {seconds:.2f} s, {net.architecture}; saved in {out}")
+    _say()
+    _fact("network", str(net.architecture))
+    _fact("images", f"{len(batch)} of {batch.shape[2]}x{batch.shape[1]} pixels in {seconds:.2f} s")
+    _fact("saved", str(out))
 
 
 def step_without_array(step: Step) -> Step:
@@ -274,14 +355,14 @@ def _print_trace(steps: Sequence[Step]) -> None:
 def verify(
     weights: _Weights,
     image: Annotated[
-        Path | None, typer.Argument(metavar="[IMAGE]", help="A picture or .npy; the bundled photograph if not given.")
+        Path | None, typer.Argument(metavar="IMAGE", help="A picture or .npy; else the bundled photograph.")
     ] = None,
     against: Annotated[
         str,
-        typer.Option(metavar="ORACLE", help="tensorflow, a recording.npz, or reference (our own NumPy in float64)."),
+        typer.Option(metavar="ORACLE", help="tensorflow, recording.npz, or reference: our own NumPy in float64."),
     ] = "tensorflow",
     record: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep what the oracle computed, to check elsewhere without it.")
+        Path | None, typer.Option(metavar="FILE", help="Keep what the oracle computed, to check without it.")
     ] = None,
     size: _Size = None,
     threads: _Threads = None,
@@ -292,6 +373,9 @@ def verify(
     from .compare import RELATIVE, WORST
     from .results import photograph
 
+    if record is not None:
+        check_writable(record)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's remarks about itself
     net = _load(weights, architecture, "cpu", "im2col", threads)
     recording: checks.Recording | None = None
     if against in ("tensorflow", "reference"):
@@ -322,63 +406,16 @@ def verify(
     )  # fmt: skip
     failed = [row for row in verdicts if not row.agrees]
     worst = max(verdicts, key=lambda row: row.difference.relative)
-    _say(f"{net.architecture} against {against}, {_shape(images.shape)}: {len(verdicts) - len(failed)} of {len(verdicts)} "
-         f"layers agree")  # fmt: skip
-    _say(f"largest relative error {worst.difference.relative:.1e} at {worst.name}; allowed: relative {RELATIVE:g}, worst "
-         f"single value {WORST:g} of the layer's root mean square")  # fmt: skip
+    _say()
+    _fact("network", f"{net.architecture}, on an input of {_shape(images.shape)}")
+    _fact("result", f"{len(verdicts) - len(failed)} of {len(verdicts)} layers agree with {against}")
+    _fact("largest", f"relative error {worst.difference.relative:.1e} at {worst.name}")
+    _fact(
+        "allowed",
+        f"relative error {RELATIVE:g} of a layer's norm; worst single value {WORST:g} of its root mean square",
+    )
     if recording is not None and record is not None:
         recording.save(record)
-        _say(f"recorded in {record} ({record.stat().st_size:,} bytes)")
+        _fact("recorded", f"{record} ({record.stat().st_size:,} bytes)")
     if failed:
         _fail(f"verify: {len(failed)} of {len(verdicts)} layers disagree, first {failed[0].name!r}", 1)
-
-
-@app.command()
-@_guarded
-def demo(
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the results go.")] = Path("npresnet-demo"),
-    threads: _Threads = None,
-) -> None:
-    """Do the whole job with nothing downloaded: weights, a photograph, features C1 to C5, a picture of them."""
-    from . import results
-    from .demo import weight_file
-
-    with _progress("writing demo weights", 1) as advance:
-        weights, fresh = weight_file()
-        advance()
-    _say(f"weights     {weights} ({'written now' if fresh else 'from an earlier run'}; seeded random numbers)")
-    net = _load(weights, None, "cpu", "auto", threads)
-    _say(f"network     {net.architecture}, {len(net.layers)} layers, {net._inspection.parameters:,} parameters")
-    picture = results.photograph()
-    images = net.prepare(str(picture))
-    _say(f"photograph  {picture.name}, prepared to {_shape(images.shape)}")
-    _say()
-
-    names = {name: feature for feature, name in net.graph.features.items()}
-    shown = [net.graph.layers[0].name, *(layer.name for layer in net.graph.layers[1:3]), *names]
-    steps: list[Step] = []
-    maps: dict[str, Any] = {}
-    first = time.perf_counter()
-    print("compiling kernels, about ten seconds on the first run ...", file=sys.stderr)
-    net(images[:, :64, :64])
-    compiled = time.perf_counter() - first
-    for step in _counted(net.trace(images), "layers", len(net.layers)):
-        if step.name in names:
-            maps[names[step.name]] = step.array
-        steps.append(step_without_array(step))
-    rows, since = [], 0.0
-    for step in steps:
-        since += step.seconds
-        if step.name in shown:
-            rows.append((step.name, names.get(step.name, ""), _shape(step.shape), f"{since:.3f}"))
-            since = 0.0
-    _table(("up to layer", "map", "shape", "seconds"), rows, "lllr")
-    seconds, flop = sum(step.seconds for step in steps), sum(step.flop for step in steps)
-    _say(f"{len(steps)} layers in {seconds:.2f} s on {net.threads} threads: {flop / 1e9:.0f} GFLOP, "
-         f"{flop / seconds / 1e9:.0f} GFLOP/s; kernels ready after {compiled:.1f} s")  # fmt: skip
-    _say()
-    out.mkdir(parents=True, exist_ok=True)
-    results.save_arrays(out / "features.npz", maps, net, weights, [picture.name])
-    results.save_feature_picture(out / "features.png", picture, maps)
-    _say(f"saved       {out / 'features.npz'}  C1 to C5 as float32 arrays")
-    _say(f"            {out / 'features.png'}  a picture of them")

@@ -144,6 +144,17 @@ def run(
     layers = graph.needed_for(outputs)
     shapes = graph.shapes(images.shape[1], images.shape[2])
     apply = _reference if algorithm == "reference" else _im2col(threads)
+    return _steps(layers, shapes, weights, images, apply)
+
+
+def _steps(
+    layers: Sequence[Layer],
+    shapes: Mapping[str, tuple[int, ...]],
+    weights: Mapping[str, _Tensors],
+    images: Array,
+    apply: _Kernel,
+) -> Iterator[Step]:
+    """The loop of ``run``, on its own so that wrong arguments are an error at the call and not at the first step."""
     uses = Counter(name for layer in layers for name in layer.inputs)
     alive: dict[str, Array] = {}
     for layer in layers:

@@ -10,7 +10,26 @@ from pathlib import Path
 
 from .errors import UsageError
 
-__all__ = ["replaced"]
+__all__ = ["check_writable", "replaced"]
+
+
+def _temporary(target: Path) -> Path:
+    """A new, empty file beside ``target``. Raises UsageError where ``target`` cannot become a file."""
+    try:
+        if target.exists() and not target.is_file():  # a folder; or a device, which a file must not replace
+            raise UsageError(f"{target}: this is no ordinary file, so it is not written over; give a file name")
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    except OSError as error:
+        raise UsageError(
+            f"{target}: cannot write there ({error.strerror}); choose a directory you can write to"
+        ) from None
+    os.close(handle)
+    return Path(name)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise UsageError where ``replaced`` could not write ``path``: to be known before the work, not after it."""
+    _temporary(Path(path)).unlink()
 
 
 @contextmanager
@@ -18,24 +37,19 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary file beside ``path`` to write into; it takes the name ``path`` when the context ends well.
 
     If the context ends with an error, or the process dies, ``path`` is what it was before. Raises UsageError where
-    the directory cannot be written to.
+    the file cannot be written.
     """
     target = Path(path)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    except OSError as error:
-        raise UsageError(
-            f"{target}: cannot write there ({error.strerror}); choose a directory you can write to"
-        ) from None
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _temporary(target)
     try:
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # a temporary file is made private; the result is an ordinary file
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            raise UsageError(f"{target}: cannot be written ({error.strerror or error}); is the disk full?") from error
         raise

@@ -230,8 +230,8 @@ class Graph:
         for name in outputs:
             if name not in self.by_name:
                 raise UsageError(
-                    f"layer {name!r}: this network has none of that name; the layers are listed by `npresnet info` and "
-                    f"in `net.layers`, from {self.layers[0].name!r} to {self.layers[-1].name!r}"
+                    f"layer {name!r}: this network has none of that name; `npresnet info WEIGHTS --layers` and "
+                    f"`net.layers` list them, from {self.layers[0].name!r} to {self.layers[-1].name!r}"
                 )
             wanted.add(name)
         for layer in reversed(self.layers):

@@ -8,6 +8,7 @@ refused by name, and declared sizes are compared with the file's own before anyt
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,14 +29,12 @@ _DEEPEST = 16  # groups within groups; Keras nests models, rarely more than thre
 _MOST_EXPANSION = 1000  # unpacked bytes of a dataset per byte of the file
 
 # what else people hand over under the name of a weight file: the first bytes and what to say
-_IMPOSTORS = (
+_IMPOSTORS: tuple[tuple[bytes | tuple[bytes, ...], str], ...] = (
     (b"version https://git-lfs", "a git-lfs pointer, not the file itself; fetch it with `git lfs pull`"),
     (b"PK\x03\x04", "a zip archive (a `.keras` or `.npz` file?), not HDF5; in Keras, `keras.models.load_model(...)` and "
      "`model.save('name.h5')` write the layout that npresnet reads"),
-    (b"\x80\x02", "a Python pickle (a PyTorch checkpoint?), which is never opened because it can run code; give the Keras "
-     "`.h5` file"),
-    (b"\x80\x03", "a Python pickle, which is never opened because it can run code; give the Keras `.h5` file"),
-    (b"\x80\x04", "a Python pickle, which is never opened because it can run code; give the Keras `.h5` file"),
+    ((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), "a Python pickle (a PyTorch checkpoint?), which is never opened "
+     "because it can run code; give the Keras `.h5` file"),
     (b"\x93NUMPY", "a NumPy array, not HDF5; give the Keras `.h5` file"),
     (b"<", "a web page or XML, probably an error page saved under the file's name; download the file again"),
     (b"{", "JSON text, probably an error message saved under the file's name; download the file again"),
@@ -54,7 +53,8 @@ class StoredTensor:
     def read(self) -> npt.NDArray[np.float32]:
         """The numbers as float32. Raises WeightsError where they cannot be read."""
         try:
-            return np.asarray(self._dataset[()], dtype=np.float32)
+            with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which weights.py reports
+                return np.asarray(self._dataset[()], dtype=np.float32)
         except (OSError, RuntimeError, ValueError, TypeError) as error:
             raise WeightsError(
                 f"{self.path!r}: the numbers cannot be read ({error}); the file is damaged: download or save it again"
@@ -137,16 +137,20 @@ def _plain(value: Any) -> Any:
 
 def _refuse_impostor(path: Path) -> None:
     """Raise WeightsError for anything that is not a whole HDF5 file, saying what it is instead."""
-    if path.is_dir():
-        raise WeightsError(f"{path}: this is a directory; give the weight file itself (`.h5`)")
     try:
-        size = path.stat().st_size
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for its writer
+            what = "a directory" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
+            raise WeightsError(f"{path}: this is {what}; give the weight file itself (`.h5`)")
         with path.open("rb") as file:
             head = file.read(512)
     except FileNotFoundError:
         raise WeightsError(f"{path}: there is no such file; check the path") from None
-    except OSError as error:
+    except PermissionError as error:
         raise WeightsError(f"{path}: the file cannot be read ({error.strerror}); check its permissions") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        raise WeightsError(f"{path}: the file cannot be read ({error}); check the path") from None
+    size = found.st_size
     if size == 0:
         raise WeightsError(f"{path}: the file is empty; download or save it again")
     if head.startswith(_SIGNATURE):

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import engine
-from .architecture import Architecture
+from .architecture import Architecture, parse_architecture
 from .errors import UsageError
 from .graph import Graph
 from .weights import Inspection, Weights, load_weights
@@ -197,7 +197,8 @@ def resnet_graph(
     Raises as ``load`` and calling the network do; UsageError if stage 5 is asked for and the file has none.
     """
     net = weights if isinstance(weights, ResNet) else load(weights, architecture)
-    if architecture.rsplit("/", 1)[-1] != f"resnet{net.architecture.depth}":
+    family, depth = parse_architecture(architecture)
+    if depth != net.architecture.depth or family not in (None, net.architecture.family.name):
         raise UsageError(f"architecture: got {architecture!r}, but the network is {net.architecture}; they must agree")
     features = net.graph.features
     if stage5 and "C5" not in features:

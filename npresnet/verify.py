@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +114,7 @@ class Recording:
             raise UsageError(
                 f"{path}: there is no such file; `npresnet verify WEIGHTS --record {path}` makes one"
             ) from None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # damaged or foreign bytes can make NumPy and zlib raise nearly anything
             raise UsageError(f"{path}: this is no recording made by `npresnet verify --record` ({error})") from None
         if form != str(_FORMAT):
             raise UsageError(f"{path}: the recording has format {form}, this version reads {_FORMAT}; record it anew")

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import mode
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,9 @@ _ROLES = {
     "running_std": "variance",  # since Keras 1.0.7 the value is a variance; only the name stayed
 }
 
+# the roles of unnamed variables (param_0, param_1, ...) in the order in which Keras stores them, by their number
+_UNNAMED = {1: ("kernel",), 2: ("kernel", "bias"), 4: ("gamma", "beta", "mean", "variance")}
+
 
 @dataclass(frozen=True)
 class _File:
@@ -61,6 +65,22 @@ def _role(layer: str, last: str) -> str:
     if name.startswith(layer + "_"):  # Keras 1 puts the layer's name in front
         name = name[len(layer) + 1 :]
     return _ROLES.get(name, name)
+
+
+def _named(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """A layer's tensors by role, where Keras has stored them as ``param_0``, ``param_1``, ..."""
+    unnamed = [f"param_{position}" for position in range(len(tensors))]
+    if tensors.keys() != set(unnamed) or len(tensors) not in _UNNAMED:
+        return tensors
+    return {role: tensors[name] for role, name in zip(_UNNAMED[len(tensors)], unnamed, strict=True)}
+
+
+def _find(groups: Mapping[str, Group], name: str) -> Group | None:
+    """The group of a layer; a slash in a layer's name, which Keras 2 allowed, makes groups within groups."""
+    first, _, rest = name.partition("/")
+    if name in groups or not rest or first not in groups:
+        return groups.get(name)
+    return _find(groups[first].groups(), rest)
 
 
 def _layer_name(group: str, path: Sequence[str]) -> str:
@@ -93,9 +113,9 @@ def read_layers(root: Group) -> _File:
 
     layers: dict[str, dict[str, StoredTensor]] = {}
     for name in names:
-        if name not in groups:
+        group = _find(groups, name)
+        if group is None:
             raise WeightsError(f"the file lists a layer {name!r} but holds no group of that name; it is incomplete")
-        group = groups[name]
         for tensor in group.tensors():
             path = tensor.path[len(group.path) :].split("/")
             layer = _layer_name(name, path)
@@ -104,6 +124,7 @@ def read_layers(root: Group) -> _File:
                 layer = tensor.path.rsplit("/", 1)[0]
             layers.setdefault(layer, {})[role] = tensor
     version, backend = (holder.attribute(name) or root.attribute(name) for name in ("keras_version", "backend"))
+    layers = {name: _named(tensors) for name, tensors in layers.items()}
     return _File(layers, tuple(names), layout, version and str(version), backend and str(backend))
 
 
@@ -157,10 +178,15 @@ def _main_conv(family: Family, depth: int, stage: int, index: int, branch: int =
     return family.names.conv.format(stage=stage, block=label, branch=family.names.branches[branch])
 
 
-def _channels(layers: _StoredLayers, name: str, default: int) -> int:
-    """Output channels of a stored convolution; ``default`` where it is missing or no convolution (reported later)."""
-    tensor = layers.get(name, {}).get("kernel")
-    return tensor.shape[3] if tensor is not None and len(tensor.shape) == 4 else default
+def _convolutions(layers: _StoredLayers, names: Iterable[str]) -> list[tuple[int, bool]]:
+    """(output channels, whether there is a bias) of those of the named layers that are convolutions."""
+    found = (layers[name] for name in names if name in layers)
+    return [(t["kernel"].shape[3], "bias" in t) for t in found if "kernel" in t and len(t["kernel"].shape) == 4]
+
+
+def _channels(layers: _StoredLayers, names: Iterable[str], default: int) -> int:
+    """Output channels of most of the named convolutions, so that a single odd one is reported and not believed."""
+    return mode([channels for channels, _ in _convolutions(layers, names)] or [default])
 
 
 def recognise(file: _File, asked: str | None) -> tuple[Architecture, list[str]]:
@@ -177,14 +203,11 @@ def recognise(file: _File, asked: str | None) -> tuple[Architecture, list[str]]:
         if (asked_family is None or family.name == asked_family) and _stem_fits(layers, family, strict=not asked_family)
         for depth in family.depths
     ]
-    if not asked_family:
-        for name, what in _NOT_YET.items():
-            if name in file.layer_names or name in layers:
-                raise WeightsError(
-                    f"the file looks like {what} (it has a layer {name!r}), which npresnet does not run yet"
-                )
+    for name, what in _NOT_YET.items():
+        if name in file.layer_names or name in layers:
+            raise WeightsError(f"the file looks like {what} (it has a layer {name!r}), which npresnet does not run yet")
     if not candidates:
-        raise WeightsError(_no_resnet(file, asked_family))
+        raise WeightsError(_no_resnet(file, asked))
 
     matching = [(family, depth) for family, depth in candidates if _depth_fits(layers, family, depth)]
     if not matching:
@@ -208,19 +231,18 @@ def recognise(file: _File, asked: str | None) -> tuple[Architecture, list[str]]:
 
 
 def _stem_fits(layers: _StoredLayers, family: Family, *, strict: bool) -> bool:
-    """Whether the family's first layers are there; ``strict``: with or without bias as the family has it."""
+    """Whether the family's first layers are there; ``strict``: and most convolutions have a bias if the family's do."""
     names = family.names
-    first = (names.stem_conv, names.stem_bn)
-    if not all(name in layers for name in first):
+    if not all(name in layers for name in (names.stem_conv, names.stem_bn)):
         return False
-    return not strict or ("bias" in layers[names.stem_conv]) == family.bias
+    return not strict or mode([bias for _, bias in _convolutions(layers, layers)] or [family.bias]) == family.bias
 
 
 def _depth_fits(layers: _StoredLayers, family: Family, depth: int) -> bool:
     """Whether exactly this depth's blocks are there, of the right kind, with or without stage 5 where that may be."""
     found, wanted = _blocks_found(layers, family, depth), BLOCKS[depth]
-    last = _main_conv(family, depth, 2, 0, branch=2)
-    if (last in layers) != (block_kind(depth) == "bottleneck"):
+    thirds = (_main_conv(family, depth, stage, 0, branch=2) for stage in range(2, 6))
+    if any(name in layers for name in thirds) != (block_kind(depth) == "bottleneck"):
         return False
     return found == wanted or (family.optional_stage5 and found == (*wanted[:3], 0))
 
@@ -229,11 +251,16 @@ def _stage_counts(layers: _StoredLayers, family: Family, depth: int) -> str:
     return "/".join(map(str, _blocks_found(layers, family, depth)))
 
 
-def _no_resnet(file: _File, asked_family: str | None) -> str:
+def _no_resnet(file: _File, asked: str | None) -> str:
+    for family in FAMILIES.values():
+        if asked and _stem_fits(file.layers, family, strict=True):
+            return (
+                f"the file names its layers as {family.name} does, but {asked!r} was asked for; leave the architecture "
+                "out, or give that file"
+            )
     names = list(file.layers)[:6]
     shown = ", ".join(map(repr, names)) + (", ..." if len(file.layers) > len(names) else "")
-    wanted = [FAMILIES[asked_family]] if asked_family else FAMILIES.values()
-    stems = "; ".join(f"{family.name}: {family.names.stem_conv!r} and {family.names.stem_bn!r}" for family in wanted)
+    stems = "; ".join(f"{f.name}: {f.names.stem_conv!r} and {f.names.stem_bn!r}" for f in FAMILIES.values())
     return (
         f"no ResNet is recognised among the {len(file.layers)} layers with weights ({shown or 'none'}); the first layers "
         f"tell the family ({stems}); the file holds another network, or its layers were renamed"
@@ -255,26 +282,34 @@ def _measure(file: _File, family: Family, depth: int, reasons: list[str]) -> Arc
     layers, names = file.layers, family.names
     standard = Architecture.standard(family, depth, stage5=_blocks_found(layers, family, depth)[3] > 0)
     last = 1 if block_kind(depth) == "basic" else 2
-    widths = tuple(
-        (
-            _channels(layers, _main_conv(family, depth, stage, 0), inner),
-            _channels(layers, _main_conv(family, depth, stage, 0, branch=last), outer),
-        )
-        for stage, (inner, outer) in zip(standard.stages, standard.widths, strict=True)
-    )
+
+    def width(stage: int, branch: int, default: int) -> int:
+        blocks = range(BLOCKS[depth][stage - 2])
+        return _channels(layers, (_main_conv(family, depth, stage, index, branch) for index in blocks), default)
+
     found = replace(
         standard,
-        stem_width=_channels(layers, names.stem_conv, standard.stem_width),
-        widths=widths,
+        stem_width=_channels(layers, [names.stem_conv], standard.stem_width),
+        widths=tuple(
+            (width(stage, 0, inner), width(stage, last, outer))
+            for stage, (inner, outer) in zip(standard.stages, standard.widths, strict=True)
+        ),
     )
     if family.name == "keras-resnet" and names.stem_pad not in file.layer_names:
-        # the list of layers names those without weights too: no padding layer means version 0.2.0's "same"
-        found = replace(found, stem="same")
-        reasons.append(f"no layer {names.stem_pad!r}: stem with 'same' padding, as in keras-resnet 0.2.0")
+        # A model's list of layers names those without weights too: there, no padding layer means version 0.2.0's
+        # "same". Where the network is one layer of a bigger model, its own list is not in the file.
+        pad = names.pad.format(stage=2, block="a", branch="2b")
+        if pad in file.layer_names:
+            found = replace(found, stem="same")
+            reasons.append(
+                f"layer {pad!r} but no {names.stem_pad!r}: stem with 'same' padding, as in keras-resnet 0.2.0"
+            )
+        else:
+            reasons.append("no padding layers are listed: stem padded by 3, as in keras-resnet 0.1.0, is assumed")
     if found.stage5:
         for name in names.classifiers:
             kernel = layers.get(name, {}).get("kernel")
-            if kernel is not None and len(kernel.shape) == 2:
+            if kernel is not None and len(kernel.shape) == 2 and kernel.shape[0] == found.widths[-1][1]:
                 found = replace(found, classes=kernel.shape[1], classifier=name)
                 reasons.append(f"layer {name!r}: a classifier of {kernel.shape[1]} classes")
                 break
@@ -324,20 +359,17 @@ class Inspection:
             ("misshaped", self.misshaped, "shapes do not fit for"),
             ("unsound", self.unsound, "numbers are unusable in"),
         )
-        return [f"{text} {len(found)} tensors: {_some(found)}" for _, found, text in kinds if found]
+        return [
+            f"{text} {len(found)} {'tensor' if len(found) == 1 else 'tensors'}: {_some(found)}"
+            for _, found, text in kinds
+            if found
+        ]
 
 
 def _some(items: Sequence[str], most: int = 12) -> str:
     """The items in words, cut after ``most``."""
     text = "; ".join(items[:most])
     return text if len(items) <= most else f"{text}; and {len(items) - most} more"
-
-
-def _by_position(stored: Mapping[str, StoredTensor], roles: Sequence[str]) -> Mapping[str, StoredTensor]:
-    """Unnamed variables (``param_0``, ...) get the roles in the order in which Keras stores them."""
-    if not all(re.fullmatch(r"param_\d+", role) for role in stored):
-        return stored
-    return {roles[int(role[6:])]: tensor for role, tensor in stored.items() if int(role[6:]) < len(roles)}
 
 
 def _unsound(role: str, array: npt.NDArray[np.float32], epsilon: float | None) -> str | None:
@@ -373,7 +405,7 @@ def inspect(path: str | os.PathLike[str], architecture: str | None = None) -> In
             needed = layer.operator.tensors()
             if not needed:
                 continue
-            stored = _by_position(file.layers.get(layer.name, {}), tuple(needed))
+            stored = file.layers.get(layer.name, {})
             epsilon = layer.operator.epsilon if isinstance(layer.operator, BatchNorm) else None
             arrays: dict[str, npt.NDArray[np.float32]] = {}
             for role, shape in needed.items():
@@ -382,6 +414,8 @@ def inspect(path: str | os.PathLike[str], architecture: str | None = None) -> In
                     missing.append(f"{where} {shape}")
                 elif stored[role].shape != shape:
                     misshaped.append(f"{where}: {stored[role].shape} in the file, {shape} needed")
+                elif stored[role].dtype.kind != "f":  # quantised, perhaps; other layers may well count in integers
+                    unsound.append(f"{where}: stored as {stored[role].dtype}, not as floating-point numbers")
                 else:
                     arrays[role] = stored[role].read()
                     trouble = _unsound(role, arrays[role], epsilon)

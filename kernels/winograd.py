@@ -1,0 +1,212 @@
+"""Winograd convolution, F(m x m, 3 x 3): a 3x3 convolution with stride 1 for fewer multiplications.
+
+Two polynomials of degree m-1 and 2 can be multiplied with n = m + 2 multiplications instead of 3 m: evaluate both at n
+points, multiply, interpolate (Toom-Cook). Read backwards, the same three matrices compute m outputs of a 3-tap
+correlation from n inputs; nested over rows and columns they give m x m outputs from an n x n patch d and a kernel g:
+
+    Y = A^T [ (G g G^T) * (B^T d B) ] A          (* element by element)
+
+Summed over input channels, each of the n*n elements is a matrix product of its own: V[e] @ U[e], tiles by channels.
+F(4x4) needs 36 products where the definition needs 144: four times fewer. F(2x2) needs 16 instead of 36.
+
+The price is rounding: points far from 1 make numbers of very different size meet in the interpolation. The points here
+are 0, +-1/sqrt 2, +-sqrt 2 and infinity, whose squares multiply to 1, so that float32 stays within a small factor of the
+direct sum. The kernels' transform is done once, in float64.
+
+Sources: Winograd, "Arithmetic complexity of computations" (1980); Lavin and Gray, "Fast algorithms for convolutional
+neural networks" (2015); on points, Barabasz et al., "Error analysis and improving the accuracy of Winograd convolution"
+(2018).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .arrays import Array
+from .jit import native
+from .tile import NR, LANES, fma, load, multiply, splat, store, _VECTOR, _int, _FLOAT
+
+__all__ = ["matrices", "transform_kernel"]
+
+_POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, math.sqrt(0.5), -math.sqrt(0.5), math.sqrt(2.0), -math.sqrt(2.0))}
+
+
+@functools.cache
+def matrices(m: int) -> tuple[Array, Array, Array]:
+    """(A^T float64[m, n], G float64[n, 3], B^T float64[n, n]) of F(m, 3), n = m + 2; the last point is infinity."""
+    points = _POINTS[m]
+    n = m + 2
+    at, g, bt = np.zeros((m, n)), np.zeros((n, 3)), np.zeros((n, n))
+    for j, p in enumerate(points):
+        others = [q for q in points if q != p]
+        at[:, j] = [p**i for i in range(m)]
+        g[j] = np.array([1.0, p, p * p]) / np.prod([p - q for q in others])
+        bt[j, : n - 1] = np.poly(others)[::-1]
+    at[m - 1, n - 1] = 1.0
+    g[n - 1, 2] = 1.0
+    bt[n - 1] = np.poly(points)[::-1]
+    bt[np.abs(bt) < 1e-12] = 0.0
+    return at, g, bt
+
+
+def transform_kernel(w: Array, m: int) -> Array:
+    """U = G g G^T for every pair of channels: w float[3, 3, ci, co] to float64[n * n, ci, co]."""
+    _, g, _ = matrices(m)
+    u = np.einsum("ij,jkco,lk->ilco", g, w.astype(np.float64), g, optimize=True)
+    return u.reshape(-1, *w.shape[2:])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The transforms as vector instructions: LANES channels at a time
+
+
+def _combine(builder, terms):
+    """The sum of coefficient * vector over ``terms``, with as few instructions as the coefficients allow."""
+    terms = sorted(((c, v) for c, v in terms if abs(c) > 1e-12), key=lambda t: abs(abs(t[0]) - 1) > 1e-12)
+    c, total = terms[0]
+    if abs(c - 1) > 1e-12:
+        total = builder.fmul(total, ir.Constant(_VECTOR, [c] * LANES))
+    for c, v in terms[1:]:
+        if abs(c - 1) < 1e-12:
+            total = builder.fadd(total, v)
+        elif abs(c + 1) < 1e-12:
+            total = builder.fsub(total, v)
+        else:
+            total = fma(builder, ir.Constant(_VECTOR, [float(np.float32(c))] * LANES), v, total)
+    return total
+
+
+def _apply(builder, matrix, vectors):
+    """matrix @ vectors. Points come in pairs +-p, so rows (or columns) come in pairs that share their even and differ
+    in the sign of their odd part: each part is computed once."""
+    rows, columns = matrix.shape
+    sign = np.array([(-1.0) ** k for k in range(columns)])
+    if rows == columns:  # B^T: pairs of rows
+        results = [None] * rows
+        i = 0
+        while i < rows:
+            if i + 1 < rows and np.allclose(np.abs(matrix[i]), np.abs(matrix[i + 1])):
+                same = np.isclose(matrix[i], matrix[i + 1]) & (np.abs(matrix[i]) > 1e-12)
+                diff = ~np.isclose(matrix[i], matrix[i + 1])
+                even = _combine(builder, [(matrix[i, k], vectors[k]) for k in np.nonzero(same)[0]])
+                odd_at = np.nonzero(diff)[0]
+                lead = matrix[i, odd_at[-1]]
+                odd = _combine(builder, [(matrix[i, k] / lead, vectors[k]) for k in odd_at])
+                if abs(abs(lead) - 1) < 1e-12:
+                    results[i] = builder.fadd(even, odd) if lead > 0 else builder.fsub(even, odd)
+                    results[i + 1] = builder.fsub(even, odd) if lead > 0 else builder.fadd(even, odd)
+                else:
+                    results[i] = fma(builder, ir.Constant(_VECTOR, [float(np.float32(lead))] * LANES), odd, even)
+                    results[i + 1] = fma(builder, ir.Constant(_VECTOR, [float(np.float32(-lead))] * LANES), odd, even)
+                i += 2
+            else:
+                results[i] = _combine(builder, list(zip(matrix[i], vectors)))
+                i += 1
+        return results
+    del sign
+    # A^T: pairs of columns
+    terms = [[] for _ in range(rows)]
+    k = 0
+    while k < columns:
+        if k + 1 < columns and k > 0 and np.allclose(np.abs(matrix[:, k]), np.abs(matrix[:, k + 1])) and k + 2 < columns:
+            plus = builder.fadd(vectors[k], vectors[k + 1])
+            minus = builder.fsub(vectors[k], vectors[k + 1])
+            for i in range(rows):
+                equal = np.isclose(matrix[i, k], matrix[i, k + 1])
+                terms[i].append((matrix[i, k], plus if equal else minus))
+            k += 2
+        else:
+            for i in range(rows):
+                terms[i].append((matrix[i, k], vectors[k]))
+            k += 1
+    return [_combine(builder, row) for row in terms]
+
+
+def _both_sides(builder, matrix, patch):
+    """matrix @ patch @ matrix^T for a patch of vectors."""
+    columns = [_apply(builder, matrix, list(column)) for column in zip(*patch)]
+    return [_apply(builder, matrix, list(row)) for row in zip(*columns)]
+
+
+@intrinsic(prefer_literal=True)
+def _input_transform(typingctx, m, d, row, column, v, step):
+    i = types.int64
+    signature = types.void(m, i, i, i, i, i)
+    _, _, bt = matrices(m.literal_value)
+    n = m.literal_value + 2
+
+    def codegen(context, builder, signature, arguments):
+        _, d, row, column, v, step = arguments
+        patch = []
+        for y in range(n):
+            at = builder.add(d, builder.mul(_int(y), row))
+            patch.append([load(builder, builder.add(at, builder.mul(_int(x), column))) for x in range(n)])
+        for y, values in enumerate(_both_sides(builder, bt, patch)):
+            for x, value in enumerate(values):
+                store(builder, value, builder.add(v, builder.mul(_int(y * n + x), step)))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def _output_transform(typingctx, m, p, step, bias, residual, r_row, r_column, floor, out, row, column):
+    i = types.int64
+    signature = types.void(m, i, i, i, i, i, i, types.float32, i, i, i)
+    at, _, _ = matrices(m.literal_value)
+    m = m.literal_value
+    n = m + 2
+
+    def codegen(context, builder, signature, arguments):
+        _, p, step, bias, residual, r_row, r_column, floor, out, row, column = arguments
+        products = [
+            [load(builder, builder.add(p, builder.mul(_int(y * n + x), step))) for x in range(n)] for y in range(n)
+        ]
+        shift, lowest = load(builder, bias), splat(builder, floor)
+        for y, values in enumerate(_both_sides(builder, at, products)):
+            for x, value in enumerate(values):
+                source = builder.add(builder.add(residual, builder.mul(_int(y), r_row)), builder.mul(_int(x), r_column))
+                target = builder.add(builder.add(out, builder.mul(_int(y), row)), builder.mul(_int(x), column))
+                value = builder.fadd(builder.fadd(value, shift), load(builder, source))
+                below = builder.fcmp_ordered("<", value, lowest)
+                store(builder, builder.select(below, lowest, value), target)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+_i, _f = types.int64, types.float32
+_INPUT = types.void(_i, _i, _i, _i, _i, _i)
+_OUTPUT = types.void(_i, _i, _i, _i, _i, _i, _f, _i, _i, _i, _i)
+
+
+@native(_INPUT)
+def input_transform2(d, row, column, v, step, slices):
+    for s in range(slices):
+        _input_transform(2, d + s * 4 * LANES, row, column, v + s * 4 * LANES, step)
+
+
+@native(_INPUT)
+def input_transform4(d, row, column, v, step, slices):
+    for s in range(slices):
+        _input_transform(4, d + s * 4 * LANES, row, column, v + s * 4 * LANES, step)
+
+
+@native(_OUTPUT)
+def output_transform2(p, step, bias, residual, r_row, r_column, floor, out, row, column, slices):
+    for s in range(slices):
+        o = s * 4 * LANES
+        _output_transform(2, p + o, step, bias + o, residual + o, r_row, r_column, floor, out + o, row, column)
+
+
+@native(_OUTPUT)
+def output_transform4(p, step, bias, residual, r_row, r_column, floor, out, row, column, slices):
+    for s in range(slices):
+        o = s * 4 * LANES
+        _output_transform(4, p + o, step, bias + o, residual + o, r_row, r_column, floor, out + o, row, column)
