@@ -70,7 +70,7 @@ def measure(depth: str, size: int, threads: int, repeats: int, which: str) -> di
     first, second = run(ours)[1], run(blas)[1]
     difference = compare(first, second)
     assert difference.agrees(), difference
-    times = {"npresnet": [], "openblas": []}
+    times: dict[str, list[float]] = {"npresnet": [], "openblas": []}
     for _ in range(repeats):
         times["npresnet"].append(run(ours)[0])
         times["openblas"].append(run(blas)[0])

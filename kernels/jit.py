@@ -117,7 +117,7 @@ class Native:
     def address(self) -> int:
         """Where the machine code is; compiled, or read from the cache, when first asked for."""
         arguments = (self._signature.args, self._signature.return_type)
-        compiled = CFunc(self._function, arguments, {}, {"nopython": True, "fastmath": _FASTMATH, "nogil": True})
+        compiled: Any = CFunc(self._function, arguments, {}, {"nopython": True, "fastmath": _FASTMATH, "nogil": True})
         compiled._cache = _Cache(self._function)
         compiled.compile()
         self._compiled = compiled  # keeps the machine code alive

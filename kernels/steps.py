@@ -238,7 +238,11 @@ def _patches(t, m0, m1, cols):
                 _zero(cols, kw * pixel)
             else:
                 _zero(cols, (left - iw) * pixel)
-                _copy(cols + (left - iw) * pixel, t[_X] + ((n * height + y) * width + left) * pixel, (right - left) * pixel)
+                _copy(
+                    cols + (left - iw) * pixel,
+                    t[_X] + ((n * height + y) * width + left) * pixel,
+                    (right - left) * pixel,
+                )
                 _zero(cols + (right - iw) * pixel, (iw + kw - right) * pixel)
             cols += kw * pixel
     return t[_KH] * kw * pixel
@@ -305,7 +309,9 @@ def _tiles_out(t, first, last, products, ld_tile, step, panel, patch_at, zeros, 
         ld = t[_LD_RESIDUAL]
         residual = t[_RESIDUAL] + (index * ld + channel * 4 if ld else 0)
         if y0 + m <= height and x0 + m <= width:
-            _call(natives[3 + m // 4], (p, step, bias, residual, width * ld, ld, floor, out, width * pixel, pixel, slices))
+            _call(
+                natives[3 + m // 4], (p, step, bias, residual, width * ld, ld, floor, out, width * pixel, pixel, slices)
+            )
             continue
         low = np.float32(-np.inf)  # a tile that reaches over the edge: into a patch, and from there what exists
         _call(natives[3 + m // 4], (p, step, bias, zeros, 0, 0, low, patch_at, m * NR * 4, NR * 4, slices))

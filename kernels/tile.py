@@ -68,7 +68,9 @@ def _prefetch(builder, address):
     builder.call(function, [place, ir.Constant(_INT32, 0), ir.Constant(_INT32, 2), ir.Constant(_INT32, 1)])
 
 
-def _rows_variant(builder, rows, a, lda, b, depth, start, ld_start, residual, ld_residual, floor, c, ldc, columns, ahead):
+def _rows_variant(
+    builder, rows, a, lda, b, depth, start, ld_start, residual, ld_residual, floor, c, ldc, columns, ahead
+):
     """The tile with exactly ``rows`` rows; all addresses and distances in bytes."""
     add, mul = builder.add, builder.mul
     a_rows = [add(a, mul(_int(row), lda)) for row in range(rows)]
@@ -112,7 +114,10 @@ def _rows_variant(builder, rows, a, lda, b, depth, start, ld_start, residual, ld
         for row in range(rows):
             for v in range(_VECTORS):
                 offset = _int(4 * LANES * v)
-                at = lambda base, distance, row=row, offset=offset: add(add(base, mul(_int(row), distance)), offset)
+
+                def at(base, distance, row=row, offset=offset):
+                    return add(add(base, mul(_int(row), distance)), offset)
+
                 value = builder.fadd(results[row * _VECTORS + v], get(at(start, ld_start), v))
                 value = builder.fadd(value, get(at(residual, ld_residual), v))
                 below = builder.fcmp_ordered("<", value, lowest)  # NaN is not below: it passes, as in TensorFlow
@@ -159,9 +164,7 @@ _i, _f = types.int64, types.float32
 
 
 @native(types.void(_i, _i, _i, _i, _i, _i, _i, _i, _i, _i, _i, _f, _i, _i, _i))
-def multiply(
-    rows, a, lda, b, depth, columns, passes, start, ld_start, residual, ld_residual, floor, zeros, c, ldc
-):
+def multiply(rows, a, lda, b, depth, columns, passes, start, ld_start, residual, ld_residual, floor, zeros, c, ldc):
     """``rows`` rows of A times one panel of B: max(sums + start + residual, floor), in ``passes`` over k.
 
     a, b, c, ...  addresses; ld*: distances between rows; all in bytes. ``start`` is the bias with distance 0.

@@ -30,7 +30,8 @@ from numba.extending import intrinsic
 
 from .arrays import Array
 from .jit import native
-from .tile import NR, LANES, fma, load, multiply, splat, store, _VECTOR, _int, _FLOAT
+from .simd import LANES
+from .tile import _VECTOR, _int, fma, load, splat, store
 
 __all__ = ["matrices", "transform_kernel"]
 
@@ -86,7 +87,6 @@ def _apply(builder, matrix, vectors):
     """matrix @ vectors. Points come in pairs +-p, so rows (or columns) come in pairs that share their even and differ
     in the sign of their odd part: each part is computed once."""
     rows, columns = matrix.shape
-    sign = np.array([(-1.0) ** k for k in range(columns)])
     if rows == columns:  # B^T: pairs of rows
         results = [None] * rows
         i = 0
@@ -106,15 +106,19 @@ def _apply(builder, matrix, vectors):
                     results[i + 1] = fma(builder, ir.Constant(_VECTOR, [float(np.float32(-lead))] * LANES), odd, even)
                 i += 2
             else:
-                results[i] = _combine(builder, list(zip(matrix[i], vectors)))
+                results[i] = _combine(builder, list(zip(matrix[i], vectors, strict=True)))
                 i += 1
         return results
-    del sign
     # A^T: pairs of columns
-    terms = [[] for _ in range(rows)]
+    terms: list[list[tuple[float, ir.Value]]] = [[] for _ in range(rows)]
     k = 0
     while k < columns:
-        if k + 1 < columns and k > 0 and np.allclose(np.abs(matrix[:, k]), np.abs(matrix[:, k + 1])) and k + 2 < columns:
+        if (
+            k + 1 < columns
+            and k > 0
+            and np.allclose(np.abs(matrix[:, k]), np.abs(matrix[:, k + 1]))
+            and k + 2 < columns
+        ):
             plus = builder.fadd(vectors[k], vectors[k + 1])
             minus = builder.fsub(vectors[k], vectors[k + 1])
             for i in range(rows):
@@ -130,8 +134,8 @@ def _apply(builder, matrix, vectors):
 
 def _both_sides(builder, matrix, patch):
     """matrix @ patch @ matrix^T for a patch of vectors."""
-    columns = [_apply(builder, matrix, list(column)) for column in zip(*patch)]
-    return [_apply(builder, matrix, list(row)) for row in zip(*columns)]
+    columns = [_apply(builder, matrix, list(column)) for column in zip(*patch, strict=True)]
+    return [_apply(builder, matrix, list(row)) for row in zip(*columns, strict=True)]
 
 
 @intrinsic(prefer_literal=True)

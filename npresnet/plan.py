@@ -366,6 +366,7 @@ def make_plan(
     fixups: list[tuple[int, int, _Buffer]] = []
     scratch = 0
     columns_of: dict[tuple[str, tuple[int, int]], tuple[int, int, _Buffer | None]] = {}
+    place: tuple[int, int, _Buffer | None]
 
     def step(name: PlanStep, **values: int) -> int:
         rows.append({int(Column[key.upper()]): int(value) for key, value in values.items()})
@@ -467,7 +468,7 @@ def make_plan(
                     index = step(replace(done, algorithm="im2col"), kind=Kind.CONV, items=blocks, blocks=blocks, kh=kh, kw=kw,
                                  sh=operator.stride[0], sw=operator.stride[1], top=node.pads[0], left=node.pads[2],
                                  **flags)  # fmt: skip
-                    most = (-(-(-(-pixels // MR)) // blocks)) * MR
+                    most = math.ceil(math.ceil(pixels / MR) / blocks) * MR
                     scratch = max(scratch, 4 * most * depth)
                 refer(index, Column.X, place)
                 constant(index, "panels", node.layers[0], node.norm)

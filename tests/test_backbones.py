@@ -105,7 +105,7 @@ def test_the_check_can_fail(tmp_path_factory, tmp_path):
     """One batch-norm epsilon wrong still looks plausible; the comparison must see it."""
     network = thin("matterport", 50)
     path = tmp_path / "weights.h5"
-    save(network.model(), path)
+    save(network.build(), path)
     right = npresnet.architecture.FAMILIES["matterport"]
     families = {**npresnet.architecture.FAMILIES, "matterport": replace(right, epsilon=1.001e-5)}
     with pytest.MonkeyPatch.context() as patch:
