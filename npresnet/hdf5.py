@@ -95,21 +95,24 @@ class Group:
 
     def groups(self) -> dict[str, Group]:
         """{name: group} of the groups right below this one."""
-        if self._depth >= _DEEPEST:
-            raise WeightsError(f"{self.path!r}: groups are nested more than {_DEEPEST} deep; no Keras model is")
         return {
-            path[len(self.path) :]: Group(entry, path + "/", self._size, self._budget, self._depth + 1)
+            path[len(self.path) :]: self._below(path, entry)
             for path, entry in self._entries()
             if isinstance(entry, h5py.Group)
         }
+
+    def _below(self, path: str, entry: Any) -> Group:
+        if self._depth >= _DEEPEST:
+            raise WeightsError(f"{path!r}: groups are nested more than {_DEEPEST} deep; no Keras model is")
+        return Group(entry, path + "/", self._size, self._budget, self._depth + 1)
 
     def tensors(self) -> Iterator[StoredTensor]:
         """Every dataset in this group and below. Raises WeightsError for one that no Keras file holds."""
         for path, entry in self._entries():
             if isinstance(entry, h5py.Dataset):
                 yield self._tensor(path, entry)
-        for group in self.groups().values():
-            yield from group.tensors()
+            elif isinstance(entry, h5py.Group):
+                yield from self._below(path, entry).tensors()
 
     def _tensor(self, path: str, dataset: Any) -> StoredTensor:
         if dataset.is_virtual or dataset.external:

@@ -61,6 +61,15 @@ def _check(path, size, asked=None):
     }
     model = keras_model(net.architecture)
     oracle.load_file(model, path)
+
+    def floor(name):
+        """What rounding alone may add where TensorFlow happens to hit the truth: once the result's own; for a softmax
+        that of its scores, because exp turns their absolute error into a relative one."""
+        if name != net.graph.classifier:
+            return 1e-7
+        w, entry = net.weights[name], truth[net.graph.by_name[name].inputs[0]]
+        return float(np.finfo(np.float32).eps * np.abs(entry @ w["kernel"] + w["bias"]).max())
+
     seen, failures = set(), []
     for name, expected in oracle.activations(model, images):
         if name not in ours or name == net.layers[0]:
@@ -68,9 +77,7 @@ def _check(path, size, asked=None):
         seen.add(name)
         difference = compare(ours[name], expected)
         own, theirs = compare(ours[name], truth[name]).relative, compare(expected, truth[name]).relative
-        if (
-            not difference.agrees() or own > 2 * theirs + 1e-7
-        ):  # 1e-7: one rounding, where TensorFlow happens to be exact
+        if not difference.agrees() or own > 2 * theirs + floor(name):
             failures.append(f"{name}: {difference}, from the truth: ours {own:.1e}, TensorFlow's {theirs:.1e}")
     assert seen == set(net.layers[1:]), f"not compared: {set(net.layers[1:]) - seen}"
     assert not failures, "\n".join(failures)
@@ -110,5 +117,5 @@ def test_the_check_can_fail(tmp_path_factory, tmp_path):
     families = {**npresnet.architecture.FAMILIES, "matterport": replace(right, epsilon=1.001e-5)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("npresnet.weights.FAMILIES", families)
-        with pytest.raises(AssertionError, match="bn_conv1"):
+        with pytest.raises(AssertionError, match="bn2a_branch2a"):
             _check(path, "odd")

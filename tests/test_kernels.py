@@ -77,7 +77,7 @@ def test_versions_take_the_same_arguments(operator):
 @every(ALL)
 def test_results_are_new_arrays(version, case):
     arrays = case.arrays()
-    before = [None if array is None else array.copy() for array in arrays]
+    before: list[Any] = [None if array is None else array.copy() for array in arrays]
     result = call(version, case, arrays)
     assert type(result) is np.ndarray
     assert result.dtype == np.float32
@@ -139,7 +139,7 @@ def test_out_refuses(version, case):
 @pytest.mark.parametrize("layout", cases.LAYOUTS)
 def test_any_layout_in_memory(version, case, layout):
     arrays = [array if array is None else cases.LAYOUTS[layout](array) for array in case.arrays()]
-    before = [None if array is None else array.copy() for array in arrays]
+    before: list[Any] = [None if array is None else array.copy() for array in arrays]
     cases.assert_same_bits(call(version, case, arrays), case.run(version))
     for array, copy in zip(arrays, before, strict=True):
         assert array is None or np.array_equal(array, copy, equal_nan=True)

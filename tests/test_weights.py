@@ -120,9 +120,10 @@ def test_whole_model_with_its_optimizer(path):
     assert_read(path, network)
 
 
-@pytest.mark.parametrize("encoding", ["bytes", "str", "split"])
+@pytest.mark.parametrize(
+    ("layout", "encoding"), [("weights", "bytes"), ("weights", "str"), ("weights", "split"), ("model", "split")]
+)
 @pytest.mark.parametrize("dialect", ["keras1", "keras2", "keras3.0", "keras3.3"])
-@pytest.mark.parametrize("layout", ["weights", "model"])
 def test_older_spellings(tmp_path_factory, path, layout, dialect, encoding):
     respell(saved(tmp_path_factory, MATTERPORT, layout), path, dialect, encoding)
     assert_read(path, MATTERPORT)
@@ -304,16 +305,12 @@ def test_published_names_are_those_of_keras(tmp_path_factory, family):
         ("keras.applications", 101, 1000, 44_707_176),
         ("keras.applications", 152, 1000, 60_419_944),
         ("keras.applications", 50, None, 23_587_712),
-        ("keras.applications", 101, None, 42_658_176),
-        ("keras.applications", 152, None, 58_370_944),
         ("keras-resnet", 18, 1000, 11_703_464),
         ("keras-resnet", 34, 1000, 21_819_048),
         ("keras-resnet", 50, 1000, 25_610_152),
         ("keras-resnet", 101, 1000, 44_654_504),
         ("keras-resnet", 152, 1000, 60_344_232),
         ("keras-resnet", 18, None, 11_190_464),
-        ("keras-resnet", 50, None, 23_561_152),
-        ("keras-resnet", 101, None, 42_605_504),
     ],
 )
 def test_standard_networks(path, family, depth, classes, parameters):
@@ -395,7 +392,7 @@ def test_names_of_the_classifier(path, name):
         ("keras.applications/resnet50", APPLICATIONS),
         ("keras-resnet/resnet18", KERAS_RESNET),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else value.family,
 )
 def test_asked_for_what_is_there(tmp_path_factory, asked, given):
     found = load_weights(saved(tmp_path_factory, given), asked)
@@ -425,12 +422,12 @@ def test_asked_for_what_is_there(tmp_path_factory, asked, given):
         ("keras.applications", 50, "matterport/resnet50", "names its layers as keras.applications does, but"),
         ("matterport", 101, "keras-resnet/resnet101", "matterport does|which is no known depth"),
         ("matterport", 50, "keras-resnet/resnet50", "53 tensors: conv1/bias: in the file, but the network has no such"),
-        ("keras-resnet", 50, "matterport/resnet50", r"lacks 53 tensors: conv1/bias \(64,\); res2a_branch2a/bias"),
+        ("keras-resnet", 50, "matterport/resnet50", r"lacks 53 tensors: conv1/bias \(4,\); res2a_branch2a/bias"),
         ("keras-resnet", 34, "resnet18", "holds keras-resnet/resnet34"),
     ],
 )
 def test_asked_for_something_else(path, family, depth, asked, words):
-    write(path, published(family, depth), ["padding_conv1"])
+    write(path, published(family, depth, stem=4, widths=[(4, 8)] * 4), ["padding_conv1"])
     with pytest.raises(WeightsError, match=words):
         load_weights(path, asked)
 
