@@ -64,11 +64,12 @@ def _check(path, size, asked=None):
 
     def floor(name):
         """What rounding alone may add where TensorFlow happens to hit the truth: once the result's own; for a softmax
-        that of its scores, because exp turns their absolute error into a relative one."""
+        that of its scores and of what they are made from, because exp turns absolute into relative errors."""
         if name != net.graph.classifier:
             return 1e-7
-        w, entry = net.weights[name], truth[net.graph.by_name[name].inputs[0]]
-        return float(np.finfo(np.float32).eps * np.abs(entry @ w["kernel"] + w["bias"]).max())
+        w, entry = net.weights[name], net.graph.by_name[name].inputs[0]
+        largest = np.abs(truth[entry] @ w["kernel"] + w["bias"]).max()
+        return float((np.finfo(np.float32).eps + compare(ours[entry], truth[entry]).relative) * largest)
 
     seen, failures = set(), []
     for name, expected in oracle.activations(model, images):
