@@ -314,6 +314,7 @@ class Plan:
     _spaces: Array
     _output_order: tuple[str, ...]
     _zeros: Array
+    _constants: Constants  # keeps alive what the table's addresses point to
     _idle: list[Array] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -479,6 +480,7 @@ def make_plan(
                          left=node.pads[2], floor=node.padded, ho=shape[0], wo=shape[1], **flags)  # fmt: skip
             refer(index, Column.X, where[node.x])
         elif isinstance(operator, GlobalAveragePool):
+            scratch = max(scratch, 8 * source[2])  # sums in float64
             index = step(replace(done, algorithm="mean"), kind=Kind.MEAN, items=n, **flags)
             refer(index, Column.X, where[node.x])
         elif isinstance(operator, Dense):
@@ -519,7 +521,7 @@ def make_plan(
     widest = max((shape[-1] for shape in shapes.values()), default=1)
     return Plan(
         tuple(steps), batch, {name: shapes[name] for name in names}, _round(arena), _round(scratch), threads, winograd,
-        table, space, names, np.zeros(widest + NR, np.float32),
+        table, space, names, np.zeros(widest + NR, np.float32), constants,
     )  # fmt: skip
 
 

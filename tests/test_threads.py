@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from npresnet.kernels import conv2d
-from npresnet.kernels.threads import available_threads, resolve_threads, run
+from npresnet.kernels.threads import available_threads, resolve_threads, run, start
 
 from . import cases
 
@@ -76,6 +76,37 @@ def test_a_growing_pool_loses_nothing():
     with ThreadPoolExecutor(8) as callers:
         list(callers.map(lambda threads: run(kernel, 60, threads), list(range(2, 22)) * 5))
     assert sum(totals) == 60 * 100
+
+
+def test_offered_calls_run_side_by_side():
+    barrier = threading.Barrier(3, timeout=60)
+    threads = {}
+
+    def kernel(number):
+        threads[number] = threading.current_thread()
+        barrier.wait()
+
+    start(kernel, [(0,), (1,), (2,)])
+    assert threads[0] is threading.current_thread()
+    assert len(set(threads.values())) == 3
+    alone: list[str] = []
+    start(alone.append, [("only",)])
+    assert alone == ["only"]
+
+
+def test_nobody_waits_for_offered_calls():
+    """They may come late and find no work left."""
+    free, late = threading.Event(), threading.Event()
+
+    def kernel(number):
+        if number:
+            assert free.wait(60)
+            late.set()
+
+    start(kernel, [(0,), (1,)])
+    assert not late.is_set()
+    free.set()
+    assert late.wait(60)
 
 
 def test_available_threads():

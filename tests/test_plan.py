@@ -1,0 +1,116 @@
+"""The plan: the same numbers as layer by layer, the same bits for any number of threads and in any company."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from npresnet import engine
+from npresnet.architecture import FAMILIES, Architecture, build_graph
+from npresnet.compare import compare
+from npresnet.plan import Constants, Unplannable, _Buffer, _place, make_plan
+from npresnet.synthetic import random_weights
+
+
+def _network(family, depth, width=16, classes=None, stage5=True):
+    """Graph and random weights of a network whose stem has ``width`` channels, all others in proportion."""
+    standard = Architecture.standard(FAMILIES[family], depth, stage5=stage5, classes=classes)
+    widths = tuple((inner * width // 64, outer * width // 64) for inner, outer in standard.widths)
+    graph = build_graph(Architecture(standard.family, depth, stage5, width, widths, standard.stem, classes, "top"))
+    return graph, random_weights(graph, seed=3)
+
+
+def _images(n, height, width, seed=1):
+    return np.random.default_rng(seed).uniform(-120, 130, (n, height, width, 3)).astype(np.float32)
+
+
+NETWORKS = [
+    ("matterport", 50, 32, None, True, (1, 67, 53)),
+    ("matterport", 101, 16, None, False, (2, 64, 48)),
+    ("keras.applications", 50, 32, 7, True, (1, 97, 70)),
+    ("keras-resnet", 18, 64, 5, True, (2, 65, 64)),
+    ("keras-resnet", 34, 24, None, True, (1, 33, 80)),
+]
+
+
+@pytest.mark.parametrize("winograd", [False, True])
+@pytest.mark.parametrize("network", NETWORKS, ids=str)
+def test_agrees_with_the_float64_reference(network, winograd):
+    family, depth, width, classes, stage5, shape = network
+    graph, weights = _network(family, depth, width, classes, stage5)
+    outputs = [*graph.features.values(), *([graph.classifier] if graph.classifier else [])]
+    images = _images(*shape)
+    plan = make_plan(graph, Constants(graph, weights), shape, outputs, winograd=winograd, threads=2)
+    found = plan.run(images)
+    wide = engine.run(graph, weights, images.astype(np.float64), outputs, algorithm="reference", threads=1)
+    truth = {step.name: step.array for step in wide if step.name in outputs}
+    assert set(found) == set(outputs)
+    for name in outputs:
+        difference = compare(found[name], truth[name])
+        assert difference.agrees(relative=1e-5), (name, difference)
+
+
+def test_same_bits_for_any_threads_and_in_a_batch():
+    graph, weights = _network("matterport", 50, 32)
+    constants = Constants(graph, weights)
+    outputs = list(graph.features.values())
+    images = _images(3, 75, 64)
+    first = make_plan(graph, constants, (3, 75, 64), outputs, winograd=True, threads=1).run(images)
+    for threads in (2, 3, 8):
+        again = make_plan(graph, constants, (3, 75, 64), outputs, winograd=True, threads=threads).run(images)
+        assert all(np.array_equal(first[name], again[name]) for name in outputs), threads
+    alone = make_plan(graph, constants, (1, 75, 64), outputs, winograd=True, threads=2)
+    for index in range(3):
+        single = alone.run(images[index : index + 1])
+        assert all(np.array_equal(first[name][index : index + 1], single[name]) for name in outputs), index
+
+
+def test_results_are_the_callers_own():
+    graph, weights = _network("keras-resnet", 18)
+    plan = make_plan(graph, Constants(graph, weights), (1, 40, 40), ["pool1", "res2b1_relu"], winograd=True, threads=1)
+    images = _images(1, 40, 40)
+    first = plan.run(images)
+    kept = {name: array.copy() for name, array in first.items()}
+    for array in first.values():
+        array[:] = np.nan
+    again = plan.run(images)
+    assert all(np.array_equal(again[name], kept[name]) for name in kept)
+
+
+def test_outputs_before_their_batchnorm():
+    """A layer that is asked for is not swallowed by the step of the next; a border is no array at all."""
+    graph, weights = _network("matterport", 50)
+    constants, images = Constants(graph, weights), _images(1, 64, 64)
+    outputs = ["conv1", "bn_conv1", "res2a_add", "res2a_out"]
+    found = make_plan(graph, constants, (1, 64, 64), outputs, winograd=True, threads=1).run(images)
+    for step in engine.run(graph, weights, images, outputs, algorithm="im2col", threads=1):
+        if step.name in outputs:
+            assert compare(found[step.name], step.array).agrees(), step.name
+    with pytest.raises(Unplannable):
+        make_plan(graph, constants, (1, 64, 64), ["conv1_pad", "conv1"], winograd=True, threads=1)
+
+
+def test_steps_can_be_read():
+    graph, weights = _network("matterport", 50, 64)
+    outputs = list(graph.features.values())
+    plan = make_plan(graph, Constants(graph, weights), (1, 224, 224), outputs, winograd=True, threads=1)
+    text = str(plan)
+    assert "res2a_branch2b_relu" in text
+    assert "F(4x4,3x3)" in text
+    assert "res2a_out" in text
+    assert len(plan.steps) < 75  # 174 layers
+
+
+def test_buffers_that_live_together_never_overlap():
+    random = np.random.default_rng(0)
+    buffers = []
+    for _ in range(200):
+        first = int(random.integers(0, 60))
+        buffers.append(_Buffer(64 * int(random.integers(1, 50)), first, first + int(random.integers(0, 12))))
+    size = _place(buffers)
+    assert max(b.offset + b.size for b in buffers) == size
+    assert size < sum(b.size for b in buffers)
+    for i, a in enumerate(buffers):
+        for b in buffers[:i]:
+            together = a.first <= b.last and b.first <= a.last
+            assert not together or a.offset + a.size <= b.offset or b.offset + b.size <= a.offset
