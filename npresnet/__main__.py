@@ -13,7 +13,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in ("typer", "rich", "click"):
             raise
-        sys.exit(f'npresnet: the command line needs {error.name}, which is not installed: pip install "npresnet[cli]"')
+        needed = f"npresnet: the command line needs {error.name}, which is not installed"
+        print(f'{needed}: pip install "npresnet[cli]"', file=sys.stderr)
+        sys.exit(2)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's encoding lacks is no reason to stop
             stream.reconfigure(errors="backslashreplace")

@@ -123,9 +123,14 @@ def _counted(items: Iterable[_T], title: str, total: int) -> Iterator[_T]:
             advance()
 
 
+def _by(shape: Sequence[int]) -> str:
+    """A shape as people write it: 1024x1024x3."""
+    return "x".join(map(str, shape))
+
+
 def _shape(shape: Sequence[int]) -> str:
-    """A shape as people write it: 1024x1024x3; a batch of one is left out."""
-    return "x".join(map(str, shape[1:] if shape and shape[0] == 1 else shape))
+    """The shape of a layer's output; a batch of one is left out."""
+    return _by(shape[1:] if shape and shape[0] == 1 else shape)
 
 
 def _load(weights: Path, architecture: str | None, device: str, algorithm: str, threads: int | None) -> ResNet:
@@ -256,7 +261,7 @@ def info(
         _table(
             ("layer", "kind", "weights"),
             (
-                (layer.name, layer.operator.kind, " ".join(map(_shape, layer.operator.tensors().values())))
+                (layer.name, layer.operator.kind, " ".join(map(_by, layer.operator.tensors().values())))
                 for layer in found.graph.layers
             ),
             "lll",

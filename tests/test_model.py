@@ -6,6 +6,7 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from .networks import Network, saved, shared, thin
 ALGORITHMS = ["auto", "direct", "im2col", "reference"]
 
 # family, depth and options of thin networks: with and without stage 5, bottleneck and basic blocks, a classifier
-FILES = {
+FILES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "matterport": ("matterport", 50, {}),
     "matterport without stage 5": ("matterport", 50, {"stage5": False}),
     "keras.applications": ("keras.applications", 50, {}),
@@ -380,7 +381,7 @@ def test_trace_runs_what_is_needed(net):
     assert steps == ["input", "conv1_pad", "conv1", "bn_conv1", "conv1_relu", "pool1", "res2a_branch1", "bn2a_branch1"]
 
 
-def gmac(graph, size: int, *kinds: type) -> dict[str, float]:
+def gmac(graph: Any, size: int, *kinds: Any) -> dict[str, float]:
     """{layer: 1e9 multiply-accumulates} of the layers of these kinds, for one image."""
     shapes = graph.shapes(size, size)
     return {
