@@ -199,7 +199,7 @@ def demo(
     maps: dict[str, Any] = {}
     first = time.perf_counter()
     print("getting the kernels ready, about ten seconds on the first run ...", file=sys.stderr)
-    net(images[:, :64, :64])
+    list(net.trace(images[:, :64, :64]))
     compiled = time.perf_counter() - first
     for step in _counted(net.trace(images), "layers", len(net.layers)):
         if step.name in names:
@@ -304,22 +304,26 @@ def run(
             )
     net.graph.needed_for(names.values())  # an unknown layer is an error before the pictures are read
     batch = net.prepare([str(image) for image in images], size)
-    if trace:
-        net(
-            batch[:1, :32, :32], list(names.values())
-        )  # kernels are compiled or read here, not in the first layers' time
-    total = len(net.graph.needed_for(names.values())) * len(batch)
-    collected: dict[str, list[Any]] = {name: [] for name in names.values()}
+    wanted = list(names.values())
+    collected: dict[str, list[Any]] = {name: [] for name in wanted}
     steps: list[Step] = []
+    if trace:
+        list(net.trace(batch[:1, :32, :32], wanted))  # kernels get ready here, not in the first layers' time
     start = time.perf_counter()
-    with _progress("layers", total) as advance:
+    with _progress("images", len(batch)) as advance:
         for index in range(len(batch)):  # one image at a time: memory does not grow with their number
-            for step in net.trace(batch[index : index + 1], list(names.values())):
-                if step.name in collected:
-                    collected[step.name].append(step.array)
-                if trace and index == 0:
+            image = batch[index : index + 1]
+            if trace and index == 0:
+                found = {}
+                for step in net.trace(image, wanted):
+                    if step.name in collected:
+                        found[step.name] = step.array
                     steps.append(step_without_array(step))
-                advance()
+            else:
+                found = net(image, wanted)
+            for name, array in found.items():
+                collected[name].append(array)
+            advance()
     seconds = time.perf_counter() - start
     arrays = {key: np.concatenate(collected[name]) for key, name in names.items()}
     save_arrays(out, arrays, net, weights, [str(image) for image in images])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from .architecture import Architecture, parse_architecture
 from .errors import UsageError
 from .graph import Graph
 from .weights import Inspection, Weights, load_weights
+
+if TYPE_CHECKING:
+    from .plan import Planner
 
 __all__ = ["Features", "ResNet", "load", "resnet_graph"]
 
@@ -39,13 +43,15 @@ class Features(NamedTuple):
 class ResNet:
     """A ResNet backbone with its weights: call it with images, get C1 to C5. Made by ``npresnet.load``.
 
-    One network may be called from many threads at once; nothing in it changes after loading.
+    One network may be called from many threads at once. Plans, one per shape of images, are made as they are needed.
     """
 
     def __init__(self, inspection: Inspection, algorithm: str, threads: int) -> None:
         self._inspection = inspection
         self.algorithm = algorithm
         self.threads = threads
+        self._planner: Planner | None = None
+        self._lock = threading.Lock()
 
     @property
     def architecture(self) -> Architecture:
@@ -96,10 +102,11 @@ class ResNet:
         images, UsageError for an unknown layer or images too small for the network.
         """
         names = tuple(self.graph.features.values()) if outputs is None else self._names(outputs)
-        found = {}
-        for step in self._run(images, names):
-            if step.name in names:
-                found[step.name] = step.array.copy() if step.kind == "input" else step.array
+        found = self._planned(images, names) if self.algorithm in ("auto", "direct") else None
+        if found is None:
+            steps = self._run(images, names)
+            kept = ((step.name, step.array.copy() if step.kind == "input" else step.array) for step in steps)
+            found = {name: array for name, array in kept if name in names}
         if outputs is not None:
             return {name: found[name] for name in names}
         maps = {feature.lower(): found[name] for feature, name in self.graph.features.items()}
@@ -139,6 +146,23 @@ class ResNet:
             )
         return tuple(outputs)
 
+    def _planned(self, images: Array, names: tuple[str, ...]) -> dict[str, Array] | None:
+        """The outputs by plan, or None where one of them exists layer by layer only (a border, say)."""
+        from .images import network_input
+        from .plan import Planner, Unplannable
+
+        batch = network_input(images)
+        with self._lock:
+            if self._planner is None:
+                self._planner = Planner(self.graph, self.weights, self.threads)
+        entry = self.graph.layers[0].name
+        wanted = tuple(name for name in names if name != entry)
+        try:
+            found = self._planner.run(batch, wanted, self.algorithm == "auto") if wanted else {}
+        except Unplannable:
+            return None
+        return {**found, entry: batch.copy()} if entry in names else found
+
     def _run(self, images: Array, names: Sequence[str]) -> Iterator[engine.Step]:
         from .images import network_input
 
@@ -161,7 +185,7 @@ def load(
     architecture  None: found in the file; a depth such as "resnet101", or family and depth such as
                   "matterport/resnet101", where a file does not say or to insist on one
     device        "cpu"
-    algorithm     "auto" and "direct" (the fastest there is, today the same as "im2col"), "im2col" (the textbook path),
+    algorithm     "auto" (the fastest), "direct" (as fast as can be without Winograd), "im2col" (the textbook path),
                   "reference" (plain NumPy; float64 images are run in float64)
     threads       how many share the work; None: one per available processor. The results do not depend on it.
 

@@ -18,6 +18,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ from .kernels.tile import MR, NR
 from .kernels.winograd import transform_kernel
 from .weights import Weights
 
-__all__ = ["Constants", "Plan", "PlanStep", "Unplannable", "make_plan"]
+__all__ = ["Constants", "Plan", "PlanStep", "Planner", "Unplannable", "make_plan"]
 
 Array = npt.NDArray[Any]
 
@@ -523,6 +524,54 @@ def make_plan(
         tuple(steps), batch, {name: shapes[name] for name in names}, _round(arena), _round(scratch), threads, winograd,
         table, space, names, np.zeros(widest + NR, np.float32), constants,
     )  # fmt: skip
+
+
+class Planner:
+    """The plans of one network, one for each shape of images and set of outputs; the most recent few are kept."""
+
+    _MOST = 8
+
+    def __init__(self, graph: Graph, weights: Weights, threads: int) -> None:
+        self._graph, self._threads = graph, threads
+        self._constants = Constants(graph, weights)
+        self._plans: dict[tuple[Any, ...], Plan] = {}
+        self._lock = threading.Lock()
+
+    def plan(self, batch: tuple[int, int, int], outputs: tuple[str, ...], winograd: bool) -> Plan:
+        """The plan for images of ``batch`` = (n, h, w); made if it is not at hand. Raises Unplannable, UsageError."""
+        key = (batch, outputs, winograd)
+        with self._lock:
+            found = self._plans.pop(key, None)
+            if found is None:
+                found = make_plan(
+                    self._graph, self._constants, batch, outputs, winograd=winograd, threads=self._threads
+                )  # fmt: skip
+            self._plans[key] = found  # the last is the most recently used
+            while len(self._plans) > self._MOST:
+                del self._plans[next(iter(self._plans))]
+        return found
+
+    def run(self, images: Array, outputs: tuple[str, ...], winograd: bool) -> dict[str, Array]:
+        """{output: array} for float32[n, h, w, c] images. Raises Unplannable, UsageError."""
+        n, height, width, _ = images.shape
+        plan = self.plan((n, height, width), outputs, winograd)
+        results = plan.run(images)
+        if not plan.winograd:
+            return results
+        # Winograd spreads infinity and NaN over a tile, as NaN, which no later layer takes away again: an image whose
+        # deepest output holds NaN is run once more without it, so that they come out where TensorFlow has them.
+        deepest = results[max(results, key=lambda name: self._order[name])]
+        for index in range(n):
+            values = deepest[index].ravel()
+            if np.isnan(np.dot(values, values)):
+                alone = self.plan((1, height, width), outputs, False).run(images[index : index + 1])
+                for name, array in alone.items():
+                    results[name][index] = array[0]
+        return results
+
+    @cached_property
+    def _order(self) -> dict[str, int]:
+        return {layer.name: index for index, layer in enumerate(self._graph.layers)}
 
 
 def _parts(total: int, most: int, unit: int, multiple: int) -> int:
