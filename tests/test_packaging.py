@@ -1,0 +1,249 @@
+"""What is shipped and how it is found: the wheel, a bare clone, a read-only tree; what an import costs."""
+
+from __future__ import annotations
+
+import ast
+import email
+import importlib.metadata
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CORE = {"numpy", "numba", "h5py"}
+
+
+def clone(target: Path) -> Path:
+    """The files of the checkout that the package is made of, the link npresnet/kernels included."""
+    target.mkdir(exist_ok=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, target)
+    for name in ("npresnet", "kernels"):
+        shutil.copytree(ROOT / name, target / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    return target
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """A wheel of the clone, built without the network."""
+    backend = PROJECT["build-system"]["requires"][0]
+    version = tuple(map(int, importlib.metadata.version("setuptools").split(".")[:1]))
+    if version < tuple(map(int, re.findall(r"\d+", backend))):
+        pytest.skip(f"building needs {backend}, and without the network it must be installed; found {version[0]}")
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", folder]
+    done = subprocess.run([*command, clone(folder / "clone")], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+@pytest.fixture
+def unpacked(wheel, tmp_path) -> Path:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    return tmp_path / "site"
+
+
+WORK = """
+import os, sys
+import numpy as np
+import npresnet
+from npresnet import kernels
+from npresnet.architecture import FAMILIES, Architecture, build_graph
+from npresnet.results import photograph
+from npresnet.synthetic import random_weights, write_keras_file
+
+place = os.environ["PLACE"]
+for module in (npresnet, kernels):
+    assert module.__file__.startswith(place + os.sep), module.__file__
+assert kernels.__name__ == "npresnet.kernels" and "kernels" not in sys.modules
+assert photograph().is_file() and os.path.isfile(os.path.join(place, "npresnet", "py.typed"))
+graph = build_graph(Architecture.standard(FAMILIES["keras-resnet"], 18, width=8, classes=3))
+net = npresnet.load(write_keras_file("weights.h5", graph, random_weights(graph)))
+assert net.predict(np.ones((1, 20, 20, 3), np.float32)).shape == (1, 3)
+print(*(name for name in sys.modules if "." not in name))
+"""
+
+
+def works_from(place: Path, folder: Path) -> None:
+    """npresnet is imported from ``place`` alone, and runs a network without any extra; files go to ``folder``."""
+    environment = {**os.environ, "PYTHONPATH": str(place), "PLACE": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", WORK], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not set(done.stdout.split()) & {"PIL", "typer", "rich", "keras", "tensorflow", "skimage"}
+
+
+# What is declared ----------------------------------------------------------------------------------------------------
+
+
+def test_every_package_is_listed():
+    """A folder that is forgotten here works in the checkout and is missing from the wheel."""
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "npresnet").rglob("__init__.py")}
+    folders |= {Path("npresnet") / path.parent.relative_to(ROOT) for path in (ROOT / "kernels").rglob("__init__.py")}
+    assert {".".join(folder.parts) for folder in folders} == set(PROJECT["tool"]["setuptools"]["packages"])
+
+
+def test_core_dependencies():
+    assert {re.split(r"[^\w-]", text)[0] for text in PROJECT["project"]["dependencies"]} == CORE
+
+
+def test_link_to_the_kernels_is_relative():
+    link = ROOT / "npresnet" / "kernels"
+    if not link.is_symlink():
+        pytest.skip("this checkout has no links")
+    assert os.readlink(link) == os.path.join("..", "kernels")
+
+
+def _imports(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
+    """What runs when a module is imported: not what stands in functions or under TYPE_CHECKING."""
+    for statement in body:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            yield statement
+        elif isinstance(statement, ast.If):
+            if "TYPE_CHECKING" not in ast.unparse(statement.test):
+                yield from _imports(statement.body)
+            yield from _imports(statement.orelse)
+        elif isinstance(statement, ast.Try | ast.With | ast.ClassDef | ast.For):
+            yield from _imports(statement.body)
+
+
+def _sources() -> list[Path]:
+    return sorted([*(ROOT / "npresnet").glob("*.py"), *(ROOT / "kernels").glob("*.py")])
+
+
+@pytest.mark.parametrize("path", _sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_import_the_core_alone(path):
+    """Whatever an extra brings is imported where it is used; and the kernels know nothing of the rest."""
+    allowed = CORE | {"llvmlite", "npresnet"}  # llvmlite comes with Numba, version by version
+    if path.name == "cli.py":
+        allowed |= {"typer", "rich"}
+    for statement in _imports(ast.parse(path.read_text()).body):
+        if isinstance(statement, ast.ImportFrom) and statement.level:
+            names = []
+        elif isinstance(statement, ast.ImportFrom):
+            names = [statement.module or ""]
+        else:
+            names = [alias.name for alias in statement.names]
+        foreign = {name.split(".")[0] for name in names} - allowed - sys.stdlib_module_names
+        assert not foreign, f"{path.name}:{statement.lineno} imports {foreign}"
+    if path.parent.name == "kernels":
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level < 2, f"{path.name}:{node.lineno} imports from above"
+                assert (node.module or "").split(".")[0] != "npresnet", f"{path.name}:{node.lineno}"
+
+
+# The wheel -----------------------------------------------------------------------------------------------------------
+
+
+def test_contents_of_the_wheel(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert len(names) == len(set(names))
+    top = {name.split("/")[0] for name in names}
+    assert top == {
+        "npresnet",
+        f"npresnet-{importlib.metadata.version('npresnet')}.dist-info",
+    }  # above all, no "kernels"
+    expected = {f"npresnet/{path.name}" for path in (ROOT / "npresnet").glob("*.py")}
+    expected |= {f"npresnet/kernels/{path.name}" for path in (ROOT / "kernels").glob("*.py")}
+    assert {name for name in names if re.fullmatch(r"npresnet(/kernels)?/\w+\.py", name)} == expected
+    assert {"npresnet/py.typed", "npresnet/data/photograph.jpg"} <= set(names)
+    assert not [name for name in names if name.endswith((".pyc", ".nbi", ".nbc", ".h5"))]
+
+
+def test_metadata_of_the_wheel(wheel):
+    archive = zipfile.ZipFile(wheel)
+    (folder,) = {name.split("/")[0] for name in archive.namelist() if ".dist-info/" in name}
+    about = email.message_from_string(archive.read(f"{folder}/METADATA").decode())
+    needed = [text for text in about.get_all("Requires-Dist", []) if "extra ==" not in text]
+    assert {re.split(r"[^\w-]", text)[0] for text in needed} == CORE
+    assert about["Name"] == "npresnet"
+    assert about["Requires-Python"] == ">=3.11"
+    assert about["License-Expression"] == "MIT"
+    assert {"cli", "test", "bench"} <= set(about.get_all("Provides-Extra", []))
+    assert about.get_payload().startswith("# npresnet")
+    assert f"{folder}/licenses/LICENSE" in archive.namelist()
+    assert archive.read(f"{folder}/entry_points.txt").decode().split() == [
+        "[console_scripts]", "npresnet", "=", "npresnet.__main__:main",
+    ]  # fmt: skip
+
+
+def test_works_from_the_wheel(unpacked, tmp_path):
+    works_from(unpacked, tmp_path)
+
+
+def test_works_from_a_bare_clone(tmp_path):
+    """Nothing installed: the link makes ``npresnet.kernels``."""
+    works_from(clone(tmp_path / "clone"), tmp_path)
+
+
+def test_works_from_a_read_only_tree(tmp_path):
+    """Nothing is written beside the sources, whoever would be allowed to."""
+    tree = clone(tmp_path / "clone")
+    everything = [tree, *(path for path in tree.rglob("*") if not path.is_symlink())]
+    for path in everything:
+        path.chmod(path.stat().st_mode & ~0o222)
+    before = {path: path.stat().st_mtime_ns for path in everything}
+    try:
+        works_from(tree, tmp_path)
+        assert {path: path.stat().st_mtime_ns for path in [tree, *tree.rglob("*")] if not path.is_symlink()} == before
+    finally:
+        for path in everything:
+            path.chmod(path.stat().st_mode | stat.S_IWUSR)
+
+
+# What an import costs ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", ["npresnet", "npresnet.architecture", "npresnet.graph", "npresnet.cli"])
+def test_import_is_light(run_python, module):
+    """Nothing heavy before it is used: also not for ``npresnet --help``."""
+    code = f"import sys, {module}; print(*sorted(name for name in sys.modules if '.' not in name))"
+    loaded = set(run_python(code).split())
+    assert "npresnet" in loaded
+    assert not loaded & {"numba", "llvmlite", "h5py", "PIL", "keras", "tensorflow", "skimage"}
+    if module != "npresnet.cli":
+        assert not loaded & {"typer", "rich"}
+
+
+def test_nothing_is_compiled_by_an_import(run_python):
+    code = """
+import pkgutil
+import numba
+from numba.core import event
+with event.install_recorder("numba:compile") as compiled:
+    import npresnet
+    for module in pkgutil.walk_packages(npresnet.__path__, "npresnet."):
+        if module.name not in ("npresnet.__main__", "npresnet.cli"):
+            __import__(module.name)
+    assert not compiled.buffer, compiled.buffer
+    numba.njit(lambda x: x)(1)
+    assert compiled.buffer, "the recorder records nothing"
+print("no compilation")
+"""
+    assert run_python(code) == "no compilation\n"
+
+
+def test_folder_imported_by_its_own_name(run_python):
+    code = """
+try:
+    import kernels
+except ImportError as error:
+    print(error)
+"""
+    said = run_python(code, folder=ROOT)
+    assert "imported as 'kernels'; it must be imported as 'npresnet.kernels'" in said
+    assert "use `from npresnet import kernels`" in said
