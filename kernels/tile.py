@@ -61,43 +61,78 @@ def _masked_store(builder, value, address, mask):
     builder.call(function, [value, place, ir.Constant(_INT32, 4), mask])
 
 
-def _prefetch(builder, address):
+def _prefetch(builder, address, write=False):
+    """Bring the cache line at ``address`` into L2 (any address will do: a prefetch never faults)."""
     place = pointer(builder, address, ir.IntType(8))
     kind = ir.FunctionType(ir.VoidType(), [place.type, _INT32, _INT32, _INT32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(function, [place, ir.Constant(_INT32, 0), ir.Constant(_INT32, 2), ir.Constant(_INT32, 1)])
+    builder.call(function, [place, ir.Constant(_INT32, int(write)), ir.Constant(_INT32, 2), ir.Constant(_INT32, 1)])
+
+
+_CHUNK = 16  # steps of k between prefetches: as many floats of a row of A as a cache line holds
 
 
 def _rows_variant(
-    builder, rows, a, lda, b, depth, start, ld_start, residual, ld_residual, floor, c, ldc, columns, ahead
+    builder, rows, a, lda, b, depth, start, ld_start, residual, ld_residual, floor, c, ldc, columns, next_a, next_b
 ):
     """The tile with exactly ``rows`` rows; all addresses and distances in bytes."""
     add, mul = builder.add, builder.mul
     a_rows = [add(a, mul(_int(row), lda)) for row in range(rows)]
+    next_rows = [add(next_a, mul(_int(row), lda)) for row in range(rows)]
     zero = ir.Constant(_VECTOR, [0.0] * LANES)
     before = builder.basic_block
+    chunk = builder.append_basic_block(f"tile{rows}.chunk")
+    places = builder.append_basic_block(f"tile{rows}.places")
     loop = builder.append_basic_block(f"tile{rows}.k")
+    ended = builder.append_basic_block(f"tile{rows}.chunk.ended")
     after = builder.append_basic_block(f"tile{rows}.done")
-    builder.cbranch(builder.icmp_signed(">", depth, _int(0)), loop, after)
+    builder.cbranch(builder.icmp_signed(">", depth, _int(0)), chunk, after)
+
+    # every _CHUNK steps of k: fetch what the next tile will read and, in the first few, what this tile will add to
+    # and write; HW prefetchers know none of it in time
+    builder.position_at_end(chunk)
+    first = builder.phi(_INT)
+    first.add_incoming(_int(0), before)
+    begun = [[builder.phi(_VECTOR) for _ in range(_VECTORS)] for _ in range(rows)]
+    for row in range(rows):
+        _prefetch(builder, add(next_rows[row], mul(first, _int(4))))
+    limit = builder.add(first, _int(_CHUNK))
+    last = builder.select(builder.icmp_signed("<", limit, depth), limit, depth)
+    builder.cbranch(builder.icmp_signed("<", first, _int(4 * _CHUNK)), places, loop)
+    builder.position_at_end(places)
+    for i in range(2):
+        row = add(mul(builder.sdiv(first, _int(_CHUNK)), _int(2)), _int(i))
+        row = builder.select(builder.icmp_signed("<", row, _int(rows)), row, _int(rows - 1))
+        for v in range(0, 4 * NR, 64):
+            _prefetch(builder, add(add(c, mul(row, ldc)), _int(v)), write=True)
+            _prefetch(builder, add(add(residual, mul(row, ld_residual)), _int(v)))
+    builder.branch(loop)
 
     builder.position_at_end(loop)
     k = builder.phi(_INT)
     sums = [[builder.phi(_VECTOR) for _ in range(_VECTORS)] for _ in range(rows)]
     b_row = add(b, mul(k, _int(4 * NR)))
     b_vectors = [load(builder, add(b_row, _int(4 * LANES * v))) for v in range(_VECTORS)]
-    _prefetch(builder, add(ahead, mul(k, _int(64))))
+    _prefetch(builder, add(next_b, mul(k, _int(64))))
     column = mul(k, _int(4))
     grown = []
     for row in range(rows):
         value = splat(builder, load(builder, add(a_rows[row], column), _FLOAT))
         grown.append([fma(builder, value, b_vectors[v], sums[row][v]) for v in range(_VECTORS)])
     following = add(k, _int(1))
-    builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
-    k.add_incoming(_int(0), before)
+    builder.cbranch(builder.icmp_signed("<", following, last), loop, ended)
+    for origin in (chunk, places):
+        k.add_incoming(first, origin)
     k.add_incoming(following, loop)
+    builder.position_at_end(ended)
+    builder.cbranch(builder.icmp_signed("<", following, depth), chunk, after)
+    first.add_incoming(following, ended)
     for row in range(rows):
         for v in range(_VECTORS):
-            sums[row][v].add_incoming(zero, before)
+            begun[row][v].add_incoming(zero, before)
+            begun[row][v].add_incoming(grown[row][v], ended)
+            for origin in (chunk, places):
+                sums[row][v].add_incoming(begun[row][v], origin)
             sums[row][v].add_incoming(grown[row][v], loop)
 
     builder.position_at_end(after)
@@ -106,7 +141,7 @@ def _rows_variant(
         for v in range(_VECTORS):
             result = builder.phi(_VECTOR)
             result.add_incoming(zero, before)
-            result.add_incoming(grown[row][v], loop)
+            result.add_incoming(grown[row][v], ended)
             results.append(result)
     lowest = splat(builder, floor)
 
@@ -140,9 +175,9 @@ def _rows_variant(
 
 
 @intrinsic
-def _tile(typingctx, rows, a, lda, b, depth, start, ld_start, residual, ld_residual, floor, c, ldc, columns, ahead):
+def _tile(typingctx, rows, a, lda, b, depth, start, ld_start, residual, ld_residual, floor, c, ldc, columns, next_a, next_b):
     i = types.int64
-    signature = types.void(i, i, i, i, i, i, i, i, i, types.float32, i, i, i, i)
+    signature = types.void(i, i, i, i, i, i, i, i, i, types.float32, i, i, i, i, i)
 
     def codegen(context, builder, signature, arguments):
         rows, *rest = arguments
@@ -178,12 +213,13 @@ def multiply(rows, a, lda, b, depth, columns, passes, start, ld_start, residual,
         for t in range(tiles):
             m0, m1 = rows * t // tiles, rows * (t + 1) // tiles
             c_at = c + m0 * ldc
+            next_a = a + (m1 * lda + k0 * 4 if t < tiles - 1 else k1 * 4)
             _tile(
                 m1 - m0, a + m0 * lda + k0 * 4, lda, b + k0 * NR * 4, k1 - k0,
                 start + m0 * ld_start if first else c_at, ld_start if first else ldc,
                 residual + m0 * ld_residual if last else zeros, ld_residual if last else 0,
                 floor if last else np.float32(-np.inf),
-                c_at, ldc, columns, ahead,
+                c_at, ldc, columns, next_a, ahead,
             )  # fmt: skip
             if t < 3:
                 ahead += (k1 - k0) * 64
