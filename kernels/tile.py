@@ -12,7 +12,7 @@ from .jit import native
 from .simd import LANES
 
 _VECTORS = 4 if LANES == 16 else 2
-MR = 7 if LANES == 16 else 6
+MR = 6  # rows: 6 x 4 sums, 4 vectors of B and a spread value of A are 29 of 32 registers; a seventh row spills
 NR = _VECTORS * LANES
 
 _INT, _INT32, _FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
@@ -78,7 +78,7 @@ def _rows_variant(
     """The tile with exactly ``rows`` rows; all addresses and distances in bytes."""
     add, mul = builder.add, builder.mul
     a_rows = [add(a, mul(_int(row), lda)) for row in range(rows)]
-    next_rows = [add(next_a, mul(_int(row), lda)) for row in range(rows)]
+    to_next_a = builder.sub(next_a, a)  # one register, where the next rows' own addresses would take one each
     zero = ir.Constant(_VECTOR, [0.0] * LANES)
     before = builder.basic_block
     chunk = builder.append_basic_block(f"tile{rows}.chunk")
@@ -94,8 +94,9 @@ def _rows_variant(
     first = builder.phi(_INT)
     first.add_incoming(_int(0), before)
     begun = [[builder.phi(_VECTOR) for _ in range(_VECTORS)] for _ in range(rows)]
+    distance = add(to_next_a, mul(first, _int(4)))
     for row in range(rows):
-        _prefetch(builder, add(next_rows[row], mul(first, _int(4))))
+        _prefetch(builder, add(a_rows[row], distance))
     limit = builder.add(first, _int(_CHUNK))
     last = builder.select(builder.icmp_signed("<", limit, depth), limit, depth)
     builder.cbranch(builder.icmp_signed("<", first, _int(4 * _CHUNK)), places, loop)
