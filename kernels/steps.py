@@ -197,6 +197,12 @@ def _edges(total, block, blocks, unit):
 
 
 @jit
+def _odd_lines(size):
+    """``size`` bytes rounded up to an odd number of cache lines: elements so far apart share no set of a cache."""
+    return (size + 63) // 64 // 2 * 128 + 64
+
+
+@jit
 def _panels(t, rows, a, lda, first_row, panel0, panel1, zeros, floor, natives):
     """``rows`` rows at ``a`` times panels panel0..panel1-1, into rows from ``first_row`` on of the output."""
     co, depth = t[_CO], t[_KH] * t[_KW] * t[_C]
@@ -233,8 +239,11 @@ def _patches(t, m0, m1, cols):
         n, position = divmod(m, t[_HO] * t[_WO])
         ih, iw = position // t[_WO] * t[_SH] - t[_TOP], position % t[_WO] * t[_SW] - t[_LEFT]
         left, right = max(iw, 0), min(iw + kw, width)
+        inside = right - left == kw
         for y in range(ih, ih + t[_KH]):
-            if y < 0 or y >= height or left >= right:
+            if inside and y >= 0 and y < height:
+                _copy(cols, t[_X] + ((n * height + y) * width + iw) * pixel, kw * pixel)
+            elif y < 0 or y >= height or left >= right:
                 _zero(cols, kw * pixel)
             else:
                 _zero(cols, (left - iw) * pixel)
@@ -335,7 +344,7 @@ def _tile_products(t, rows, v, ld_tile, step, panel, products, zeros, natives):
     for e in range(elements):
         _call(natives[0], (
             rows, v + e * step, ld_tile, u + e * channels * NR * 4, channels, NR, t[_PASSES], zeros, 0, zeros, 0, low,
-            zeros, products + e * rows * NR * 4, NR * 4,
+            zeros, products + e * _odd_lines(rows * NR * 4), NR * 4,
         ))  # fmt: skip
 
 
@@ -347,13 +356,13 @@ def _winograd_item(t, item, scratch, zeros, floor, natives):
     first, last = _edges(tiles, item, t[_BLOCKS], 1)
     rows, channels = last - first, t[_C]
     patch = scratch
+    ld_tile, step = channels * 4, _odd_lines(rows * channels * 4)
     v = patch + n * n * max(channels, NR) * 4
-    products = v + n * n * rows * channels * 4
-    ld_tile, step = channels * 4, rows * channels * 4
+    products = v + n * n * step
     _tiles_in(t, first, last, v, ld_tile, step, patch, natives)
     for panel in range(-(-t[_CO] // NR)):
         _tile_products(t, rows, v, ld_tile, step, panel, products, zeros, natives)
-        _tiles_out(t, first, last, products, NR * 4, rows * NR * 4, panel, patch, zeros, floor, natives)
+        _tiles_out(t, first, last, products, NR * 4, _odd_lines(rows * NR * 4), panel, patch, zeros, floor, natives)
 
 
 @jit
@@ -362,7 +371,7 @@ def _winograd_in_item(t, item, scratch, natives):
     tiles = t[_N] * -(-t[_HO] // m) * -(-t[_WO] // m)
     first, last = _edges(tiles, item, t[_ITEMS], 1)
     pixel = t[_C] * 4
-    _tiles_in(t, first, last, t[_BUFFER] + first * pixel, pixel, tiles * pixel, scratch, natives)
+    _tiles_in(t, first, last, t[_BUFFER] + first * pixel, pixel, _odd_lines(tiles * pixel), scratch, natives)
 
 
 @jit
@@ -374,8 +383,8 @@ def _winograd_out_item(t, item, scratch, zeros, floor, natives):
     first, last = _edges(tiles, block, t[_BLOCKS], 1)
     rows, pixel = last - first, t[_C] * 4
     products = scratch + n * n * max(t[_C], NR) * 4
-    _tile_products(t, rows, t[_BUFFER] + first * pixel, pixel, tiles * pixel, panel, products, zeros, natives)
-    _tiles_out(t, first, last, products, NR * 4, rows * NR * 4, panel, scratch, zeros, floor, natives)
+    _tile_products(t, rows, t[_BUFFER] + first * pixel, pixel, _odd_lines(tiles * pixel), panel, products, zeros, natives)
+    _tiles_out(t, first, last, products, NR * 4, _odd_lines(rows * NR * 4), panel, scratch, zeros, floor, natives)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -296,6 +296,11 @@ def _place(buffers: Sequence[_Buffer]) -> int:
     return max((b.offset + b.size for b in placed), default=0)
 
 
+def _odd_lines(size: int) -> int:
+    """As in ``kernels/steps.py``."""
+    return (size + 63) // 64 // 2 * 128 + 64
+
+
 def _round(size: int) -> int:
     return -(-size // 64) * 64
 
@@ -432,17 +437,20 @@ def make_plan(
                     index = step(replace(done, algorithm=done.algorithm + " V"), kind=Kind.WINOGRAD_IN,
                                  items=min(tiles, 8 * threads), **flags)  # fmt: skip
                     refer(index, Column.X, where[node.x])
-                    place = make(index, 4 * elements * tiles * channels)
+                    place = make(index, elements * _odd_lines(4 * tiles * channels))
                     refer(index, Column.BUFFER, place)
                     blocks = _parts(tiles, 42, 1, 1 if panels >= 2 * threads else threads)
                     index = step(done, kind=Kind.WINOGRAD_OUT, items=panels * blocks, blocks=blocks, **flags)
                     refer(index, Column.BUFFER, place)
-                    scratch = max(scratch, head + 4 * elements * -(-tiles // blocks) * NR)
+                    scratch = max(scratch, head + elements * _odd_lines(4 * -(-tiles // blocks) * NR))
                 else:
                     blocks = _parts(tiles, 28, 1, 2 * threads)
                     index = step(done, kind=Kind.WINOGRAD, items=blocks, blocks=blocks, **flags)
                     refer(index, Column.X, where[node.x])
-                    scratch = max(scratch, head + 4 * elements * -(-tiles // blocks) * (channels + NR))
+                    most = -(-tiles // blocks)
+                    scratch = max(
+                        scratch, head + elements * (_odd_lines(4 * most * channels) + _odd_lines(4 * most * NR))
+                    )
                 constant(index, f"winograd{m}", node.layers[0], node.norm)
             else:
                 depth, pixels, panels = kh * kw * source[2], n * ho * wo, -(-co // NR)
