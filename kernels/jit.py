@@ -11,17 +11,22 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
-from numba.core import caching
+from llvmlite import ir
+from numba import types
+from numba.core import caching, cgutils
 from numba.core.ccallback import CFunc
+from numba.extending import intrinsic
 
 from .cache import kernel_cache
 from .simd import LANES
 
-__all__ = ["jit", "native"]
+__all__ = ["call", "jit", "native"]
 
 # Multiplication and addition may fuse into one rounding (FMA); NaN, infinity, signed zero and the order of sums stay
 # as written, because results must follow TensorFlow's and must not depend on the machine's vector width.
-_FASTMATH = {"contract"}
+#
+# Division follows NumPy: a check for zero would carry an exception's handling through every loop.
+_OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 
 
 class _Locator(caching._CacheLocator):
@@ -100,7 +105,7 @@ class _Cache(caching._Cache):
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile ``function`` in nopython mode on its first call, without the GIL, with its machine code cached."""
-    compiled = numba.njit(nogil=True, fastmath=_FASTMATH)(function)
+    compiled = numba.njit(**_OPTIONS)(function)
     if not numba.config.DISABLE_JIT:
         compiled._cache = _Cache(function)
     return compiled
@@ -117,7 +122,7 @@ class Native:
     def address(self) -> int:
         """Where the machine code is; compiled, or read from the cache, when first asked for."""
         arguments = (self._signature.args, self._signature.return_type)
-        compiled: Any = CFunc(self._function, arguments, {}, {"nopython": True, "fastmath": _FASTMATH, "nogil": True})
+        compiled: Any = CFunc(self._function, arguments, {}, {"nopython": True, **_OPTIONS})
         compiled._cache = _Cache(self._function)
         compiled.compile()
         self._compiled = compiled  # keeps the machine code alive
@@ -127,7 +132,20 @@ class Native:
 def native(signature: Any) -> Callable[[Callable[..., Any]], Native]:
     """Compile the decorated function, with C's calling convention, when its address is first asked for.
 
-    Numba compiles a kernel again inside each of its callers. A large kernel with many callers is therefore called by
-    address instead.
+    Numba compiles a kernel again inside each of its callers, and theirs. Kernels that are several levels deep, or have
+    several callers, therefore ``call`` each other by address.
     """
     return lambda function: Native(function, signature)
+
+
+@intrinsic
+def call(typingctx, address, arguments):
+    """Call the native function at ``address`` with a tuple of arguments, of exactly its types."""
+
+    def codegen(context, builder, signature, given):
+        values = cgutils.unpack_tuple(builder, given[1], len(arguments))
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        builder.call(builder.inttoptr(given[0], kind.as_pointer()), values)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, arguments), codegen

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -42,7 +44,7 @@ from .kernels import threads as _threads
 from .kernels.batchnorm import scale_and_shift
 from .kernels.gemm import pack_bias
 from .kernels.geometry import resolve_padding
-from .kernels.steps import COLUMNS, Column, Kind, native_addresses, run_steps
+from .kernels.steps import COLUMNS, SYNC, Column, Kind, addresses, run_steps, v_bytes, working_bytes
 from .kernels.tile import MR, NR
 from .kernels.winograd import transform_kernel
 from .weights import Weights
@@ -296,11 +298,6 @@ def _place(buffers: Sequence[_Buffer]) -> int:
     return max((b.offset + b.size for b in placed), default=0)
 
 
-def _odd_lines(size: int) -> int:
-    """As in ``kernels/steps.py``."""
-    return (size + 63) // 64 // 2 * 128 + 64
-
-
 def _round(size: int) -> int:
     return -(-size // 64) * 64
 
@@ -321,30 +318,54 @@ class Plan:
     _output_order: tuple[str, ...]
     _zeros: Array
     _constants: Constants  # keeps alive what the table's addresses point to
-    _idle: list[Array] = field(default_factory=list)
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.steps))
 
-    def run(self, images: Array) -> dict[str, Array]:
+    def run(self, images: Array, arenas: Arenas) -> dict[str, Array]:
         """{output name: float32[n, ...]} for ``images`` float32[n, h, w, c], C-contiguous, of the plan's shape."""
-        n = len(images)
-        results = {name: np.empty((n, *shape), np.float32) for name, shape in self.outputs.items()}
-        try:
-            arena = self._idle.pop()
-        except IndexError:
-            arena = _aligned(((self.arena_bytes + self.threads * self.scratch_bytes) // 4,))
-        base = arena.ctypes.data
-        bases = [0, base, images.ctypes.data, self._zeros.ctypes.data]
-        bases += [results[name].ctypes.data for name in self._output_order]
-        table = self._table.copy()
-        table[:, _ADDRESSES] += np.array(bases, np.int64)[self._spaces]
-        sync = np.zeros(2 * len(table), np.int64)
-        scratch = [base + self.arena_bytes + i * self.scratch_bytes for i in range(self.threads)]
-        natives = native_addresses()
-        _threads.start(run_steps, [(table, sync, at, self._zeros.ctypes.data, natives) for at in scratch])
-        self._idle.append(arena)
-        return results
+        return self.timed(images, arenas)[0]
+
+    def timed(self, images: Array, arenas: Arenas) -> tuple[dict[str, Array], Array]:
+        """As ``run``, and the seconds that each step took, float64[steps]."""
+        results = {name: np.empty((len(images), *shape), np.float32) for name, shape in self.outputs.items()}
+        with arenas.lend(self.arena_bytes + self.threads * self.scratch_bytes) as base:
+            bases = [0, base, images.ctypes.data, self._zeros.ctypes.data]
+            bases += [results[name].ctypes.data for name in self._output_order]
+            table = self._table.copy()
+            table[:, _ADDRESSES] += np.array(bases, np.int64)[self._spaces]
+            sync = np.zeros(SYNC * len(table) + 1, np.int64)
+            natives = addresses((int(row[Column.KIND]), int(row[Column.M])) for row in table)
+            scratch = [base + self.arena_bytes + i * self.scratch_bytes for i in range(self.threads)]
+            calls = [(table, sync, at, self._zeros.ctypes.data, natives) for at in scratch]
+            start = time.perf_counter()
+            _threads.start(run_steps, calls)
+            seconds = time.perf_counter() - start
+        ticks = np.diff(sync[[-1, *range(SYNC - 1, len(sync) - 1, SYNC)]]).astype(np.float64)
+        return results, ticks * (seconds / max(ticks.sum(), 1.0))
+
+
+class Arenas:
+    """Working memory that is lent to one run at a time, and kept for the next: never more than a few stretches."""
+
+    _MOST = 2
+
+    def __init__(self) -> None:
+        self._idle: list[Array] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def lend(self, size: int) -> Iterator[int]:
+        """The address of at least ``size`` bytes."""
+        with self._lock:
+            fitting = [arena for arena in self._idle if arena.nbytes >= size]
+            arena = min(fitting, key=lambda a: a.nbytes) if fitting else None
+            self._idle = [other for other in self._idle if other is not arena]
+        if arena is None:
+            arena = _aligned((-(-size // 4),))
+        yield arena.ctypes.data
+        with self._lock:  # not after an error: another thread might still write
+            self._idle = sorted([*self._idle, arena], key=lambda a: a.nbytes)[-self._MOST :]
 
 
 def make_plan(
@@ -432,25 +453,22 @@ def make_plan(
                 elements, panels = (m + 2) ** 2, -(-co // NR)
                 done = replace(done, algorithm=f"F({m}x{m},3x3)")
                 flags |= {"m": m, "passes": -(-channels // _KC)}
-                head = 4 * elements * max(channels, NR)
                 if _in_two_phases(tiles, elements, channels, panels, threads):
                     index = step(replace(done, algorithm=done.algorithm + " V"), kind=Kind.WINOGRAD_IN,
                                  items=min(tiles, 8 * threads), **flags)  # fmt: skip
                     refer(index, Column.X, where[node.x])
-                    place = make(index, elements * _odd_lines(4 * tiles * channels))
+                    place = make(index, v_bytes(m, tiles, channels))
+                    scratch = max(scratch, working_bytes(Kind.WINOGRAD_IN, m, 1, channels))
                     refer(index, Column.BUFFER, place)
                     blocks = _parts(tiles, 42, 1, 1 if panels >= 2 * threads else threads)
                     index = step(done, kind=Kind.WINOGRAD_OUT, items=panels * blocks, blocks=blocks, **flags)
                     refer(index, Column.BUFFER, place)
-                    scratch = max(scratch, head + elements * _odd_lines(4 * -(-tiles // blocks) * NR))
+                    scratch = max(scratch, working_bytes(Kind.WINOGRAD_OUT, m, -(-tiles // blocks), channels))
                 else:
                     blocks = _parts(tiles, 28, 1, 2 * threads)
                     index = step(done, kind=Kind.WINOGRAD, items=blocks, blocks=blocks, **flags)
                     refer(index, Column.X, where[node.x])
-                    most = -(-tiles // blocks)
-                    scratch = max(
-                        scratch, head + elements * (_odd_lines(4 * most * channels) + _odd_lines(4 * most * NR))
-                    )
+                    scratch = max(scratch, working_bytes(Kind.WINOGRAD, m, -(-tiles // blocks), channels))
                 constant(index, f"winograd{m}", node.layers[0], node.norm)
             else:
                 depth, pixels, panels = kh * kw * source[2], n * ho * wo, -(-co // NR)
@@ -461,7 +479,7 @@ def make_plan(
                     key = (node.x, operator.stride)
                     if key not in columns_of:
                         index = step(replace(done, algorithm="columns", layers=(f"{node.x}/columns",), relu=False),
-                                     kind=Kind.COLS, items=4 * threads, blocks=4 * threads, kh=1, kw=1,
+                                     kind=Kind.COLUMNS, items=4 * threads, blocks=4 * threads, kh=1, kw=1,
                                      sh=operator.stride[0], sw=operator.stride[1], **flags)  # fmt: skip
                         refer(index, Column.X, where[node.x])
                         columns_of[key] = make(index, 4 * pixels * source[2])
@@ -542,6 +560,7 @@ class Planner:
     def __init__(self, graph: Graph, weights: Weights, threads: int) -> None:
         self._graph, self._threads = graph, threads
         self._constants = Constants(graph, weights)
+        self._arenas = Arenas()
         self._plans: dict[tuple[Any, ...], Plan] = {}
         self._lock = threading.Lock()
 
@@ -563,7 +582,7 @@ class Planner:
         """{output: array} for float32[n, h, w, c] images. Raises Unplannable, UsageError."""
         n, height, width, _ = images.shape
         plan = self.plan((n, height, width), outputs, winograd)
-        results = plan.run(images)
+        results = plan.run(images, self._arenas)
         if not plan.winograd:
             return results
         # Winograd spreads infinity and NaN over a tile, as NaN, which no later layer takes away again: an image whose
@@ -572,7 +591,7 @@ class Planner:
         for index in range(n):
             values = deepest[index].ravel()
             if np.isnan(np.dot(values, values)):
-                alone = self.plan((1, height, width), outputs, False).run(images[index : index + 1])
+                alone = self.plan((1, height, width), outputs, False).run(images[index : index + 1], self._arenas)
                 for name, array in alone.items():
                     results[name][index] = array[0]
         return results
