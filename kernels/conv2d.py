@@ -24,7 +24,7 @@ import numpy as np
 
 from . import threads as _threads
 from .arrays import Array, images, kernel, result, vector
-from .gemm import _gemm_packed, block_rows, multiply_block, pack_b, pack_bias
+from .gemm import _gemm_packed, block_rows, multiply_block, natives, pack_b, pack_bias
 from .geometry import Padding, pair, window_geometry
 from .im2col import im2col_rows
 from .jit import jit
@@ -131,13 +131,14 @@ def conv2d_direct(
 
 
 @jit
-def _conv2d_im2col(x, packed, bias, window, block, out, start, stop):
-    depth = packed.shape[1]
+def _conv2d_im2col(natives, x, packed, bias, window, block, out, start, stop):
+    depth, ldc = packed.shape[1], out.shape[3] * 4
     cols = np.empty((min(block, stop - start), depth), np.float32)
     for first in range(start, stop, block):
         rows = min(block, stop - first)
         im2col_rows(x, window, first, rows, cols)
-        multiply_block(cols, depth, rows, packed, bias, out, first * out.shape[3])
+        to = out.ctypes.data + first * ldc
+        multiply_block(natives, cols.ctypes.data, depth * 4, rows, packed, bias, to, ldc)
 
 
 def conv2d_im2col(
@@ -171,9 +172,10 @@ def conv2d_im2col(
     # out may have the image's size with a larger stride too, when padding makes up for it
     if window[:4] == (1, 1, 1, 1) and out.shape[:3] == x.shape[:3]:  # 1x1, stride 1, no padding
         cols = x.reshape(pixels, depth)
-        _threads.run(_gemm_packed, pixels, threads, cols, packed, row, block_rows(depth), out.reshape(pixels, columns))
+        flat = out.reshape(pixels, columns)
+        _threads.run(_gemm_packed, pixels, threads, natives(), cols, packed, row, block_rows(depth), flat)
     else:
-        _threads.run(_conv2d_im2col, pixels, threads, x, packed, row, window, block_rows(depth), out)
+        _threads.run(_conv2d_im2col, pixels, threads, natives(), x, packed, row, window, block_rows(depth), out)
     return out
 
 

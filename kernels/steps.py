@@ -11,7 +11,6 @@ Numba would compile each of them again inside every caller, and those inside the
 
 from __future__ import annotations
 
-import functools
 import math
 import platform
 import sys

@@ -30,8 +30,7 @@ from numba.extending import intrinsic
 
 from .arrays import Array
 from .jit import native
-from .simd import LANES
-from .tile import _VECTOR, _int, fma, load, splat, store
+from .simd import LANES, constant, fma, load, number, splat, store
 
 __all__ = ["matrices", "transform_kernel"]
 
@@ -72,14 +71,14 @@ def _combine(builder, terms):
     terms = sorted(((c, v) for c, v in terms if abs(c) > 1e-12), key=lambda t: abs(abs(t[0]) - 1) > 1e-12)
     c, total = terms[0]
     if abs(c - 1) > 1e-12:
-        total = builder.fmul(total, ir.Constant(_VECTOR, [c] * LANES))
+        total = builder.fmul(total, constant(c))
     for c, v in terms[1:]:
         if abs(c - 1) < 1e-12:
             total = builder.fadd(total, v)
         elif abs(c + 1) < 1e-12:
             total = builder.fsub(total, v)
         else:
-            total = fma(builder, ir.Constant(_VECTOR, [float(np.float32(c))] * LANES), v, total)
+            total = fma(builder, constant(c), v, total)
     return total
 
 
@@ -102,8 +101,8 @@ def _apply(builder, matrix, vectors):
                     results[i] = builder.fadd(even, odd) if lead > 0 else builder.fsub(even, odd)
                     results[i + 1] = builder.fsub(even, odd) if lead > 0 else builder.fadd(even, odd)
                 else:
-                    results[i] = fma(builder, ir.Constant(_VECTOR, [float(np.float32(lead))] * LANES), odd, even)
-                    results[i + 1] = fma(builder, ir.Constant(_VECTOR, [float(np.float32(-lead))] * LANES), odd, even)
+                    results[i] = fma(builder, constant(lead), odd, even)
+                    results[i + 1] = fma(builder, constant(-lead), odd, even)
                 i += 2
             else:
                 results[i] = _combine(builder, list(zip(matrix[i], vectors, strict=True)))
@@ -149,11 +148,11 @@ def _input_transform(typingctx, m, d, row, column, v, step):
         _, d, row, column, v, step = arguments
         patch = []
         for y in range(n):
-            at = builder.add(d, builder.mul(_int(y), row))
-            patch.append([load(builder, builder.add(at, builder.mul(_int(x), column))) for x in range(n)])
+            at = builder.add(d, builder.mul(number(y), row))
+            patch.append([load(builder, builder.add(at, builder.mul(number(x), column))) for x in range(n)])
         for y, values in enumerate(_both_sides(builder, bt, patch)):
             for x, value in enumerate(values):
-                store(builder, value, builder.add(v, builder.mul(_int(y * n + x), step)))
+                store(builder, value, builder.add(v, builder.mul(number(y * n + x), step)))
         return context.get_dummy_value()
 
     return signature, codegen
@@ -170,13 +169,15 @@ def _output_transform(typingctx, m, p, step, bias, residual, r_row, r_column, fl
     def codegen(context, builder, signature, arguments):
         _, p, step, bias, residual, r_row, r_column, floor, out, row, column = arguments
         products = [
-            [load(builder, builder.add(p, builder.mul(_int(y * n + x), step))) for x in range(n)] for y in range(n)
+            [load(builder, builder.add(p, builder.mul(number(y * n + x), step))) for x in range(n)] for y in range(n)
         ]
         shift, lowest = load(builder, bias), splat(builder, floor)
         for y, values in enumerate(_both_sides(builder, at, products)):
             for x, value in enumerate(values):
-                source = builder.add(builder.add(residual, builder.mul(_int(y), r_row)), builder.mul(_int(x), r_column))
-                target = builder.add(builder.add(out, builder.mul(_int(y), row)), builder.mul(_int(x), column))
+                source = builder.add(
+                    builder.add(residual, builder.mul(number(y), r_row)), builder.mul(number(x), r_column)
+                )
+                target = builder.add(builder.add(out, builder.mul(number(y), row)), builder.mul(number(x), column))
                 value = builder.fadd(builder.fadd(value, shift), load(builder, source))
                 below = builder.fcmp_ordered("<", value, lowest)
                 store(builder, builder.select(below, lowest, value), target)

@@ -20,7 +20,7 @@ import pytest
 from npresnet.compare import Difference, compare
 from npresnet.kernels import LADDER
 from npresnet.kernels.gemm import KC, block_rows
-from npresnet.kernels.simd import MR, NR
+from npresnet.kernels.tile import MR, NR
 
 Array = npt.NDArray[Any]
 Two = tuple[int, int]

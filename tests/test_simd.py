@@ -24,7 +24,8 @@ CONVOLUTION = cases.Conv2d((2, 7, 5, 67), (3, 3), 37, (2, 2), "same")
 PROGRAM = """
 import numpy as np
 from npresnet.kernels import conv2d, gemm
-from npresnet.kernels.simd import LANES, NR
+from npresnet.kernels.simd import LANES
+from npresnet.kernels.tile import NR
 from tests.cases import Gemm
 from tests.test_simd import CONVOLUTION, SHAPES
 results = {"widths": np.array([LANES, NR]), "convolution": CONVOLUTION.run(conv2d)}
