@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import platform
 import sys
-from collections.abc import Iterable
 from enum import IntEnum
 
 import numpy as np
@@ -193,15 +192,17 @@ def _edges(total, block, blocks, unit):
     return min(units * block // blocks * unit, total), min(units * (block + 1) // blocks * unit, total)
 
 
-@jit
-def _odd_lines(size):
+def _odd(size: int) -> int:
     """``size`` bytes rounded up to an odd number of cache lines: elements so far apart share no set of a cache."""
     return (size + 63) // 64 // 2 * 128 + 64
 
 
+_odd_lines = jit(_odd)
+
+
 def v_bytes(m: int, tiles: int, channels: int) -> int:
     """Size of V, the transformed patches of ``tiles`` tiles of F(m x m, 3x3)."""
-    return (m + 2) ** 2 * int(_odd_lines.py_func(4 * tiles * channels))
+    return (m + 2) ** 2 * _odd(4 * tiles * channels)
 
 
 def working_bytes(kind: Kind, m: int, tiles: int, channels: int) -> int:
@@ -518,20 +519,20 @@ _calls = {
 }
 
 
-def addresses(steps: Iterable[tuple[int, int]]) -> Array:
-    """int64[...]: the addresses of all functions that steps of these (kind, m of Winograd or 0) call, at the places
-    where they look for them; compiled, or loaded, now if they never were. The others' places hold 0."""
-    needed = np.zeros(_FUNCTIONS, np.int64)
-    for kind, m in set(steps):
-        needed[kind] = _items[Kind(kind)].address
-        parts = [*_calls.get(Kind(kind), ())]
+def addresses(table: Array) -> Array:
+    """int64[...]: the addresses of all functions that the steps of ``table`` call, at the places where they look for
+    them; compiled, or loaded, now if they never were. The others' places hold 0."""
+    found = np.zeros(_FUNCTIONS, np.int64)
+    for kind, m in {(Kind(row[_KIND]), int(row[_M])) for row in table}:
+        found[kind] = _items[kind].address
+        parts = [*_calls.get(kind, ())]
         if kind in (Kind.WINOGRAD, Kind.WINOGRAD_IN):
             parts.append(_INPUT_TRANSFORM4 if m == 4 else _INPUT_TRANSFORM2)
         if kind in (Kind.WINOGRAD, Kind.WINOGRAD_OUT):
             parts.append(_OUTPUT_TRANSFORM4 if m == 4 else _OUTPUT_TRANSFORM2)
         for part in parts:
-            needed[part] = _parts[part].address
-    return needed
+            found[part] = _parts[part].address
+    return found
 
 
 @jit

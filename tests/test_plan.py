@@ -8,7 +8,9 @@ import pytest
 from npresnet import engine
 from npresnet.architecture import FAMILIES, Architecture, build_graph
 from npresnet.compare import compare
-from npresnet.plan import Arenas, Constants, Unplannable, _Buffer, _place, make_plan
+from npresnet.constants import Constants
+from npresnet.memory import Buffer, Memory, place
+from npresnet.plan import Unplannable, make_plan
 from npresnet.synthetic import random_weights
 
 
@@ -41,7 +43,7 @@ def test_agrees_with_the_float64_reference(network, winograd):
     outputs = [*graph.features.values(), *([graph.classifier] if graph.classifier else [])]
     images = _images(*shape)
     plan = make_plan(graph, Constants(graph, weights), shape, outputs, winograd=winograd, threads=2)
-    found = plan.run(images, Arenas())
+    found = plan.run(images, Memory())
     wide = engine.run(graph, weights, images.astype(np.float64), outputs, algorithm="reference", threads=1)
     truth = {step.name: step.array for step in wide if step.name in outputs}
     assert set(found) == set(outputs)
@@ -55,13 +57,13 @@ def test_same_bits_for_any_threads_and_in_a_batch():
     constants = Constants(graph, weights)
     outputs = list(graph.features.values())
     images = _images(3, 75, 64)
-    first = make_plan(graph, constants, (3, 75, 64), outputs, winograd=True, threads=1).run(images, Arenas())
+    first = make_plan(graph, constants, (3, 75, 64), outputs, winograd=True, threads=1).run(images, Memory())
     for threads in (2, 3, 8):
-        again = make_plan(graph, constants, (3, 75, 64), outputs, winograd=True, threads=threads).run(images, Arenas())
+        again = make_plan(graph, constants, (3, 75, 64), outputs, winograd=True, threads=threads).run(images, Memory())
         assert all(np.array_equal(first[name], again[name]) for name in outputs), threads
     alone = make_plan(graph, constants, (1, 75, 64), outputs, winograd=True, threads=2)
     for index in range(3):
-        single = alone.run(images[index : index + 1], Arenas())
+        single = alone.run(images[index : index + 1], Memory())
         assert all(np.array_equal(first[name][index : index + 1], single[name]) for name in outputs), index
 
 
@@ -69,11 +71,11 @@ def test_results_are_the_callers_own():
     graph, weights = _network("keras-resnet", 18)
     plan = make_plan(graph, Constants(graph, weights), (1, 40, 40), ["pool1", "res2b1_relu"], winograd=True, threads=1)
     images = _images(1, 40, 40)
-    first = plan.run(images, Arenas())
+    first = plan.run(images, Memory())
     kept = {name: array.copy() for name, array in first.items()}
     for array in first.values():
         array[:] = np.nan
-    again = plan.run(images, Arenas())
+    again = plan.run(images, Memory())
     assert all(np.array_equal(again[name], kept[name]) for name in kept)
 
 
@@ -82,7 +84,7 @@ def test_outputs_before_their_batchnorm():
     graph, weights = _network("matterport", 50)
     constants, images = Constants(graph, weights), _images(1, 64, 64)
     outputs = ["conv1", "bn_conv1", "res2a_add", "res2a_out"]
-    found = make_plan(graph, constants, (1, 64, 64), outputs, winograd=True, threads=1).run(images, Arenas())
+    found = make_plan(graph, constants, (1, 64, 64), outputs, winograd=True, threads=1).run(images, Memory())
     for step in engine.run(graph, weights, images, outputs, algorithm="im2col", threads=1):
         if step.name in outputs:
             assert compare(found[step.name], step.array).agrees(), step.name
@@ -106,8 +108,8 @@ def test_buffers_that_live_together_never_overlap():
     buffers = []
     for _ in range(200):
         first = int(random.integers(0, 60))
-        buffers.append(_Buffer(64 * int(random.integers(1, 50)), first, first + int(random.integers(0, 12))))
-    size = _place(buffers)
+        buffers.append(Buffer(64 * int(random.integers(1, 50)), first, first + int(random.integers(0, 12))))
+    size = place(buffers)
     assert max(b.offset + b.size for b in buffers) == size
     assert size < sum(b.size for b in buffers)
     for i, a in enumerate(buffers):
