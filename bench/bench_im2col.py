@@ -24,11 +24,11 @@ def measure(depth: str, size: int, threads: int, repeats: int, which: str) -> di
     import numpy as np
 
     import npresnet
-    from bench.machine import peak_memory
     from npresnet import engine, kernels
     from npresnet.architecture import FAMILIES, Architecture, build_graph
     from npresnet.compare import compare
     from npresnet.graph import Conv2D
+    from npresnet.machine import peak_memory
     from npresnet.synthetic import random_weights
 
     graph = build_graph(Architecture.standard(FAMILIES["matterport"], int(depth[6:])))
@@ -86,7 +86,8 @@ def main() -> None:
         depth, size, threads, which = arguments.case
         print(json.dumps(measure(depth, int(size), int(threads), arguments.repeats, which)))
         return
-    from bench.machine import describe, save
+    from bench.store import save
+    from npresnet.machine import describe
 
     print(describe())
     print(

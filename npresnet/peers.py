@@ -269,12 +269,8 @@ def onnx_model(graph: Graph, weights: Weights, batch: Batch) -> bytes:
     for output, layer in outputs.items():
         add("Identity", [layer], output)
     n, h, w = batch
-    shapes = graph.shapes(h, w)
     source = helper.make_tensor_value_info(graph.layers[0].name, TensorProto.FLOAT, [n, 3, h, w])
-    results = []
-    for output, layer in outputs.items():
-        *size, channels = shapes[layer]
-        results.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, [n, channels, *size]))
+    results = [helper.make_tensor_value_info(output, TensorProto.FLOAT, None) for output in outputs]
     body = helper.make_graph(nodes, "resnet", [source], results, constants)
     # an old enough version of the format for every runtime of the last years
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
@@ -441,6 +437,8 @@ class PyTorch(Peer):
             weights = _oihw(weights)
         elif node.kind == "scale":
             weights = _chw(weights)
+        elif node.kind == "dense":
+            weights = weights.T
         tensor = self._torch.from_numpy(np.ascontiguousarray(weights))
         if node.kind == "conv":
             tensor = tensor.contiguous(memory_format=self._torch.channels_last)
@@ -472,9 +470,9 @@ class PyTorch(Peer):
                 case "add":
                     y = x[0] + x[1]
                 case "mean":
-                    y = x[0].mean((2, 3))
+                    y = torch.flatten(functional.adaptive_avg_pool2d(x[0], 1), 1)
                 case "dense":
-                    y = torch.addmm(bias, x[0], weights)
+                    y = functional.linear(x[0], weights, bias)
                 case "relu":
                     y = x[0]
             if node.relu:
@@ -500,13 +498,13 @@ class PyTorch(Peer):
         try:
             self._use(way)
             times = []
-            for _ in range(6):
+            for _ in range(4):  # fused graphs are compiled in the first two
                 start = time.perf_counter()
                 self.run(self._example)
                 times.append(time.perf_counter() - start)
         except Exception:  # whatever the reason, it is then no way to run this network
             return float("inf")
-        return min(times[3:])
+        return min(times[2:])
 
     def prepare(self, images: Array) -> Any:
         return self._torch.from_numpy(images).permute(0, 3, 1, 2)  # NHWC in memory is channels-last
