@@ -120,7 +120,7 @@ class Process:
     """An engine in a process of its own."""
 
     def __init__(self, engine: str, weights: Path, case: Case) -> None:
-        self._log = tempfile.TemporaryFile("w+", errors="replace")
+        self._log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (closed with the process)
         count = str(case.threads)
         environment = {
             **os.environ,
@@ -277,10 +277,10 @@ def measure(
                     workers[name] = begin(name)
                     results[name] |= workers[name].ready
                     found = workers[name].features()
+                    results[name] |= _compared(found, found if expected is None else expected)
                     if expected is None:
                         expected = found
-                    results[name] |= _compared(found, expected)
-                    if results[name]["status"] == "ok":
+                    elif results[name]["status"] == "ok":
                         watcher.note(f"{results[name]['title']}: {_in_words(results[name]['differences'])}")
                     else:
                         drop(name, "disagrees", results[name]["reason"])
