@@ -10,6 +10,7 @@ done; a case measured again takes the place of its former self.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -26,15 +27,18 @@ CASES = {
     "maskrcnn101-1024": ("matterport/resnet101", (1, 1024, 1024)),
 }
 
+_CLEAR = "\r\033[K" if sys.stdout.isatty() else ""
+
 
 class _Printed:
-    """What goes on, line by line."""
+    """What is worth keeping on lines of their own; on a terminal, what goes on now on the one below them."""
 
     def note(self, text: str) -> None:
-        print(f"  {text}", flush=True)
+        print(f"{_CLEAR}  {text}", flush=True)
 
     def doing(self, text: str) -> None:
-        print(f"  ... {text}", end="\033[K\r", flush=True)
+        if _CLEAR:
+            print(f"{_CLEAR}  ... {text}", end="", flush=True)
 
 
 def main() -> None:

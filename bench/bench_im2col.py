@@ -93,7 +93,6 @@ def main() -> None:
     print(
         f"{'network':<10} {'size':>5} {'threads':>7} {'npresnet s':>11} {'openblas s':>11} {'ratio':>6} {'peak MB':>8}"
     )
-    rows = []
     for depth, size, threads in CASES:
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
 
@@ -106,9 +105,10 @@ def main() -> None:
         times = child("both")["times"]
         peak = child("ours")["peak_bytes"]
         ours, blas = (statistics.median(times[name]) for name in ("npresnet", "openblas"))
-        rows.append({"network": depth, "size": size, "threads": threads, "times": times, "peak_bytes": peak})
+        result = {"network": depth, "size": size, "threads": threads, "times": times, "peak_bytes": peak}
+        path = save("im2col", f"{depth}-{size}-t{threads}", result)
         print(f"{depth:<10} {size:>5} {threads:>7} {ours:>11.3f} {blas:>11.3f} {ours / blas:>6.2f} {peak / 1e6:>8.0f}")
-    print(f"saved in {save('im2col', {'cases': rows})}; ratio below 1: npresnet is faster")
+    print(f"saved in {path}; ratio below 1: npresnet is faster")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import npresnet
 from bench.bench_engines import CASES
@@ -35,7 +36,7 @@ def main() -> None:
             weights = weight_file(network, Path(folder))
             for threads in arguments.threads or sorted({1, available_threads()}):
                 peak = fma_peak(threads)
-                net = npresnet.load(weights, threads=threads)
+                net: Any = npresnet.load(weights, threads=threads)
                 steps = [
                     {
                         "name": step.name,

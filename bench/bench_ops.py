@@ -3,16 +3,21 @@
     python -m bench.bench_ops [--threads 1]
 
 All versions of an operator get the same arguments, and their results are compared before they are timed. What is bound
-by arithmetic is given in GFLOP/s beside the FMA peak, the rest in GB/s of data that must be read and written once.
+by arithmetic is given in GFLOP/s beside the FMA peak, the rest in GB/s of data that must be read and written once. The
+references are NumPy, whose BLAS gets as many threads as the others.
 """
 
 from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +74,16 @@ def timed(call: Callable[[], Any], seconds: float) -> list[float]:
 def climb(operator: str, threads: int, seconds: float = _SECONDS) -> dict[str, Any]:
     """Time every version of one operator. Raises AssertionError where one computes something else than the first."""
     arguments, keywords, flop = operands()[operator]
-    first = LADDER[operator][0](*arguments, **keywords)
+    ladder: Any = LADDER[operator]
+    first = ladder[0](*arguments, **keywords)
     read = sum(array.nbytes for array in arguments if isinstance(array, np.ndarray))
     versions = {}
-    for version in LADDER[operator]:
+    for version in ladder:
         extra = {"threads": threads} if "threads" in inspect.signature(version).parameters else {}
-        difference = compare(version(*arguments, **keywords, **extra), first)
+        call = partial(version, *arguments, **keywords, **extra)
+        difference = compare(call(), first)
         assert difference.agrees(), (version.__name__, difference)
-        times = timed(lambda version=version, extra=extra: version(*arguments, **keywords, **extra), seconds)
+        times = timed(call, seconds)
         versions[version.__name__] = {"median": statistics.median(times), "min": min(times), "runs": len(times)}
     return {"threads": threads, "flop": flop, "bytes": read + first.nbytes, "versions": versions}
 
@@ -89,18 +96,22 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results", type=Path, help="folder to save in; default: bench/results")
     arguments = parser.parse_args()
+    if os.environ.get("OPENBLAS_NUM_THREADS") != str(arguments.threads):  # NumPy reads it while it is being imported
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(arguments.threads)}
+        raise SystemExit(subprocess.call([sys.executable, "-m", "bench.bench_ops", *sys.argv[1:]], env=environment))
     peak = fma_peak(arguments.threads)
     print(f"{describe()}\n{arguments.threads} threads, FMA peak {peak / 1e9:.0f} GFLOP/s")
-    print(f"{'version':<24}{'ms':>10}{'GFLOP/s':>10}{'GB/s':>8}{'times the first':>17}")
+    print(f"{'version':<24}{'ms':>10}{'GFLOP/s':>10}{'GB/s':>8}{'times the one before':>22}")
     for operator in arguments.case or LADDER:
         result = climb(operator, arguments.threads)
-        slowest = next(iter(result["versions"].values()))["median"]
+        before = None
         for name, version in result["versions"].items():
             median = version["median"]
-            speed = f"{result['flop'] / median / 1e9:>10.1f}" + " " * 8 if result["flop"] else (
-                " " * 10 + f"{result['bytes'] / median / 1e9:>8.1f}"
-            )  # fmt: skip
-            print(f"{name:<24}{median * 1e3:>10.3f}{speed}{slowest / median:>17.1f}")
+            flop, moved = result["flop"] / median / 1e9, result["bytes"] / median / 1e9
+            speed = f"{flop:>10.1f}{'':>8}" if flop else f"{'':>10}{moved:>8.1f}"
+            gain = f"{before / median:>22.2g}" if before else ""
+            print(f"{name:<24}{median * 1e3:>10.3f}{speed}{gain}")
+            before = median
         path = save("ops", f"{operator}-t{arguments.threads}", {**result, "peak": peak}, arguments.results)
     print(f"saved in {path}")
 

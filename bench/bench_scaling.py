@@ -16,7 +16,7 @@ from npresnet.benchmark import Case, Process, full_name, summary, weight_file
 from npresnet.kernels.threads import available_threads
 from npresnet.machine import describe
 
-SIZES = (64, 128, 224, 256, 384, 512, 768, 1024, 1536, 2048)
+SIZES = (64, 128, 256, 384, 512, 768, 1024, 1536, 2048)
 BATCHES = (1, 2, 4, 8, 16, 32)
 
 

@@ -90,8 +90,9 @@ class EngineFailed(NpResNetError):
 class Worker(Protocol):
     """One engine, ready to run one case. All methods raise EngineFailed."""
 
-    ready: Mapping[str, Any]
-    """What is known of it by now: version, settings, start_seconds and what they went to."""
+    @property
+    def ready(self) -> Mapping[str, Any]:
+        """What is known of it by now: version, settings, chosen, start_seconds and what they went to."""
 
     def features(self) -> Mapping[str, Array]:
         """{"C1": float32[n, h', w', c], ...} of the images."""
@@ -237,7 +238,7 @@ def measure(
     Returns {"network", "batch", "threads", "precision", "rounds", "engines": {name: result}}. An engine's result has
     "title" and "status": "ok", "missing", "failed" or "disagrees"; "reason" unless it is ok; and as far as it came
 
-    version, settings
+    version, settings, chosen (what the engine was found to do best with)
     start_seconds     from the start of its process to its first features; of that weights_seconds for reading the
                       Keras file, build_seconds for importing the engine and making the network, first_seconds to run
     start_peak_bytes  peak resident memory until then
@@ -245,7 +246,7 @@ def measure(
     samples           seconds of every timed run, one list per round; median, min and quartiles of all of them
     peak_bytes        peak resident memory while running, once loading is over (on Linux; else of the whole process)
     """
-    begin = start or (lambda engine: Process(engine, weights, case))
+    begin: Callable[[str], Worker] = start or (lambda engine: Process(engine, weights, case))
     names = [OURS, *(name for name in engines if name != OURS)]
     results: dict[str, dict[str, Any]] = {name: {"title": TITLES.get(name, name)} for name in names}
     workers: dict[str, Worker] = {}

@@ -39,7 +39,7 @@ def images(batch: Batch) -> npt.NDArray[np.float32]:
 class Ours:
     """npresnet itself, to be run as the peers are."""
 
-    title = "npresnet"
+    chosen = ""
 
     def __init__(self, weights: Path, architecture: str | None, threads: int) -> None:
         from .model import load
@@ -95,6 +95,7 @@ def main() -> None:
         answer(
             version=engine.version,
             settings=engine.settings,
+            chosen=engine.chosen,
             weights_seconds=weights_seconds,
             build_seconds=built - start - weights_seconds,
             first_seconds=time.perf_counter() - built,
@@ -105,7 +106,8 @@ def main() -> None:
             order = json.loads(line)
             match order["do"]:
                 case "features":
-                    np.savez(order["to"], **engine.features(results))
+                    features: dict[str, Any] = engine.features(results)
+                    np.savez(order["to"], **features)
                     answer()
                 case "time":
                     if not fresh:  # what loading and comparing needed is not what running needs

@@ -577,7 +577,10 @@ def _print_engines(title: str, engines: Mapping[str, Mapping[str, Any]]) -> None
             table.add_row(found["title"], found["status"])
     Console(highlight=False).print(table)
     for found in ranked:
-        well = found["status"] == "ok"
-        _fact(found["title"], f"{found['version']}: {found['settings']}" if well else found["reason"])
+        if found["status"] == "ok":
+            chosen = f"; chosen: {found['chosen']}" if found["chosen"] else ""
+            _fact(found["title"], f"{found['version']}, {found['settings']}{chosen}")
+        else:
+            _fact(found["title"], found["reason"])
     _fact("ratio", "median time over npresnet's")
     _fact("error", "largest relative difference from npresnet's outputs")

@@ -125,9 +125,9 @@ def simplify(graph: Graph, weights: Weights, height: int, width: int) -> list[No
                     conv = Node(name, "scale", inputs, np.ones_like(scale), np.zeros_like(scale))
                 assert conv.weights is not None
                 assert conv.bias is not None
-                folded, bias = conv.weights * scale, conv.bias * scale + shift
+                kernel, shift = conv.weights * scale, conv.bias * scale + shift
                 nodes[name] = replace(
-                    conv, name=name, weights=folded.astype(np.float32), bias=bias.astype(np.float32)
+                    conv, name=name, weights=kernel.astype(np.float32), bias=shift.astype(np.float32)
                 )  # fmt: skip
             case ReLU():
                 before = absorbed(source, ["conv", "scale", "add"])
@@ -194,9 +194,12 @@ class Peer(ABC):
     packages: ClassVar[tuple[str, ...]]
     """What to install for that."""
 
+    settings: ClassVar[str]
+    """Layout, precision, what is done to the graph: in words, the same for every network."""
+
     version: str
-    settings: str
-    """One line: layout, precision, what was done to the graph."""
+    chosen: str = ""
+    """What was found to be best for this network, where an engine has to be asked for it."""
 
     @abstractmethod
     def __init__(self, graph: Graph, weights: Weights, batch: Batch, threads: int) -> None:
@@ -282,6 +285,7 @@ class OnnxRuntime(Peer):
     title = "ONNX Runtime"
     modules = ("onnxruntime", "onnx")
     packages = ("onnxruntime", "onnx")
+    settings = "NCHW in and out, fixed shape, ORT_ENABLE_ALL (NCHWc inside), results as OrtValues, not copied"
 
     def __init__(self, graph: Graph, weights: Weights, batch: Batch, threads: int) -> None:
         import onnxruntime as ort
@@ -294,7 +298,6 @@ class OnnxRuntime(Peer):
         self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._names, self._input = list(outputs_of(graph)), graph.layers[0].name
         self.version = ort.__version__
-        self.settings = "NCHW in and out, ORT_ENABLE_ALL (NCHWc inside), fixed shape, OrtValues: results are not copied"
 
     def prepare(self, images: Array) -> Any:
         return {self._input: self._from_numpy(_nchw(images))}
@@ -310,6 +313,9 @@ class OpenVino(Peer):
     title = "OpenVINO"
     modules = ("openvino", "onnx")
     packages = ("openvino", "onnx")
+    settings = (
+        "NCHW in and out, fixed shape, PERFORMANCE_HINT LATENCY, INFERENCE_PRECISION_HINT f32, results not copied"
+    )
 
     def __init__(self, graph: Graph, weights: Weights, batch: Batch, threads: int) -> None:
         import openvino as ov
@@ -325,9 +331,6 @@ class OpenVino(Peer):
         self._tensor = ov.Tensor
         self._names = list(outputs_of(graph))
         self.version = ov.__version__.split("-")[0]
-        self.settings = (
-            "NCHW in and out, PERFORMANCE_HINT LATENCY, INFERENCE_PRECISION_HINT f32, fixed shape, results not copied"
-        )
 
     def prepare(self, images: Array) -> Any:
         self._request.set_input_tensor(self._tensor(_nchw(images)))
@@ -344,6 +347,7 @@ class TensorFlow(Peer):
     title = "TensorFlow"
     modules = ("tensorflow",)
     packages = ("tensorflow-cpu",)
+    settings = "NHWC, fixed shape, a frozen tf.function (weights are constants), Grappler and oneDNN on"
 
     def __init__(self, graph: Graph, weights: Weights, batch: Batch, threads: int) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads both while it is being imported
@@ -391,7 +395,6 @@ class TensorFlow(Peer):
         self._function = tf.function(network, [signature], autograph=False).get_concrete_function()
         self._constant, self._names = tf.constant, list(outputs)
         self.version = tf.__version__
-        self.settings = "NHWC, one frozen tf.function (weights are constants), Grappler and oneDNN on, fixed shape"
 
     def prepare(self, images: Array) -> Any:
         return self._constant(images)
@@ -409,6 +412,7 @@ class PyTorch(Peer):
     title = "PyTorch"
     modules = ("torch",)
     packages = ("torch",)
+    settings = "channels-last, inference_mode, the fastest of eager, TorchScript frozen for MKL-DNN, and oneDNN Graph"
 
     def __init__(self, graph: Graph, weights: Weights, batch: Batch, threads: int) -> None:
         import torch
@@ -423,10 +427,10 @@ class PyTorch(Peer):
         self.version = torch.__version__
         images = np.random.default_rng(0).uniform(-120, 130, (*batch, 3)).astype(np.float32)
         self._example = self.prepare(images)
-        seconds = {way: self._try(way) for way in ("eager, channels-last", "frozen for MKL-DNN", "oneDNN Graph")}
+        seconds = {way: self._try(way) for way in ("eager", "frozen", "oneDNN Graph")}
         self._use(min(seconds, key=lambda way: seconds[way]))
         times = ", ".join(f"{way} {t * 1e3:.3g} ms" if t < np.inf else f"{way} fails" for way, t in seconds.items())
-        self.settings = f"inference_mode, {self._way}, the fastest of: {times}"
+        self.chosen = f"{self._way} ({times})"
 
     def _tensors(self, node: Node) -> tuple[Any, Any]:
         """Weights and bias as PyTorch wants them: OIHW in the memory order of channels-last."""
@@ -484,14 +488,14 @@ class PyTorch(Peer):
         """Get ready to run in one of the ways. Raises whatever PyTorch raises where it cannot."""
         torch = self._torch
         self._way, self._run = way, self._forward
-        if way == "eager, channels-last":
+        if way == "eager":
             return
         torch.jit.enable_onednn_fusion(way == "oneDNN Graph")
         with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TorchScript is deprecated, and still the faster
             traced = torch.jit.trace(_module(torch, self._forward), self._example, check_trace=False)
             frozen = torch.jit.freeze(traced)
-            self._run = torch.jit.optimize_for_inference(frozen) if way == "frozen for MKL-DNN" else frozen
+            self._run = torch.jit.optimize_for_inference(frozen) if way == "frozen" else frozen
 
     def _try(self, way: str) -> float:
         """Seconds for one run in one of the ways, the least of a few; infinity where it fails."""
@@ -531,6 +535,7 @@ class Ncnn(Peer):
     title = "ncnn"
     modules = ("ncnn",)
     packages = ("ncnn",)
+    settings = "NCHW in and out, fp16 and bf16 off, Winograd and packing on as by default, a batch image by image"
 
     def __init__(self, graph: Graph, weights: Weights, batch: Batch, threads: int) -> None:
         import ncnn
@@ -550,8 +555,6 @@ class Ncnn(Peer):
             raise NpResNetError("ncnn: it refuses the network that was written for it")
         self._names, self._input = list(outputs_of(graph)), graph.layers[0].name
         self.version = ncnn.__version__
-        alone = "" if batch[0] == 1 else ", images one by one (ncnn has no batches)"
-        self.settings = f"CHW in and out, fp16 and bf16 off, Winograd and packing on as by default{alone}"
 
     def prepare(self, images: Array) -> Any:
         return [self._ncnn.Mat(image).clone() for image in _nchw(images)]
@@ -583,8 +586,8 @@ def _ncnn_model(nodes: Sequence[Node], outputs: Mapping[str, str]) -> tuple[str,
     for node in nodes:
         for position, source in enumerate(node.inputs):
             readers[source].append(f"{source}->{node.name}.{position}")
-    for output, layer in outputs.items():
-        readers[layer].append(output)
+    for output, made_by in outputs.items():
+        readers[made_by].append(output)
 
     def layer(kind: str, name: str, sources: Sequence[str], results: Sequence[str], **settings: int) -> None:
         nonlocal blobs
