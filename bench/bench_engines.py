@@ -65,9 +65,7 @@ def main() -> None:
                 for found in result["engines"].values():
                     if found["status"] == "ok":
                         median = found["median"]
-                        print(
-                            f"  {found['title']:<14}{median * 1e3:>9.1f} ms{median / ours:>7.2f} times npresnet's\033[K"
-                        )
+                        print(f"  {found['title']:<14}{median * 1e3:>9.1f} ms{median / ours:>7.2f} times npresnet's")
                 print(f"  saved in {path}")
 
 

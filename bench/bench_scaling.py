@@ -26,7 +26,7 @@ def measure(case: Case, weights: Path, seconds: float) -> dict:
     try:
         once = min(worker.time(1, 1))
         samples = worker.time(max(3, min(100, round(seconds / once))), 1)
-        return {"batch": case.batch, **worker.ready, **summary([samples]), "samples": samples, **worker.end()}
+        return {"batch": case.batch, **worker.ready, **summary([samples]), "samples": samples}
     finally:
         worker.close()
 

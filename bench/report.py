@@ -376,11 +376,13 @@ def draw(folder: Path) -> list[Path]:
     return made
 
 
-def main(documents: Sequence[Path] = DOCUMENTS, folder: Path = store.RESULTS) -> int:
+def main(
+    arguments: Sequence[str] | None = None, documents: Sequence[Path] = DOCUMENTS, folder: Path = store.RESULTS
+) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 if a table is stale")
-    check = parser.parse_args().check
+    check = parser.parse_args(arguments).check
     stale = [document for document in documents if rendered(document, folder) != document.read_text()]
     if check:
         for document in stale:

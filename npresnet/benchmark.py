@@ -92,16 +92,13 @@ class Worker(Protocol):
 
     @property
     def ready(self) -> Mapping[str, Any]:
-        """What is known of it by now: version, settings, chosen, start_seconds and what they went to."""
+        """What is known of it: version, settings, chosen, start_seconds and what they went to, peak_bytes."""
 
     def features(self) -> Mapping[str, Array]:
         """{"C1": float32[n, h', w', c], ...} of the images."""
 
     def time(self, runs: int, warmup: int) -> list[float]:
         """Seconds of each of so many runs, after so many that are not timed."""
-
-    def end(self) -> Mapping[str, Any]:
-        """Stop, and tell what is known only now: peak_bytes."""
 
     def close(self) -> None:
         """Stop in any case; may be called again."""
@@ -128,19 +125,21 @@ class Process:
             # whatever pool of threads an engine brings along, it has this many
             **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count),
             "TF_CPP_MIN_LOG_LEVEL": "3",
-            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]),
         }
+        # the same modules as here, wherever they were found
+        code = f"import sys; sys.path[:] = {sys.path!r}; from npresnet.benchmark_worker import main; main()"
         start = time.perf_counter()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "npresnet.benchmark_worker"],
+            [sys.executable, "-c", code],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, env=environment,
         )  # fmt: skip
         self._answers: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         job = {"engine": engine, "weights": str(weights), "architecture": case.network, "batch": case.batch}
         try:
             ready = self._ask({**job, "threads": case.threads})
-        except EngineFailed:
+        except BaseException:
             self.close()
             raise
         self.ready = {**ready, "start_seconds": time.perf_counter() - start}
@@ -186,14 +185,10 @@ class Process:
         seconds: list[float] = self._ask({"do": "time", "runs": runs, "warmup": warmup})["seconds"]
         return seconds
 
-    def end(self) -> Mapping[str, Any]:
-        answer = self._ask({"do": "end"})
-        self.close()
-        return answer
-
     def close(self) -> None:
         self._process.kill()
         self._process.wait()
+        self._listener.join()
         for stream in (self._process.stdin, self._process.stdout, self._log):
             if stream is not None:
                 with suppress(OSError):
@@ -241,10 +236,10 @@ def measure(
     version, settings, chosen (what the engine was found to do best with)
     start_seconds     from the start of its process to its first features; of that weights_seconds for reading the
                       Keras file, build_seconds for importing the engine and making the network, first_seconds to run
-    start_peak_bytes  peak resident memory until then
     differences       {output: [relative, worst]} from npresnet's; error is the largest relative one
     samples           seconds of every timed run, one list per round; median, min and quartiles of all of them
-    peak_bytes        peak resident memory while running, once loading is over (on Linux; else of the whole process)
+    peak_bytes        peak resident memory while running, once the network is made (on Linux; else since the start);
+                      load_peak_bytes until then
     """
     begin: Callable[[str], Worker] = start or (lambda engine: Process(engine, weights, case))
     names = [OURS, *(name for name in engines if name != OURS)]
@@ -267,8 +262,9 @@ def measure(
 
     try:
         expected: Mapping[str, Array] | None = None
+        found: Mapping[str, Array] | None = None
         for name in names:
-            lacking = missing(name) if start is None and name != OURS else None
+            lacking = missing(name) if name in PEERS else None
             if lacking:
                 drop(name, "missing", lacking)
             elif expected is None and name != OURS:
@@ -285,7 +281,7 @@ def measure(
                         watcher.note(f"{results[name]['title']}: {_in_words(results[name]['differences'])}")
                     else:
                         drop(name, "disagrees", results[name]["reason"])
-        del expected, found
+        expected = found = None  # some hundred megabytes, not to be held while others are timed
 
         runs: dict[str, tuple[int, int]] = {}
         for name in list(workers):
@@ -297,9 +293,8 @@ def measure(
             for name in list(workers):
                 with working(name, f"round {number + 1} of {rounds}"):
                     results[name]["samples"].append(workers[name].time(*runs[name]))
-        for name in list(workers):
-            with working(name, "ending"):
-                results[name] |= {**workers[name].end(), **summary(results[name]["samples"])}
+        for name in workers:
+            results[name] |= summary(results[name]["samples"])
     finally:
         for worker in workers.values():
             worker.close()

@@ -1,18 +1,14 @@
-"""A process that holds one engine with one network, and runs it when told to: the far end of ``benchmark.Worker``.
-
-    python -m npresnet.benchmark_worker
+"""A process that holds one engine with one network, and runs it when told to: the far end of ``benchmark.Process``.
 
 One JSON object per line comes in on standard input, one per line goes out on what was standard output; whatever the
 engine itself prints goes to standard error. The first line says what to build; then
 
     {"do": "features", "to": file}            write the features of the images as .npz
     {"do": "time", "runs": n, "warmup": n}    run, and answer the seconds of each run
-    {"do": "end"}                             answer the peak memory, and end
 """
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import sys
@@ -26,7 +22,7 @@ import numpy.typing as npt
 from .machine import peak_memory, restart_peak_memory
 from .peers import PEERS, Batch, Peer, outputs_of
 
-__all__ = ["Ours", "images"]
+__all__ = ["Ours", "images", "main"]
 
 Array = npt.NDArray[Any]
 
@@ -75,7 +71,7 @@ def _build(job: dict[str, Any], batch: Batch) -> tuple[Peer | Ours, float]:
 
 
 def main() -> None:
-    """Serve until told to end, or until nobody is there any more."""
+    """Serve until nobody is there any more."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
@@ -89,8 +85,11 @@ def main() -> None:
         start = time.perf_counter()
         engine, weights_seconds = _build(job, (n, height, width))
         built = time.perf_counter()
+        load_peak = peak_memory()
+        restart_peak_memory()
+        begin = time.perf_counter()
         prepared = engine.prepare(images((n, height, width)))
-        run: Any = engine.run  # a peer and its own form of images fit together
+        run: Any = engine.run  # an engine and its own form of images fit together
         results = run(prepared)
         answer(
             version=engine.version,
@@ -98,37 +97,26 @@ def main() -> None:
             chosen=engine.chosen,
             weights_seconds=weights_seconds,
             build_seconds=built - start - weights_seconds,
-            first_seconds=time.perf_counter() - built,
-            start_peak_bytes=peak_memory(),
+            first_seconds=time.perf_counter() - begin,
+            load_peak_bytes=load_peak,
+            peak_bytes=peak_memory(),
         )
-        fresh = False
         for line in sys.stdin:
             order = json.loads(line)
-            match order["do"]:
-                case "features":
-                    features: dict[str, Any] = engine.features(results)
-                    np.savez(order["to"], **features)
-                    answer()
-                case "time":
-                    if not fresh:  # what loading and comparing needed is not what running needs
-                        results = None
-                        gc.collect()
-                        fresh = restart_peak_memory()
-                    for _ in range(order["warmup"]):
-                        run(prepared)
-                    seconds = []
-                    for _ in range(order["runs"]):
-                        begin = time.perf_counter()
-                        run(prepared)
-                        seconds.append(time.perf_counter() - begin)
-                    answer(seconds=seconds)
-                case "end":
-                    answer(peak_bytes=peak_memory())
-                    return
+            if order["do"] == "features":
+                features: dict[str, Any] = engine.features(results)
+                np.savez(order["to"], **features)
+                results = features = None  # type: ignore[assignment]
+                answer()
+            else:
+                for _ in range(order["warmup"]):
+                    run(prepared)
+                seconds = []
+                for _ in range(order["runs"]):
+                    begin = time.perf_counter()
+                    run(prepared)
+                    seconds.append(time.perf_counter() - begin)
+                answer(seconds=seconds)
     except Exception as error:
         answer(error=f"{type(error).__name__}: {error}")
         raise
-
-
-if __name__ == "__main__":
-    main()

@@ -437,8 +437,9 @@ def verify(
 @_guarded
 def bench(
     networks: Annotated[
-        str, typer.Option(metavar="A,B", help="Networks to measure, with seeded random weights.")
-    ] = "matterport/resnet50",
+        str | None,
+        typer.Option(metavar="A,B", help="Networks, with seeded random weights; else matterport/resnet50."),
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(metavar="WEIGHTS", help="Measure this Keras file (.h5) instead.")
     ] = None,
@@ -472,9 +473,14 @@ def bench(
     chosen = benchmark.ENGINES if engines is None else _words("--engines", engines, benchmark.ENGINES)
     counts = sorted({1, available_threads()}) if threads is None else _numbers("--threads", threads)
     shapes = [_size("--sizes", size) for size in _words("--sizes", sizes)]
-    names = [benchmark.full_name(name) for name in _words("--networks", networks)]
-    if weights is not None:
+    if weights is None:
+        names = [benchmark.full_name(name) for name in _words("--networks", networks or "matterport/resnet50")]
+    elif networks is None:
         names = [load_weights(weights).architecture.name]
+    else:
+        raise UsageError(
+            f"--networks: got {networks!r} beside --weights, whose network is in the file; give one of them"
+        )
     batch_sizes = _numbers("--batches", batches)
     cases = [
         benchmark.Case(name, (n, *shape), count)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import platform
 import re
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -46,10 +49,11 @@ def peak_memory() -> int:
     return used if platform.system() == "Darwin" else used * 1024
 
 
-def restart_peak_memory() -> bool:
-    """Let ``peak_memory`` count from now on; False where the system cannot (all but Linux)."""
-    try:
+def restart_peak_memory() -> None:
+    """Let ``peak_memory`` count from now on, and from what is in use now; does nothing where that cannot be (all but
+    Linux)."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True

@@ -108,10 +108,10 @@ def simplify(graph: Graph, weights: Weights, height: int, width: int) -> list[No
                     pads = (*_same(h, window[0], operator.stride[0]), *_same(w_, window[1], operator.stride[1]))
                 h, w_ = h + pads[0] + pads[1], w_ + pads[2] + pads[3]
                 h, w_ = (h - window[0]) // operator.stride[0] + 1, (w_ - window[1]) // operator.stride[1] + 1
-                # a border of zeros changes no maximum of values that are not negative
-                harmless = isinstance(operator, Conv2D) or nodes[nodes[source].inputs[0]].relu
-                border = absorbed(source, ["pad"]) if harmless and source in nodes else None
-                if border is not None:
+                border = nodes[source]
+                # zeros change no maximum of values that are not negative
+                harmless = isinstance(operator, Conv2D) or (border.kind == "pad" and nodes[border.inputs[0]].relu)
+                if harmless and absorbed(source, ["pad"]):
                     pads = _sum(pads, border.pads)
                     inputs = border.inputs
                 kind: Literal["conv", "maxpool"] = "conv" if isinstance(operator, Conv2D) else "maxpool"
@@ -418,7 +418,6 @@ class PyTorch(Peer):
         import torch
 
         torch.set_num_threads(threads)
-        torch.set_grad_enabled(False)
         self._torch = torch
         self._names = list(outputs_of(graph))
         self._nodes = simplify(graph, weights, *batch[1:])
