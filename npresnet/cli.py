@@ -487,7 +487,6 @@ def bench(
         for name, shape, n, count in product(names, shapes, batch_sizes, counts)
     ]
     _fact("machine", describe())
-    _fact("precision", "float32; every engine makes C1 to C5, and class probabilities where there is a classifier")
     results = []
     with tempfile.TemporaryDirectory(prefix="npresnet-bench-") as folder, _Watched() as watcher:
         for case in cases:
@@ -498,6 +497,8 @@ def bench(
     for case, result in zip(cases, results, strict=True):
         _say()
         _print_engines(str(case), result["engines"])
+    _say()
+    _print_settings(results)
     if out is not None:
         with replaced(out) as temporary:
             temporary.write_text(json.dumps({"machine": describe(), "cases": results}, indent=1) + "\n")
@@ -561,7 +562,7 @@ def _size(option: str, text: str) -> tuple[int, int]:
 
 
 def _print_engines(title: str, engines: Mapping[str, Mapping[str, Any]]) -> None:
-    """One case's table, fastest engine first, and below it how each was set, or why it has no time."""
+    """One case's table, fastest engine first, and below it what was chosen for it, or why it has no time."""
     ours = engines["npresnet"].get("median")
     ranked = sorted(engines.values(), key=lambda found: found.get("median", float("inf")))
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
@@ -583,10 +584,17 @@ def _print_engines(title: str, engines: Mapping[str, Mapping[str, Any]]) -> None
             table.add_row(found["title"], found["status"])
     Console(highlight=False).print(table)
     for found in ranked:
-        if found["status"] == "ok":
-            chosen = f"; chosen: {found['chosen']}" if found["chosen"] else ""
-            _fact(found["title"], f"{found['version']}, {found['settings']}{chosen}")
-        else:
-            _fact(found["title"], found["reason"])
+        remark = found.get("chosen") if found["status"] == "ok" else found["reason"]
+        if remark:
+            _fact(found["title"], remark)
+
+
+def _print_settings(results: Sequence[Mapping[str, Any]]) -> None:
+    """How each engine was set, the same in all cases, and what the tables' columns mean."""
+    engines = (found for result in results for found in result["engines"].values() if found["status"] == "ok")
+    settings = {found["title"]: f"{found['version']}; {found['settings']}" for found in engines}
+    for title, text in settings.items():
+        _fact(title, text)
+    _fact("precision", "float32; all make C1 to C5, and class probabilities where there is a classifier")
     _fact("ratio", "median time over npresnet's")
     _fact("error", "largest relative difference from npresnet's outputs")
