@@ -72,12 +72,6 @@ class Case:
     batch: Batch
     threads: int
 
-    @property
-    def name(self) -> str:
-        """The case in one word: matterport-resnet50-224-b1-t2."""
-        n, h, w = self.batch
-        return f"{self.network.replace('/', '-')}-{h if h == w else f'{w}x{h}'}-b{n}-t{self.threads}"
-
     def __str__(self) -> str:
         n, h, w = self.batch
         return f"{self.network}, {w}x{h} pixels, batch {n}, {self.threads} thread{'s' if self.threads > 1 else ''}"

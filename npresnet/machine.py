@@ -53,7 +53,7 @@ def restart_peak_memory() -> None:
     """Let ``peak_memory`` count from now on, and from what is in use now; does nothing where that cannot be (all but
     Linux)."""
     gc.collect()
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")

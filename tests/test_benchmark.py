@@ -306,8 +306,10 @@ def test_names():
     assert benchmark.full_name("resnet18") == "keras-resnet/resnet18"
     with pytest.raises(UsageError, match="resnet51"):
         benchmark.full_name("resnet51")
-    assert CASE.name == "matterport-resnet50-224-b1-t2"
-    assert Case("keras-resnet/resnet18", (8, 480, 640), 1).name == "keras-resnet-resnet18-640x480-b8-t1"
+    assert (
+        str(Case("keras-resnet/resnet18", (8, 480, 640), 1))
+        == "keras-resnet/resnet18, 640x480 pixels, batch 8, 1 thread"
+    )
 
 
 # Processes -----------------------------------------------------------------------------------------------------------
