@@ -1,4 +1,4 @@
-"""The command line: demo, info, run, verify. Each command is a thin layer over the library.
+"""The command line: demo, info, run, verify, bench. Each command is a thin layer over the library.
 
 Exit status: 0 done; 1 the check failed; 2 wrong use or unreadable input. Results go to standard output as plain
 aligned text, progress and errors to standard error. Where a result cannot be written is said before the work.
@@ -11,7 +11,7 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import wraps
@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from .errors import NpResNetError, UsageError
 from .files import check_writable
@@ -428,3 +431,170 @@ def verify(
         _fact("recorded", f"{record} ({record.stat().st_size:,} bytes)")
     if failed:
         _fail(f"verify: {len(failed)} of {len(verdicts)} layers disagree, first {failed[0].name!r}", 1)
+
+
+@app.command()
+@_guarded
+def bench(
+    networks: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Networks, with seeded random weights; else matterport/resnet50."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="WEIGHTS", help="Measure this Keras file (.h5) instead.")
+    ] = None,
+    sizes: Annotated[
+        str, typer.Option(metavar="A,B", help="Sizes of image: 224, or 640x480 (width x height).")
+    ] = "224",
+    batches: Annotated[str, typer.Option(metavar="A,B", help="Images at a time.")] = "1",
+    threads: Annotated[str | None, typer.Option(metavar="A,B", help="Threads; else 1 and all processors.")] = None,
+    engines: Annotated[
+        str | None, typer.Option(metavar="A,B", help="onnxruntime, openvino, tensorflow, pytorch, ncnn; else all.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(metavar="N", help="How often each engine has its turn.", min=1)] = 5,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep every sample as JSON.")] = None,
+) -> None:
+    """Time this engine beside every engine that is installed. Results are compared first, engines take turns.
+
+    Exit status 1 if an engine fails or disagrees, or one that --engines names is not installed.
+    """
+    import json
+    import tempfile
+    from itertools import product
+
+    from . import benchmark
+    from .files import replaced
+    from .kernels.threads import available_threads
+    from .machine import describe
+    from .weights import load_weights
+
+    if out is not None:
+        check_writable(out)
+    chosen = benchmark.ENGINES if engines is None else _words("--engines", engines, benchmark.ENGINES)
+    counts = sorted({1, available_threads()}) if threads is None else _numbers("--threads", threads)
+    shapes = [_size("--sizes", size) for size in _words("--sizes", sizes)]
+    if weights is None:
+        names = [benchmark.full_name(name) for name in _words("--networks", networks or "matterport/resnet50")]
+    elif networks is None:
+        names = [load_weights(weights).architecture.name]
+    else:
+        raise UsageError(
+            f"--networks: got {networks!r} beside --weights, whose network is in the file; give one of them"
+        )
+    batch_sizes = _numbers("--batches", batches)
+    cases = [
+        benchmark.Case(name, (n, *shape), count)
+        for name, shape, n, count in product(names, shapes, batch_sizes, counts)
+    ]
+    _fact("machine", describe())
+    results = []
+    with tempfile.TemporaryDirectory(prefix="npresnet-bench-") as folder, _Watched() as watcher:
+        for case in cases:
+            watcher.note(str(case))
+            watcher.doing("writing weights")
+            file = weights or benchmark.weight_file(case.network, Path(folder))
+            results.append(benchmark.measure(case, file, chosen, rounds=rounds, watcher=watcher))
+    for case, result in zip(cases, results, strict=True):
+        _say()
+        _print_engines(str(case), result["engines"])
+    _say()
+    _print_settings(results)
+    if out is not None:
+        with replaced(out) as temporary:
+            temporary.write_text(json.dumps({"machine": describe(), "cases": results}, indent=1) + "\n")
+        _fact("saved", str(out))
+    accepted = ("ok",) if engines is not None else ("ok", "missing")
+    failed = [found for result in results for found in result["engines"].values() if found["status"] not in accepted]
+    if failed:
+        names = sorted({found["title"] for found in failed})
+        _fail(f"bench: {len(failed)} of the measurements failed ({', '.join(names)}); see above", 1)
+
+
+class _Watched:
+    """What a benchmark does, on standard error: lines that stay, and on a terminal one that changes."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._status = self._console.status("starting")
+
+    def __enter__(self) -> _Watched:
+        self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def note(self, text: str) -> None:
+        self._console.print(_printable(text), markup=False, soft_wrap=True)
+
+    def doing(self, text: str) -> None:
+        self._status.update(escape(_printable(text)))
+
+
+def _words(option: str, text: str, allowed: Sequence[str] | None = None) -> list[str]:
+    """The parts of "a,b". Raises UsageError for none, and for one that is not allowed."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words:
+        if allowed is not None and word not in allowed:
+            raise UsageError(f"{option}: got {word!r}; it must be one of {', '.join(allowed)}")
+    if not words:
+        raise UsageError(f"{option}: got {text!r}, which names nothing; give one or more, separated by commas")
+    return list(dict.fromkeys(words))
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    """The whole numbers of "1,2". Raises UsageError for anything else."""
+    words = _words(option, text)
+    if not all(word.isascii() and word.isdigit() and 0 < int(word) < 10000 for word in words):
+        raise UsageError(f"{option}: got {text!r}; it must be whole numbers of at least 1, separated by commas")
+    return [int(word) for word in words]
+
+
+def _size(option: str, text: str) -> tuple[int, int]:
+    """(height, width) of "224" or "640x480", which is width x height. Raises UsageError for anything else."""
+    try:
+        width, height = _numbers(option, text.replace("x", ",")) * (1 if "x" in text else 2)
+    except (UsageError, ValueError):
+        raise UsageError(
+            f"{option}: got {text!r}; it must be pixels, such as 224, or 640x480 (width x height)"
+        ) from None
+    return height, width
+
+
+def _print_engines(title: str, engines: Mapping[str, Mapping[str, Any]]) -> None:
+    """One case's table, fastest engine first, and below it what was chosen for it, or why it has no time."""
+    ours = engines["npresnet"].get("median")
+    ranked = sorted(engines.values(), key=lambda found: found.get("median", float("inf")))
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for heading in ("engine", "median ms", "min", "quartiles", "ratio", "error", "peak MB"):
+        table.add_column(heading, justify="left" if heading == "engine" else "right", no_wrap=True)
+    for found in ranked:
+        if found["status"] == "ok":
+            low, high = found["quartiles"]
+            table.add_row(
+                found["title"],
+                f"{found['median'] * 1e3:.1f}",
+                f"{found['min'] * 1e3:.1f}",
+                f"{low * 1e3:.1f}-{high * 1e3:.1f}",
+                f"{found['median'] / ours:.2f}" if ours else "",
+                f"{found['error']:.1e}" if found["error"] else "",
+                f"{found['peak_bytes'] / 1e6:.0f}",
+            )
+        else:
+            table.add_row(found["title"], found["status"])
+    Console(highlight=False).print(table)
+    for found in ranked:
+        remark = found.get("chosen") if found["status"] == "ok" else found["reason"]
+        if remark:
+            _fact(found["title"], remark)
+
+
+def _print_settings(results: Sequence[Mapping[str, Any]]) -> None:
+    """How each engine was set, the same in all cases, and what the tables' columns mean."""
+    engines = (found for result in results for found in result["engines"].values() if found["status"] == "ok")
+    settings = {found["title"]: f"{found['version']}; {found['settings']}" for found in engines}
+    for title, text in settings.items():
+        _fact(title, text)
+    _fact("precision", "float32; all make C1 to C5, and class probabilities where there is a classifier")
+    _fact("ratio", "median time over npresnet's")
+    _fact("error", "largest relative difference from npresnet's outputs")
