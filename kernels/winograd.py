@@ -58,7 +58,9 @@ def matrices(m: int) -> tuple[Array, Array, Array]:
 def transform_kernel(w: Array, m: int) -> Array:
     """U = G g G^T for every pair of channels: w float[3, 3, ci, co] to float64[n * n, ci, co]."""
     _, g, _ = matrices(m)
-    u = np.einsum("ij,jkco,lk->ilco", g, w.astype(np.float64), g, optimize=True)
+    wide = w.astype(np.float64, copy=False)
+    rows = (g @ wide.reshape(3, -1)).reshape(len(g), 3, -1)  # G g
+    u = np.matmul(g, rows)  # (G g) G^T: the second index of every row of it
     return u.reshape(-1, *w.shape[2:])
 
 

@@ -352,9 +352,12 @@ def step_without_array(step: Step) -> Step:
 def _print_trace(steps: Sequence[Step]) -> None:
     """Shape, time and speed of each layer, and the whole."""
     _table(
-        ("layer", "kind", "shape", "ms", "GFLOP/s"),
-        ((s.name, s.kind, _shape(s.shape), f"{s.seconds * 1e3:.2f}", f"{s.gflop_per_second:.1f}") for s in steps),
-        "lllrr",
+        ("layer", "kind", "shape", "ms", "GFLOP/s", "without --trace"),
+        (
+            (s.name, s.kind, _shape(s.shape), f"{s.seconds * 1e3:.2f}", f"{s.gflop_per_second:.1f}", s.planned)
+            for s in steps
+        ),
+        "lllrrl",
     )
     seconds, flop = sum(s.seconds for s in steps), sum(s.flop for s in steps)
     _say(

@@ -8,7 +8,9 @@ Folding is done in float64, so that it costs one rounding.
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,65 +23,69 @@ from .kernels.winograd import transform_kernel
 from .memory import aligned
 from .weights import Weights
 
-__all__ = ["Constants"]
+__all__ = ["Constant", "Constants"]
 
 Array = npt.NDArray[Any]
 
 
+class Constant(NamedTuple):
+    """What one step needs.
+
+    form      "panels", "winograd2", "winograd4", or "scale": a batch-norm by itself, or ones and zeros
+    layer     whose kernel and bias; None for "scale"
+    norm      the batch-norm to fold in, or None
+    channels  of the result
+    """
+
+    form: str
+    layer: str | None
+    norm: str | None
+    channels: int
+
+
 class Constants:
-    """The weights as steps read them: folded and packed, each made when first needed and shared by all plans."""
+    """The weights as steps read them: each made when first needed, and shared by all plans."""
 
     def __init__(self, graph: Graph, weights: Weights) -> None:
         self._graph, self._weights = graph, weights
-        self._made: dict[tuple[str, str, str | None], tuple[Array, Array]] = {}
+        self._made: dict[Constant, tuple[Array, Array]] = {}
         self._lock = threading.Lock()
 
-    def packed(self, layer: str, form: str, norm: str | None) -> tuple[Array, Array]:
-        """(weights, bias) of ``layer`` with batch-norm ``norm`` folded in; ``form``: "panels", "winograd2", "winograd4"
-        or "scale" (of a batch-norm by itself, or of nothing)."""
-        key = (layer, form, norm)
+    def packed(self, wanted: Sequence[Constant], threads: int) -> list[tuple[Array, Array]]:
+        """(weights, bias) of each of ``wanted``, as float32, made on ``threads`` threads."""
         with self._lock:
-            if key not in self._made:
-                self._made[key] = self._make(layer, form, norm)
-            return self._made[key]
+            missing = list({constant for constant in wanted if constant not in self._made})
+            if missing:
+                with ThreadPoolExecutor(threads) as pool:
+                    self._made.update(zip(missing, pool.map(self._make, missing), strict=True))
+            return [self._made[constant] for constant in wanted]
 
-    def _norm(self, name: str) -> tuple[Array, Array]:
-        w, operator = self._weights[name], self._graph.by_name[name].operator
-        assert isinstance(operator, BatchNorm)
-        return scale_and_shift(w.get("gamma"), w.get("beta"), w["mean"], w["variance"], operator.epsilon)
-
-    def _make(self, layer: str, form: str, norm: str | None) -> tuple[Array, Array]:
-        if form == "scale":
-            scale, shift = self._norm(norm) if norm else (None, None)
-            channels = int(layer) if norm is None else len(scale)  # type: ignore[arg-type]
-            ones = np.ones(channels) if scale is None else scale
-            zeros = np.zeros(channels) if shift is None else shift
-            return ones.astype(np.float32), zeros.astype(np.float32)
-        kernel = self._weights[layer]["kernel"]
-        bias = self._weights[layer].get("bias")
-        columns = kernel.shape[-1]
-        total = np.zeros(columns) if bias is None else bias.astype(np.float64)
-        scale = None
+    def _make(self, constant: Constant) -> tuple[Array, Array]:
+        form, layer, norm, channels = constant
+        scale, shift = np.ones(channels), np.zeros(channels)
         if norm is not None:
-            scale, shift = self._norm(norm)
-            total = total * scale + shift
-        if form == "panels":
-            return _panels(kernel.reshape(1, -1, columns), scale), pack_bias(total.astype(np.float32), columns)
-        wide = kernel.astype(np.float64)
-        if scale is not None:
-            wide *= scale
-        transformed = transform_kernel(wide, int(form[-1])).astype(np.float32)
-        return _panels(transformed, None), pack_bias(total.astype(np.float32), columns)
+            w, operator = self._weights[norm], self._graph.by_name[norm].operator
+            assert isinstance(operator, BatchNorm)
+            scale, shift = scale_and_shift(w.get("gamma"), w.get("beta"), w["mean"], w["variance"], operator.epsilon)
+        if layer is None:
+            return scale.astype(np.float32), shift.astype(np.float32)
+        kernel, bias = self._weights[layer]["kernel"], self._weights[layer].get("bias", np.float64(0.0))
+        packed = _panels(kernel, scale, int(form[-1]) if form.startswith("winograd") else None)
+        return packed, pack_bias((bias * scale + shift).astype(np.float32), channels)
 
 
-def _panels(matrices: Array, scale: Array | None) -> Array:
-    """float[e, K, N] as panels float32[ceil(N / NR), e, K, NR]: all that one panel of outputs needs lies together."""
-    elements, depth, columns = matrices.shape
-    packed = aligned((-(-columns // NR), elements, depth, NR))
-    for panel in range(len(packed)):
-        part = matrices[:, :, panel * NR : (panel + 1) * NR]
-        if scale is not None:
-            part = part * scale[panel * NR : (panel + 1) * NR]
+def _panels(kernel: Array, scale: Array, m: int | None) -> Array:
+    """A kernel float32[..., co], times ``scale``, as panels float32[ceil(co / NR), elements, k, NR]: all that one panel
+    of outputs needs lies together. Elements are those of F(m x m, 3x3), or one, with all taps in k."""
+    panels = -(-kernel.shape[-1] // NR)
+    packed = None
+    for panel in range(panels):
+        columns = slice(panel * NR, (panel + 1) * NR)
+        part = kernel[..., columns].astype(np.float64) * scale[columns]
+        part = part.reshape(1, -1, part.shape[-1]) if m is None else transform_kernel(part, m)
+        if packed is None:
+            packed = aligned((panels, *part.shape[:2], NR))
         packed[panel, :, :, : part.shape[2]] = part
         packed[panel, :, :, part.shape[2] :] = 0.0
+    assert packed is not None
     return packed

@@ -22,13 +22,25 @@ class Unplannable(Exception):
 
 @dataclass
 class Node:
-    """A step while layers are still being added to it."""
+    """A step while layers are still being added to it.
+
+    border     the layer that pads the input, if there is one
+    layers     the layers that it computes, the one with the operator first
+    operator   None: something element by element
+    x          name of the input, before padding
+    pads       (top, bottom, left, right) of zeros, by the border and by the operator itself
+    padded     whether a layer of zeros takes part: in a max-pool they may win
+    norm       the batch-norm among the layers
+    residual   name of what is added to the result
+    relu       whether a ReLU follows
+    """
 
     layers: list[str]
-    operator: Conv2D | MaxPool | Dense | GlobalAveragePool | None  # None: element by element
+    operator: Conv2D | MaxPool | Dense | GlobalAveragePool | None
     x: str
+    border: str | None = None
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
-    padded: bool = False  # by a layer of zeros, which takes part in a max-pool
+    padded: bool = False
     norm: str | None = None
     residual: str | None = None
     relu: bool = False
@@ -74,7 +86,7 @@ def draw_together(layers: Sequence[Layer], outputs: Sequence[str], shapes: Mappi
                 if any(inner) and any(pads):
                     raise Unplannable
                 total = tuple(a + b for a, b in zip(pads, inner, strict=True))
-                new(Node([layer.name], operator, x, total, padded=any(pads)))  # type: ignore[arg-type]
+                new(Node([layer.name], operator, x, source if any(pads) else None, total, any(pads)))  # type: ignore[arg-type]
             case BatchNorm():
                 node = ending.get(source)
                 fits = node is not None and isinstance(node.operator, Conv2D) and not (node.norm or node.residual)

@@ -85,7 +85,8 @@ class Memory:
         # NumPy cannot tell when the last view of an array is gone; but all of them keep this object alive.
         owner = (ctypes.c_float * (size // 4)).from_buffer(block.data)
         weakref.finalize(owner, self._give, block).atexit = False
-        return np.frombuffer(owner, np.float32).reshape(shape)
+        values: Array = np.frombuffer(memoryview(owner), np.float32)
+        return values.reshape(shape)
 
 
 @dataclass

@@ -18,12 +18,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from .constants import Constants
+from .constants import Constant, Constants
 from .fusion import Node, Unplannable, draw_together
 from .graph import Conv2D, Dense, GlobalAveragePool, Graph, MaxPool, Shape
 from .kernels import threads as _threads
@@ -33,7 +33,7 @@ from .kernels.tile import MR, NR
 from .memory import Buffer, Memory, place, rounded
 from .weights import Weights
 
-__all__ = ["Plan", "PlanStep", "Planner", "Unplannable", "make_plan"]
+__all__ = ["Plan", "PlanStep", "Planner", "StepTime", "Unplannable", "make_plan"]
 
 Array = npt.NDArray[Any]
 
@@ -43,6 +43,7 @@ class PlanStep:
     """One step: the layers it stands for, what it reads and writes, and how.
 
     layers      names of the graph's layers that it computes; the last is the name of its output
+    leader      the layer that gives the step its algorithm; the others come before or after it at no cost
     algorithm   multiply, im2col, columns, F(4x4,3x3), F(2x2,3x3) (the last two perhaps with "V" behind: only the
                 transformed patches), maxpool, affine, mean, softmax
     inputs      names of what it reads: the data, and the residual if there is one
@@ -56,6 +57,7 @@ class PlanStep:
     shape: Shape
     relu: bool = False
     flop: int = 0
+    leader: str = ""
 
     @property
     def output(self) -> str:
@@ -65,6 +67,17 @@ class PlanStep:
         extra = (" + " + self.inputs[1] if len(self.inputs) > 1 else "") + (", ReLU" if self.relu else "")
         shape = "x".join(map(str, self.shape))
         return f"{self.output:<24} {shape:<14} {self.algorithm:<12} of {self.inputs[0]}{extra}"
+
+
+class StepTime(NamedTuple):
+    """How long a step of ``net(images)`` took: its last layer, its algorithm, the output's shape with the batch, seconds,
+    and the FLOP of its layers by definition (Winograd does with fewer)."""
+
+    name: str
+    algorithm: str
+    shape: tuple[int, ...]
+    seconds: float
+    flop: int
 
 
 @dataclass
@@ -87,7 +100,8 @@ class Plan:
     _table: Array  # int64[steps, COLUMNS]; addresses count from the bases that _spaces names
     _spaces: Array  # int64[steps, len(_ADDRESSES)]
     _zeros: Array
-    _constants: Constants  # keeps alive what the table's addresses point to
+    _wanted: Mapping[int, Constant]  # {step: its weights}
+    _constants: Constants
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.steps))
@@ -103,8 +117,13 @@ class Plan:
         return self.working_bytes + 4 * self.batch[0] * sum(math.prod(shape) for shape in self.outputs.values())
 
     @cached_property
-    def _natives(self) -> Array:
-        return addresses(self._table)
+    def _ready(self) -> tuple[Array, Array, Any]:
+        """The table with the addresses of weights, those of the kernels, and the weights, to keep them alive."""
+        table = self._table.copy()
+        packed = self._constants.packed(list(self._wanted.values()), self.threads)
+        for index, (weights, bias) in zip(self._wanted, packed, strict=True):
+            table[index, [Column.WEIGHTS, Column.BIAS]] = weights.ctypes.data, bias.ctypes.data
+        return table, addresses(table), packed
 
     def run(self, images: Array, memory: Memory) -> dict[str, Array]:
         """{output name: float32[n, ...]} for ``images`` float32[n, h, w, c], C-contiguous, of the plan's shape."""
@@ -113,10 +132,11 @@ class Plan:
     def timed(self, images: Array, memory: Memory) -> tuple[dict[str, Array], Array]:
         """As ``run``, and the seconds that each step took, float64[steps]."""
         results = {name: memory.array((len(images), *shape)) for name, shape in self.outputs.items()}
-        natives, zeros = self._natives, self._zeros.ctypes.data
+        ready, natives, _ = self._ready
+        zeros = self._zeros.ctypes.data
         with memory.lend(self.working_bytes) as base:
             bases = [0, base, images.ctypes.data, zeros, *(array.ctypes.data for array in results.values())]
-            table = self._table.copy()
+            table = ready.copy()
             table[:, _ADDRESSES] += np.array(bases, np.int64)[self._spaces]
             sync = np.zeros(SYNC * len(table) + 1, np.int64)
             scratch = [base + self.arena_bytes + i * self.scratch_bytes for i in range(self.threads)]
@@ -172,13 +192,14 @@ class _Builder:
     """A plan while steps are being added to it."""
 
     def __init__(
-        self, constants: Constants, batch: int, shapes: Mapping[str, Shape], outputs: Sequence[str], entry: str,
+        self, batch: int, shapes: Mapping[str, Shape], outputs: Sequence[str], entry: str,
         winograd: bool, threads: int,
     ) -> None:  # fmt: skip
-        self._constants, self._n, self._shapes, self._outputs = constants, batch, shapes, outputs
+        self._n, self._shapes, self._outputs = batch, shapes, outputs
         self._winograd, self._threads = winograd, threads
         self.steps: list[PlanStep] = []
         self.scratch = 0
+        self.wanted: dict[int, Constant] = {}
         self._rows: list[dict[Column, int]] = []
         self._places: list[tuple[int, Column, _Place]] = []
         self._buffers: list[Buffer] = []
@@ -214,10 +235,10 @@ class _Builder:
         self._where[name] = where
         self._refer(Column.OUT, where)
 
-    def _constant(self, form: str, layer: str, norm: str | None) -> None:
+    def _constant(self, form: str, layer: str | None, norm: str | None) -> None:
         """This step's weights and bias."""
-        weights, bias = self._constants.packed(layer, form, norm)
-        self._rows[-1] |= {Column.WEIGHTS: weights.ctypes.data, Column.BIAS: bias.ctypes.data}
+        channels = self.steps[-1].shape[-1]
+        self.wanted[len(self._rows) - 1] = Constant(form, layer, norm, channels)
 
     def _residual(self, node: Node, channels: int) -> None:
         """What this step adds to its result."""
@@ -246,7 +267,8 @@ class _Builder:
 
     def _described(self, node: Node, algorithm: str, flop: int = 0) -> PlanStep:
         inputs = (node.x, node.residual) if node.residual else (node.x,)
-        return PlanStep(tuple(node.layers), algorithm, inputs, self._shapes[node.layers[-1]], node.relu, flop)
+        layers = (node.border, *node.layers) if node.border else tuple(node.layers)
+        return PlanStep(layers, algorithm, inputs, self._shapes[layers[-1]], node.relu, flop, node.layers[0])
 
     def _conv(self, node: Node, operator: Conv2D) -> None:
         (ho, wo, co), (h, w, c) = self._shapes[node.layers[-1]], self._shapes[node.x]
@@ -359,7 +381,7 @@ class _Builder:
         blocks = min(4 * self._threads, self._n * pixels)
         self._items(blocks, blocks=blocks)
         self._refer(Column.X, self._where[node.x])
-        self._constant("scale", node.norm or str(shape[-1]), node.norm)
+        self._constant("scale", None, node.norm)
         self._residual(node, shape[-1])
         self._target(node.layers[-1])
 
@@ -395,14 +417,15 @@ def make_plan(
     layers = graph.needed_for(outputs)
     shapes = graph.shapes(height, width)
     names = tuple(dict.fromkeys(outputs))
-    builder = _Builder(constants, n, shapes, names, layers[0].name, winograd, threads)
+    builder = _Builder(n, shapes, names, layers[0].name, winograd, threads)
     for node in draw_together(layers, outputs, shapes):
         builder.add(node)
     table, spaces, arena = builder.tables()
     widest = max(shape[-1] for shape in shapes.values())
     return Plan(
         tuple(builder.steps), batch, {name: shapes[name] for name in names}, rounded(arena), rounded(builder.scratch),
-        threads, winograd, table, spaces, np.zeros(widest + NR, np.float32), constants,
+        threads, winograd, table, spaces, np.zeros(widest + NR, np.float32),
+        builder.wanted, constants,
     )  # fmt: skip
 
 
@@ -450,6 +473,25 @@ class Planner:
                 for name, array in alone.items():
                     results[name][index] = array[0]
         return results
+
+    def profile(self, images: Array, outputs: tuple[str, ...], winograd: bool, repeats: int) -> list[StepTime]:
+        """Each step's median time in ``repeats`` whole runs, after one that is not counted. Raises as ``run``."""
+        n, height, width, _ = images.shape
+        plan = self.plan((n, height, width), outputs, winograd)
+        seconds = np.median([plan.timed(images, self._memory)[1] for _ in range(repeats + 1)][1:], axis=0)
+        return [
+            StepTime(step.output, step.algorithm, (n, *step.shape), float(taken), n * step.flop)
+            for step, taken in zip(plan.steps, seconds, strict=True)
+        ]
+
+    def algorithms(self, size: tuple[int, int], outputs: tuple[str, ...], winograd: bool) -> dict[str, str]:
+        """{layer: how it is computed} for images of ``size`` (h, w). Raises Unplannable, UsageError."""
+        found: dict[str, str] = {}
+        for step in self.plan((1, *size), outputs, winograd).steps:
+            for layer in step.layers:
+                if layer in self._order:  # not one of the plan's own
+                    found[layer] = step.algorithm if layer == step.leader else f"in {step.leader}"
+        return found
 
     @cached_property
     def _order(self) -> dict[str, int]:
