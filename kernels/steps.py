@@ -22,13 +22,14 @@ from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from . import threads as _threads
 from .arrays import Array
 from .jit import call, jit, native
 from .simd import LANES
 from .tile import MR, NR, multiply
 from .winograd import input_transform2, input_transform4, output_transform2, output_transform4
 
-__all__ = ["COLUMNS", "SYNC", "Column", "Kind", "addresses", "run_steps", "v_bytes", "working_bytes"]
+__all__ = ["COLUMNS", "SYNC", "Column", "Kind", "addresses", "run_steps", "v_bytes", "winograd", "working_bytes"]
 
 
 class Kind(IntEnum):
@@ -567,3 +568,27 @@ def run_steps(table, sync, scratch, zeros, natives):
                 _yield_processor()
         if sync[SYNC * s + 2] == 0:  # a thread that comes late does not set it again
             sync[SYNC * s + 2] = _clock()
+
+
+def winograd(x: Array, panels: Array, bias: Array, out: Array, threads: int) -> None:
+    """One convolution F(4x4,3x3) with a border of one zero, as a plan of a single step.
+
+    x       float32[n, h, w, ci], C-contiguous, ci a multiple of LANES
+    panels  float32[ceil(co / NR), 36, ci, NR], the transformed kernels; bias float32[ceil(co / NR) * NR]
+    out     float32[n, h, w, co], C-contiguous, co a multiple of LANES
+    """
+    n, h, w, ci = x.shape
+    tiles = n * -(-h // 4) * -(-w // 4)
+    blocks = -(-tiles // 28)
+    zeros = np.zeros(max(ci, out.shape[3]) + NR, np.float32)
+    row = {
+        Column.KIND: Kind.WINOGRAD, Column.ITEMS: blocks, Column.BLOCKS: blocks, Column.M: 4, Column.N: n,
+        Column.H: h, Column.W: w, Column.C: ci, Column.HO: h, Column.WO: w, Column.CO: out.shape[3],
+        Column.PASSES: max(-(-ci // 512), 1), Column.X: x.ctypes.data, Column.OUT: out.ctypes.data,
+        Column.WEIGHTS: panels.ctypes.data, Column.BIAS: bias.ctypes.data, Column.RESIDUAL: zeros.ctypes.data,
+    }  # fmt: skip
+    table = np.array([[row.get(column, 0) for column in Column]], np.int64)
+    working = [np.empty(working_bytes(Kind.WINOGRAD, 4, 28, ci) // 4 + 1, np.float32) for _ in range(threads)]
+    sync, natives = np.zeros(SYNC + 1, np.int64), addresses(table)
+    calls = [(table, sync, own.ctypes.data, zeros.ctypes.data, natives) for own in working]
+    _threads.start(run_steps, calls)

@@ -32,7 +32,7 @@ from .arrays import Array
 from .jit import native
 from .simd import LANES, constant, fma, load, number, splat, store
 
-__all__ = ["matrices", "transform_kernel"]
+__all__ = ["matrices", "transform_kernel", "winograd_reference"]
 
 _POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, math.sqrt(0.5), -math.sqrt(0.5), math.sqrt(2.0), -math.sqrt(2.0))}
 
@@ -62,6 +62,27 @@ def transform_kernel(w: Array, m: int) -> Array:
     rows = (g @ wide.reshape(3, -1)).reshape(len(g), 3, -1)  # G g
     u = np.matmul(g, rows)  # (G g) G^T: the second index of every row of it
     return u.reshape(-1, *w.shape[2:])
+
+
+def winograd_reference(x: Array, w: Array, m: int) -> Array:
+    """The formula above in NumPy: x dtype[n, h, w, ci], w dtype[3, 3, ci, co], padding "same"; dtype[n, h, w, co].
+
+    Any float dtype; the kernels' transform is rounded to it.
+    """
+    at, _, bt = (matrix.astype(x.dtype) for matrix in matrices(m))
+    u = transform_kernel(w, m).astype(x.dtype).reshape(m + 2, m + 2, *w.shape[2:])
+    n, height, width, _ = x.shape
+    out = np.empty((n, height, width, w.shape[3]), x.dtype)
+    padded = np.pad(x, ((0, 0), (1, m), (1, m), (0, 0)))
+    for y in range(0, height, m):
+        for left in range(0, width, m):
+            d = padded[:, y : y + m + 2, left : left + m + 2]
+            v = np.einsum("iy,nyxc,jx->nijc", bt, d, bt)
+            products = np.einsum("nijc,ijck->nijk", v, u)
+            tile = np.einsum("yi,nijk,xj->nyxk", at, products, at)
+            place = out[:, y : y + m, left : left + m]
+            place[...] = tile[:, : place.shape[1], : place.shape[2]]
+    return out
 
 
 # ---------------------------------------------------------------------------------------------------------------------

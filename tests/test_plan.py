@@ -10,7 +10,7 @@ from npresnet.architecture import FAMILIES, Architecture, build_graph
 from npresnet.compare import compare
 from npresnet.constants import Constants
 from npresnet.memory import Buffer, Memory, place
-from npresnet.plan import Unplannable, make_plan
+from npresnet.plan import Planner, Unplannable, make_plan
 from npresnet.synthetic import random_weights
 
 
@@ -116,3 +116,62 @@ def test_buffers_that_live_together_never_overlap():
         for b in buffers[:i]:
             together = a.first <= b.last and b.first <= a.last
             assert not together or a.offset + a.size <= b.offset or b.offset + b.size <= a.offset
+
+
+# NaN and infinity ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38], ids=str)
+def test_special_values_come_out_as_layer_by_layer(value):
+    """One bad pixel in the second of three images: there the same NaN and infinity as by layer, in the others none."""
+    graph, weights = _network("keras-resnet", 18, 64)
+    images = _images(3, 96, 96)
+    images[1, 50, 40, 1] = value
+    outputs = tuple(graph.features.values())
+    planner = Planner(graph, weights, 2)
+    found = planner.run(images, outputs, winograd=True)
+    with np.errstate(all="ignore"):
+        steps = engine.run(graph, weights, images, outputs, algorithm="im2col", threads=2)
+        expected = {step.name: step.array for step in steps if step.name in outputs}
+    for name in outputs:
+        assert compare(found[name], expected[name]).agrees(), name
+        assert np.isfinite(found[name][[0, 2]]).all()
+    clean = planner.run(_images(3, 96, 96), outputs, winograd=True)
+    for name in outputs:  # and the good images have the bits that they have in good company
+        assert np.array_equal(found[name][[0, 2]], clean[name][[0, 2]])
+
+
+def test_direct_never_uses_winograd():
+    graph, weights = _network("keras-resnet", 18, 64)
+    outputs = list(graph.features.values())
+    for winograd in (True, False):
+        plan = make_plan(graph, Constants(graph, weights), (1, 96, 96), outputs, winograd=winograd, threads=1)
+        assert any(step.algorithm.startswith("F(") for step in plan.steps) == winograd
+
+
+# Memory --------------------------------------------------------------------------------------------------------------
+
+
+def test_memory_comes_back_when_the_last_view_is_gone():
+    memory = Memory(limit=10**8)
+    array = memory.array((1000, 300))
+    address, view = array.ctypes.data, array[10:, 5].T
+    assert address % 64 == 0
+    del array
+    assert memory.idle == 0
+    second = memory.array((1000, 300))
+    assert second.ctypes.data != address
+    del view
+    assert memory.idle == 1000 * 300 * 4
+    assert memory.array((990, 300)).ctypes.data == address
+
+
+def test_idle_memory_is_bounded():
+    graph, weights = _network("keras-resnet", 18)
+    planner = Planner(graph, weights, 1)
+    sizes = [(64 * i, 96) for i in range(1, 12)]
+    kept = [planner.run(_images(1, *size), ("res2b1_relu",), winograd=True) for size in sizes]
+    needed = [planner.plan((1, *size), ("res2b1_relu",), True).memory_bytes for size in sizes[-8:]]
+    del kept
+    assert 0 < planner._memory.idle <= max(needed)
+    assert len(planner._plans) == 8
