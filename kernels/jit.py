@@ -38,8 +38,8 @@ def _compiling(name: str) -> None:
     """Note that a kernel is about to be compiled; before the first one, say what takes so long."""
     if not compiled:
         directory = cache_directory()
-        kept = f"they are kept in {directory}" if directory else "no cache directory is writable, so each process does"
-        logging.getLogger("npresnet").warning("npresnet: compiling kernels for this processor; %s", kept)
+        kept = f"once, for they are kept in {directory}" if directory else "no cache directory is writable: each time"
+        logging.getLogger("npresnet").warning("npresnet: compiling kernels for this processor, some seconds; %s", kept)
     compiled.append(name)
 
 

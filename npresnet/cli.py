@@ -1,4 +1,4 @@
-"""The command line: demo, info, run, verify, bench. Each command is a thin layer over the library.
+"""The command line: demo, info, run, verify, bench, warmup. Each command is a thin layer over the library.
 
 Exit status: 0 done; 1 the check failed; 2 wrong use or unreadable input. Results go to standard output as plain
 aligned text, progress and errors to standard error. Where a result cannot be written is said before the work.
@@ -197,30 +197,26 @@ def demo(
     _say()
 
     names = {name: feature for feature, name in net.graph.features.items()}
-    shown = [net.graph.layers[0].name, *(layer.name for layer in net.graph.layers[1:3]), *names]
-    steps: list[Step] = []
-    maps: dict[str, Any] = {}
+    shapes = net.graph.shapes(*images.shape[1:3])
     first = time.perf_counter()
-    print("getting the kernels ready, about ten seconds on the first run ...", file=sys.stderr)
-    list(net.trace(images[:, :64, :64]))
-    compiled = time.perf_counter() - first
-    for step in _counted(net.trace(images), "layers", len(net.layers)):
-        if step.name in names:
-            maps[names[step.name]] = step.array
-        steps.append(step_without_array(step))
+    net(images[:, :64, :64])  # compiles what no earlier run has, and packs the weights
+    ready = time.perf_counter() - first
+    with _progress("runs", None):
+        steps = net.profile(images, repeats=3)
+        maps = {feature.upper(): array for feature, array in net(images)._asdict().items()}
     rows, since = [], 0.0
+    for layer in net.graph.layers[:2]:
+        rows.append((layer.name, "", _shape((1, *shapes[layer.name])), ""))
     for step in steps:
         since += step.seconds
-        if step.name in shown:
+        if step is steps[0] or step.name in names:
             rows.append((step.name, names.get(step.name, ""), _shape(step.shape), f"{since:.3f}"))
             since = 0.0
     _table(("up to layer", "map", "shape", "seconds"), rows, "lllr")
     seconds, flop = sum(step.seconds for step in steps), sum(step.flop for step in steps)
     _say()
-    _fact(
-        "time", f"{seconds:.2f} s for {len(steps)} layers on {net.threads} threads, after {compiled:.1f} s for kernels"
-    )
-    _fact("speed", f"{flop / seconds / 1e9:.0f} GFLOP/s, {flop / 1e9:.0f} GFLOP")
+    _fact("time", f"{seconds:.2f} s on {net.threads} threads, after {ready:.1f} s to get kernels and weights ready")
+    _fact("speed", f"{flop / seconds / 1e9:.0f} GFLOP/s, {flop / 1e9:.0f} GFLOP as a direct convolution counts them")
     results.save_arrays(out / "features.npz", maps, net, weights, [picture.name])
     results.save_feature_picture(out / "features.png", picture, maps)
     _fact("saved", f"{out / 'features.npz'} (C1 to C5 as float32 arrays)")
@@ -434,6 +430,20 @@ def verify(
         _fact("recorded", f"{record} ({record.stat().st_size:,} bytes)")
     if failed:
         _fail(f"verify: {len(failed)} of {len(verdicts)} layers disagree, first {failed[0].name!r}", 1)
+
+
+@app.command()
+@_guarded
+def warmup() -> None:
+    """Compile all kernels ahead, so that no later run waits for them."""
+    from .warmup import warmup as compile_all
+
+    done = compile_all()
+    kept = f"kept in {done.directory}" if done.directory else "not kept: no cache directory is writable"
+    if done.compiled:
+        _say(f"{done.compiled} kernels compiled in {done.seconds:.1f} s, {kept}")
+    else:
+        _say(f"all kernels were compiled already, loaded in {done.seconds:.1f} s, {kept}")
 
 
 @app.command()
