@@ -87,12 +87,14 @@ class Plan:
     steps          what is done, in order
     batch          (n, h, w) of the images
     outputs        {name: shape of one image's}
+    ends           the outputs that no other output is computed from
     arena_bytes    memory for activations; scratch_bytes: each thread's own
     """
 
     steps: tuple[PlanStep, ...]
     batch: tuple[int, int, int]
     outputs: Mapping[str, Shape]
+    ends: tuple[str, ...]
     arena_bytes: int
     scratch_bytes: int
     threads: int
@@ -193,10 +195,10 @@ class _Builder:
 
     def __init__(
         self, batch: int, shapes: Mapping[str, Shape], outputs: Sequence[str], entry: str,
-        winograd: bool, threads: int,
+        threads: int,
     ) -> None:  # fmt: skip
         self._n, self._shapes, self._outputs = batch, shapes, outputs
-        self._winograd, self._threads = winograd, threads
+        self._threads = threads
         self.steps: list[PlanStep] = []
         self.scratch = 0
         self.wanted: dict[int, Constant] = {}
@@ -251,11 +253,11 @@ class _Builder:
     def _items(self, items: int, **values: int) -> None:
         self._rows[-1] |= {Column.ITEMS: items, **{Column[name.upper()]: int(v) for name, v in values.items()}}
 
-    def add(self, node: Node) -> None:
+    def add(self, node: Node, winograd: bool) -> None:
         """The steps of one node."""
         match node.operator:
             case Conv2D() as operator:
-                self._conv(node, operator)
+                self._conv(node, operator, winograd)
             case MaxPool() as operator:
                 self._maxpool(node, operator)
             case GlobalAveragePool():
@@ -270,11 +272,11 @@ class _Builder:
         layers = (node.border, *node.layers) if node.border else tuple(node.layers)
         return PlanStep(layers, algorithm, inputs, self._shapes[layers[-1]], node.relu, flop, node.layers[0])
 
-    def _conv(self, node: Node, operator: Conv2D) -> None:
+    def _conv(self, node: Node, operator: Conv2D, winograd: bool) -> None:
         (ho, wo, co), (h, w, c) = self._shapes[node.layers[-1]], self._shapes[node.x]
         flop = 2 * math.prod(operator.kernel) * c * ho * wo * co
         size = {"h": h, "w": w, "c": c, "ho": ho, "wo": wo, "co": co, "relu": node.relu}
-        m = _winograd(operator, node.pads, (h, w)) if self._winograd else None
+        m = _winograd(operator, node.pads, (h, w)) if winograd else None
         if m is not None:
             self._conv_winograd(node, m, size, flop)
         elif operator.kernel == (1, 1) and not any(node.pads):
@@ -399,6 +401,15 @@ class _Builder:
         return table, spaces, arena
 
 
+def _before_maxpool(nodes: Sequence[Node]) -> set[str]:
+    """What max-pools read, directly or not. NaN never wins there: Winograd's must not come that way."""
+    found: set[str] = set()
+    for node in reversed(nodes):
+        if isinstance(node.operator, MaxPool) or node.layers[-1] in found:
+            found |= {node.x, node.residual or node.x}
+    return found
+
+
 def make_plan(
     graph: Graph,
     constants: Constants,
@@ -417,16 +428,27 @@ def make_plan(
     layers = graph.needed_for(outputs)
     shapes = graph.shapes(height, width)
     names = tuple(dict.fromkeys(outputs))
-    builder = _Builder(n, shapes, names, layers[0].name, winograd, threads)
-    for node in draw_together(layers, outputs, shapes):
-        builder.add(node)
+    builder = _Builder(n, shapes, names, layers[0].name, threads)
+    nodes = draw_together(layers, outputs, shapes)
+    pooled = _before_maxpool(nodes)
+    for node in nodes:
+        builder.add(node, winograd and node.layers[-1] not in pooled)
     table, spaces, arena = builder.tables()
     widest = max(shape[-1] for shape in shapes.values())
+    behind = {name: {layer.name for layer in graph.needed_for([name])} for name in names}
+    ends = tuple(name for name in names if not any(name in behind[other] for other in names if other != name))
     return Plan(
-        tuple(builder.steps), batch, {name: shapes[name] for name in names}, rounded(arena), rounded(builder.scratch),
+        tuple(builder.steps), batch, {name: shapes[name] for name in names}, ends, rounded(arena), rounded(builder.scratch),
         threads, winograd, table, spaces, np.zeros(widest + NR, np.float32),
         builder.wanted, constants,
     )  # fmt: skip
+
+
+def _has_nan(array: Array) -> bool:
+    """Whether there is NaN in ``array``, at the speed of reading it."""
+    values = array.ravel()
+    with np.errstate(over="ignore"):  # a sum of squares may be infinite, but is NaN for NaN alone
+        return bool(np.isnan(np.dot(values, values)))
 
 
 class Planner:
@@ -463,12 +485,10 @@ class Planner:
         results = plan.run(images, self._memory)
         if not plan.winograd:
             return results
-        # Winograd spreads infinity and NaN over a tile, as NaN, which no later layer takes away again: an image whose
-        # deepest output holds NaN is run once more without it, so that they come out where TensorFlow has them.
-        deepest = results[max(results, key=lambda name: self._order[name])]
+        # Winograd spreads infinity and NaN over a tile, as NaN, which nothing behind it takes away again: an image in
+        # whose last outputs there is NaN is run once more without it, so that they come out where TensorFlow has them.
         for index in range(n):
-            values = deepest[index].ravel()
-            if np.isnan(np.dot(values, values)):
+            if any(_has_nan(results[name][index]) for name in plan.ends):
                 alone = self.plan((1, height, width), outputs, False).run(images[index : index + 1], self._memory)
                 for name, array in alone.items():
                     results[name][index] = array[0]

@@ -165,11 +165,13 @@ def test_run_trace(folder, algorithm):
     status, output = cli(*RUN, "--size", "60x40", "--trace", "--algorithm", algorithm, "--threads", 1)
     assert status == 0
     lines = output.splitlines()
-    assert lines[0].split() == ["layer", "kind", "shape", "ms", "GFLOP/s"]
+    assert lines[0].split(maxsplit=5) == ["layer", "kind", "shape", "ms", "GFLOP/s", "without --trace"]
     rows = [line.split() for line in lines[1 : lines.index("")]]
     net = npresnet.load("weights.h5")
     assert [row[0] for row in rows[:-1]] == list(net.layers)
     assert rows[2][:3] == ["conv1", "conv", "20x30x8"]
+    assert rows[2][5] == (algorithm if algorithm == "reference" else "im2col")
+    assert rows[3][5:] == (["in", "conv1"] if algorithm in ("auto", "direct") else [rows[2][5]])
     assert re.fullmatch(r"174 layers in \d+\.\d{3} s, 0\.\d\d GFLOP, \d+\.\d GFLOP/s", " ".join(rows[-1]))
     assert written(folder) == {"features.npz"}
 
@@ -516,7 +518,7 @@ def test_whole_demo(tmp_path):
 
 # What it looks like --------------------------------------------------------------------------------------------------
 
-HELP = ["", "demo", "info", "run", "verify", "bench"]
+HELP = ["", "demo", "info", "run", "verify", "warmup", "bench"]
 
 
 @pytest.mark.parametrize("command", HELP)
