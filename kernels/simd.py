@@ -17,12 +17,15 @@ import os
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
+from numba.extending import intrinsic
 
 __all__ = [
     "LANES",
     "VECTOR",
     "constant",
+    "copy_floats",
     "fma",
     "load",
     "masked_load",
@@ -113,3 +116,17 @@ def prefetch(builder: ir.IRBuilder, address: ir.Value, write: bool = False) -> N
     kind = ir.FunctionType(ir.VoidType(), [place.type, _INT32, _INT32, _INT32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
     builder.call(function, [place, ir.Constant(_INT32, int(write)), ir.Constant(_INT32, 2), ir.Constant(_INT32, 1)])
+
+
+@intrinsic
+def copy_floats(typingctx, to, source, count):
+    """Copy one register of float32 from address to address, or ``count`` of them if that is less."""
+
+    def codegen(context, builder, signature, arguments):
+        to, source, count = arguments
+        lane = ir.Constant(ir.VectorType(_INT, LANES), list(range(LANES)))
+        mask = builder.icmp_signed("<", lane, splat(builder, count))
+        masked_store(builder, masked_load(builder, source, mask), to, mask)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen

@@ -25,7 +25,7 @@ from numba.extending import intrinsic
 from . import threads as _threads
 from .arrays import Array
 from .jit import call, jit, native
-from .simd import LANES
+from .simd import LANES, copy_floats
 from .tile import MR, NR, multiply
 from .winograd import input_transform2, input_transform4, output_transform2, output_transform4
 
@@ -235,20 +235,31 @@ def _panels(step, natives, rows, a, lda, first_row, panel0, panel1, zeros):
 def _patches(step, m0, m1, cols):
     """The patches of output pixels m0..m1-1 as rows of a matrix at ``cols``."""
     t = carray(_integers(step), (COLUMNS,))
-    height, width, pixel, kw = t[_H], t[_W], t[_C] * 4, t[_KW]
-    for m in range(m0, m1):
-        n, position = divmod(m, t[_HO] * t[_WO])
-        ih, iw = position // t[_WO] * t[_SH] - t[_TOP], position % t[_WO] * t[_SW] - t[_LEFT]
+    height, width, pixel, kw, wo = t[_H], t[_W], t[_C] * 4, t[_KW], t[_WO]
+    n, position = divmod(m0, t[_HO] * wo)
+    oh, ow = divmod(position, wo)
+    for _ in range(m0, m1):
+        ih, iw = oh * t[_SH] - t[_TOP], ow * t[_SW] - t[_LEFT]
         left, right = max(iw, 0), min(iw + kw, width)
+        source = t[_X] + ((n * height + ih) * width + left) * pixel
+        count = (right - left) * t[_C]
         for y in range(ih, ih + t[_KH]):
-            if y < 0 or y >= height or left >= right:
+            if y < 0 or y >= height or right - left < kw:
                 _zero(cols, kw * pixel)
-            else:
-                if right - left < kw:
-                    _zero(cols, kw * pixel)
-                source = t[_X] + ((n * height + y) * width + left) * pixel
-                _copy(cols + (left - iw) * pixel, source, (right - left) * pixel)
+            if y >= 0 and y < height and count > 0:
+                to = cols + (left - iw) * pixel
+                if count > 8 * LANES:
+                    _copy(to, source, count * 4)
+                else:  # a call of the C library would take longer
+                    for i in range(0, count, LANES):
+                        copy_floats(to + i * 4, source + i * 4, count - i)
             cols += kw * pixel
+            source += width * pixel
+        ow += 1
+        if ow == wo:
+            oh, ow = oh + 1, 0
+            if oh == t[_HO]:
+                n, oh = n + 1, 0
 
 
 @native(types.void(_i, _i, _i, _i, _i, _i, _i, _i))

@@ -20,7 +20,7 @@ from .kernels.batchnorm import scale_and_shift
 from .kernels.gemm import pack_bias
 from .kernels.tile import NR
 from .kernels.winograd import transform_kernel
-from .memory import aligned
+from .memory import Slab
 from .weights import Weights
 
 __all__ = ["Constant", "Constants"]
@@ -50,6 +50,7 @@ class Constants:
         self._graph, self._weights = graph, weights
         self._made: dict[Constant, tuple[Array, Array]] = {}
         self._lock = threading.Lock()
+        self._slab = Slab()
 
     def packed(self, wanted: Sequence[Constant], threads: int) -> list[tuple[Array, Array]]:
         """(weights, bias) of each of ``wanted``, as float32, made on ``threads`` threads."""
@@ -70,11 +71,11 @@ class Constants:
         if layer is None:
             return scale.astype(np.float32), shift.astype(np.float32)
         kernel, bias = self._weights[layer]["kernel"], self._weights[layer].get("bias", np.float64(0.0))
-        packed = _panels(kernel, scale, int(form[-1]) if form.startswith("winograd") else None)
+        packed = _panels(self._slab, kernel, scale, int(form[-1]) if form.startswith("winograd") else None)
         return packed, pack_bias((bias * scale + shift).astype(np.float32), channels)
 
 
-def _panels(kernel: Array, scale: Array, m: int | None) -> Array:
+def _panels(slab: Slab, kernel: Array, scale: Array, m: int | None) -> Array:
     """A kernel float32[..., co], times ``scale``, as panels float32[ceil(co / NR), elements, k, NR]: all that one panel
     of outputs needs lies together. Elements are those of F(m x m, 3x3), or one, with all taps in k."""
     panels = -(-kernel.shape[-1] // NR)
@@ -84,7 +85,7 @@ def _panels(kernel: Array, scale: Array, m: int | None) -> Array:
         part = kernel[..., columns].astype(np.float64) * scale[columns]
         part = part.reshape(1, -1, part.shape[-1]) if m is None else transform_kernel(part, m)
         if packed is None:
-            packed = aligned((panels, *part.shape[:2], NR))
+            packed = slab.array((panels, *part.shape[:2], NR))
         packed[panel, :, :, : part.shape[2]] = part
         packed[panel, :, :, part.shape[2] :] = 0.0
     assert packed is not None

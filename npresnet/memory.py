@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,11 +19,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Buffer", "Memory", "aligned", "place", "rounded"]
+__all__ = ["Buffer", "Memory", "Slab", "aligned", "place", "rounded"]
 
 Array = npt.NDArray[Any]
 
 _LINE = 64  # bytes of a cache line
+_PAGE = 1 << 21  # bytes of a large page
+_SLAB = 1 << 25  # bytes
 _SMALL = 1 << 18  # bytes; the C library keeps smaller arrays by itself
 
 
@@ -34,9 +37,28 @@ def rounded(size: int) -> int:
 def aligned(shape: tuple[int, ...]) -> Array:
     """An uninitialised float32 array that starts at a multiple of 64 bytes, so that no vector crosses a cache line."""
     size = 4 * math.prod(shape)
-    raw = np.empty(size + _LINE, np.uint8)
-    start = -raw.ctypes.data % _LINE
+    unit = _LINE if size < _PAGE else _PAGE
+    raw = np.empty(size + unit, np.uint8)
+    start = -raw.ctypes.data % unit
     return raw[start : start + size].view(np.float32).reshape(shape)
+
+
+class Slab:
+    """Arrays that are never given back, cut from large stretches: those the system maps in pages of 2 MB, where an
+    array of its own would lie in hundreds of small ones, each to be looked up when weights are read."""
+
+    def __init__(self) -> None:
+        self._rest = aligned((0,))
+        self._lock = threading.Lock()
+
+    def array(self, shape: tuple[int, ...]) -> Array:
+        """An uninitialised float32 array that starts at a multiple of 64 bytes."""
+        count = rounded(4 * math.prod(shape)) // 4
+        with self._lock:
+            if count > self._rest.size:
+                self._rest = aligned((max(count, _SLAB // 4),))
+            taken, self._rest = self._rest[:count], self._rest[count:]
+        return taken[: math.prod(shape)].reshape(shape)
 
 
 class Memory:
@@ -72,7 +94,7 @@ class Memory:
     def lend(self, size: int) -> Iterator[int]:
         """The address of ``size`` bytes, until the end of the block; not used again if that ends in an error, because
         another thread might still write there."""
-        block = self._take(size)
+        block = self._take(max(size, 2 * _PAGE))
         yield block.ctypes.data
         self._give(block)
 
