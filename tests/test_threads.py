@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from npresnet.kernels import conv2d
-from npresnet.kernels.threads import available_threads, resolve_threads, run, start
+from npresnet.kernels.threads import _quota, available_threads, resolve_threads, run, start
 
 from . import cases
 
@@ -110,9 +110,33 @@ def test_nobody_waits_for_offered_calls():
 
 
 def test_available_threads():
-    assert available_threads() >= 1
+    assert 1 <= available_threads() <= (os.cpu_count() or 1)
     if hasattr(os, "sched_getaffinity"):
-        assert available_threads() == len(os.sched_getaffinity(0))
+        assert available_threads() <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({}, None),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "50000 100000\n"}, 0.5),
+        ({"cpu.max": "nonsense\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3.0),
+        ({"cpu/cpu.cfs_quota_us": "300000\n"}, None),
+    ],
+    ids=str,
+)
+def test_quota_of_a_container(tmp_path, monkeypatch, files, quota):
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert _quota(tmp_path) == quota
+    monkeypatch.setattr("npresnet.kernels.threads._quota", lambda root: quota)
+    if quota is not None:
+        assert available_threads() == max(1, min(len(os.sched_getaffinity(0)), int(quota)))
 
 
 @pytest.mark.parametrize(("given", "taken"), [(1, 1), (3, 3), (1000, 1000), (np.int64(2), 2), (None, None)], ids=repr)
