@@ -49,7 +49,12 @@ def scale_cpu(x: Array, factor: Array, offset: Array, *, out: Array | None = Non
         numbers.append(np.ascontiguousarray(np.broadcast_to(values, (c,))))
     out = result("scale", out, x.shape)
     _threads.run(
-        _scale, n * h * w, _threads.resolve_threads(threads), x.reshape(n * h * w, c), *numbers, out.reshape(n * h * w, c)
+        _scale,
+        n * h * w,
+        _threads.resolve_threads(threads),
+        x.reshape(n * h * w, c),
+        *numbers,
+        out.reshape(n * h * w, c),
     )
     return out
 

@@ -12,7 +12,6 @@ layers C2 to C5 are is plain where activation follows the sum: the outputs of th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -39,7 +38,17 @@ from .graph import (
     Softmax,
 )
 
-__all__ = ["BLOCKS", "FAMILIES", "Architecture", "Family", "Names", "Request", "build_graph", "parse_architecture"]
+__all__ = [
+    "BLOCKS",
+    "FAMILIES",
+    "Architecture",
+    "Family",
+    "Names",
+    "Request",
+    "build_graph",
+    "own_architecture",
+    "parse_architecture",
+]
 
 Blocks = tuple[int, int, int, int]
 
@@ -161,7 +170,7 @@ class Family:
 
     name: str
     title: str
-    blocks: Mapping[int, Blocks]
+    blocks: Mapping[int, Blocks] = field(hash=False)
     names: Names
     label: Label
     bias: Literal["all", "none", "ends"]
@@ -591,6 +600,7 @@ class Architecture:
     epsilon     of the batch-norms, None for the family's
     groups      of the 3x3 convolutions
     inside      whether the network scales pixels itself
+    own         the model's name, where the network is built from the file's own description instead of the table
     """
 
     family: Family
@@ -605,6 +615,7 @@ class Architecture:
     epsilon: float | None = None
     groups: int = 1
     inside: bool = False
+    own: str = ""
 
     @classmethod
     def standard(
@@ -642,6 +653,8 @@ class Architecture:
 
     def __str__(self) -> str:
         text = self.name
+        if not self.family.blocks:
+            return text
         if not self.stage5:
             text += " without stage 5"
         standard = Architecture.standard(self.family, self.depth, stage5=self.stage5)
@@ -659,7 +672,25 @@ class Architecture:
             text += f", epsilon {self.epsilon:g}"
         if self.classes is not None:
             text += f", {self.classes} classes"
+        if self.own:
+            text += f", as the file describes {self.own!r}"
         return text
+
+
+def own_architecture(name: str, graph: Graph) -> Architecture:
+    """What is to be said of a network that is in no row of the table: its name, and how deep it is.
+
+    The depth counts as those of the table do: convolutions and dense layers on the longest way through.
+    """
+    longest: dict[str, int] = {}
+    for layer in graph.layers:
+        before = max((longest[source] for source in layer.inputs), default=0)
+        longest[layer.name] = before + isinstance(layer.operator, Conv2D | Dense)
+    model = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    family = replace(
+        _FCHOLLET, name="custom", title="a network of its own", blocks={}, model=model, preprocessing="none"
+    )
+    return Architecture(family, max(longest.values(), default=0), own=name)
 
 
 @dataclass(frozen=True)

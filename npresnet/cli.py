@@ -245,7 +245,7 @@ def info(
     _fact("parameters", f"{found.parameters:,} in {sum(map(len, found.weights.values()))} tensors")
     maps = ", ".join(f"{feature} {name}" for feature, name in found.graph.features.items())
     _fact("feature maps", maps)
-    _fact("preprocessing", found.architecture.family.preprocessing)
+    _fact("preprocessing", found.architecture.preprocessing)
     _fact("matched", f"{len(found.matched)} of {total} layers with weights")
     for title, items in (("missing", found.missing), ("mis-shaped", found.misshaped), ("unusable", found.unsound)):
         _fact(title, f"{len(items)} {'tensor' if len(items) == 1 else 'tensors'}" if items else "none")

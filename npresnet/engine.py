@@ -35,6 +35,7 @@ from .graph import (
     Pad,
     ReLU,
     Rescale,
+    Reshape,
     Scale,
     Sigmoid,
     Softmax,
@@ -98,7 +99,7 @@ def _im2col(threads: int) -> _Kernel:
             case Scale():
                 return scale(x, w["gamma"], w["beta"], threads=threads)
             case Rescale(factor, offset):
-                return scale(x, np.float32(factor), np.float32(offset), threads=threads)
+                return scale(x, np.array(factor, np.float32), np.array(offset, np.float32), threads=threads)
             case Normalization():
                 centred = scale(x, np.ones(1, np.float32), -w["mean"], threads=threads)
                 return scale(centred, 1 / _deviation(w["variance"]), np.zeros(1, np.float32), threads=threads)
@@ -123,6 +124,8 @@ def _im2col(threads: int) -> _Kernel:
                 return _kept(global_maxpool(x, threads=threads), keep_dims)
             case Flatten():
                 return x.reshape(len(x), -1)
+            case Reshape(shape):
+                return x.reshape(len(x), *shape)
             case Dense(channels=channels):
                 y = k.dense(_rows(x), w["kernel"], w.get("bias"), threads=threads)
                 y = k.softmax(y, threads=threads) if operator.softmax else y
@@ -180,6 +183,8 @@ def _reference(operator: Operator, inputs: Sequence[Array], w: _Tensors) -> Arra
             return _kept(global_maxpool_reference(x), keep_dims)
         case Flatten():
             return x.reshape(len(x), -1)
+        case Reshape(shape):
+            return x.reshape(len(x), *shape)
         case Dense(channels=channels):
             y = k.dense_reference(_rows(x), w["kernel"], w.get("bias"))
             y = k.softmax_reference(y) if operator.softmax else y
@@ -204,7 +209,8 @@ def _kept(pooled: Array, keep_dims: bool) -> Array:
 
 def _deviation(variance: Array) -> Array:
     """What Keras's Normalization divides by."""
-    return np.maximum(np.sqrt(variance), variance.dtype.type(1e-7))
+    deviation: Array = np.maximum(np.sqrt(variance), variance.dtype.type(1e-7))
+    return deviation
 
 
 def run(

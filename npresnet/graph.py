@@ -36,6 +36,7 @@ __all__ = [
     "Pad",
     "ReLU",
     "Rescale",
+    "Reshape",
     "Scale",
     "Sigmoid",
     "Softmax",
@@ -332,6 +333,22 @@ class Flatten(_Operator):
 
 
 @dataclass(frozen=True)
+class Reshape(_Operator):
+    """The same numbers, in the same order, in another shape: (c,) to (1, 1, c), say."""
+
+    shape: Shape
+    kind: ClassVar[str] = "reshape"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        if math.prod(inputs[0]) != math.prod(self.shape):
+            raise ValueError(f"the input of shape {inputs[0]} does not fill the shape {self.shape}")
+        return self.shape
+
+    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return 0
+
+
+@dataclass(frozen=True)
 class Dense(_Operator):
     """Matrix product, with a bias or without, and softmax over the result if asked for."""
 
@@ -355,7 +372,7 @@ class Dense(_Operator):
 
 Operator = (
     Input | Pad | Conv2D | BatchNorm | Scale | Rescale | Normalization | ReLU | Sigmoid | Softmax | Add | Multiply
-    | MaxPool | AveragePool | GlobalAveragePool | GlobalMaxPool | Flatten | Dense
+    | MaxPool | AveragePool | GlobalAveragePool | GlobalMaxPool | Flatten | Reshape | Dense
 )  # fmt: skip
 
 

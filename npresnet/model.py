@@ -84,7 +84,7 @@ class ResNet:
         """
         from .images import prepare
 
-        return prepare(source, self.architecture.family.preprocessing, size)
+        return prepare(source, self.architecture.preprocessing, size)
 
     @overload
     def __call__(self, images: Array, outputs: None = None) -> Features: ...
@@ -221,8 +221,7 @@ def resnet_graph(
     Raises as ``load`` and calling the network do; UsageError if stage 5 is asked for and the file has none.
     """
     net = weights if isinstance(weights, ResNet) else load(weights, architecture)
-    family, depth = parse_architecture(architecture)
-    if depth != net.architecture.depth or family not in (None, net.architecture.family.name):
+    if not parse_architecture(architecture).allows(net.architecture):
         raise UsageError(f"architecture: got {architecture!r}, but the network is {net.architecture}; they must agree")
     features = net.graph.features
     if stage5 and "C5" not in features:
