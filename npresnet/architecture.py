@@ -155,6 +155,7 @@ class Family:
     strided_block  which block of a stage has it: the first, or the last (then of stages 2 to 4)
     projection     in the first block of every stage, or only where the number of channels or the size changes
     average        a strided shortcut is an average-pool before a 1x1 convolution without stride
+    projection_pad an empty border before strided projections, which does nothing but is there
     shortcut_first in which order the sum reads its inputs, which decides how Keras orders layers
     inner          channels of stage 2's 3x3 convolution in a standard network, and how many times as many leave a bottleneck
     expansion      see inner
@@ -187,6 +188,7 @@ class Family:
     strided_block: Literal["first", "last"] = "first"
     projection: Literal["always", "changed"] = "always"
     average: bool = False
+    projection_pad: bool = False
     shortcut_first: bool = False
     inner: int = 64
     expansion: int = 4
@@ -532,6 +534,7 @@ FAMILIES: Mapping[str, Family] = {
                 global_pool="avg_pool",
                 classifiers=("classifier",),
             ),
+            projection_pad=True,
             shortcut_first=False,
             probabilities="fused",
             inside=(
@@ -924,6 +927,8 @@ def _post_activation_block(
     if _projects(builder, stage, first):
         if family.average and strides != (1, 1):
             shortcut = add(builder.name(names.shortcut_pool), AveragePool((2, 2), strides, "same"), shortcut)
+        if family.projection_pad and strides != (1, 1):
+            shortcut = add(builder.name(names.pad, branch=names.projection), Pad((0, 0, 0, 0)), shortcut)
         conv = Conv2D(width, outer, (1, 1), (1, 1) if family.average else strides, "valid", family.bias != "none")
         shortcut = add(builder.name(names.conv, branch=names.projection), conv, shortcut)
         shortcut = builder.norm(names.bn, shortcut, outer, names.projection)

@@ -523,7 +523,7 @@ def activations(
             values = [live[x] for x in inputs]
             # A graphics card would convolve in TF32. Entered per layer: open over a yield it would reach the caller.
             with tensorflow.device("/CPU:0"):
-                output = step(values if isinstance(step.input, list) else values[0])
+                output = step(values if isinstance(step.input, list) else values[0], **_options(step))
             del values
             readers.subtract(inputs)
             for x in inputs:
@@ -537,6 +537,12 @@ def activations(
                 yield step.name, array
 
     return run()
+
+
+def _options(step: Any) -> dict[str, Any]:
+    """What a step was called with besides tensors: the value that ``keras.ops.pad`` fills in, for one."""
+    given = step._inbound_nodes[0].arguments.kwargs
+    return {name: value for name, value in given.items() if isinstance(value, float)}
 
 
 def _inputs(step: Any) -> list[Any]:

@@ -8,7 +8,7 @@ the file says about its own network is believed before the table. Without a row,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mode
@@ -24,7 +24,7 @@ from .architecture import (
 )
 from .config import OwnNetwork, fingerprints, network_from_config
 from .errors import WeightsError
-from .graph import Add, BatchNorm, Conv2D, Dense, Graph, Layer
+from .graph import Add, BatchNorm, Conv2D, Dense, Graph, Layer, MaxPool, Pad, Rescale
 from .hdf5 import StoredTensor
 from .stored import Kernel, StoredFile, StoredLayer, keras_order
 
@@ -69,9 +69,10 @@ def find_network(file: StoredFile, path: Path, request: Request | None) -> Netwo
     layers = _oriented(file, path, notes)
     own = network_from_config(file.config) if file.config else None
     try:
+        variant = None
         if file.unnamed:
-            layers = _named_by_position(file, request, notes)
-        architecture, layers = _recognise(replace(file, layers=layers), request, notes)
+            layers, variant = _named_by_position(file, request, notes)
+        architecture, layers = _recognise(replace(file, layers=layers), request, notes, variant)
     except WeightsError as failure:
         if request is not None or own is None or not any(isinstance(x.operator, Add) for x in own.graph.layers):
             raise
@@ -191,53 +192,70 @@ def _oriented(file: StoredFile, path: Path, notes: _Notes) -> _StoredLayers:
 # Files without names
 
 _COUNTED = {"conv2d": Conv2D, "batch_normalization": BatchNorm, "dense": Dense}
+_WEIGHTLESS = {"zero_padding2d": Pad, "max_pooling2d": MaxPool, "add": Add, "rescaling": Rescale}
 
 
-def _named_by_position(file: StoredFile, request: Request | None, notes: _Notes) -> _StoredLayers:
-    """The layers of a file without names, under the names of the one network that they fit. Raises WeightsError."""
-    fits: list[tuple[str, Family, int, _StoredLayers]] = []
+def _variants(family: Family, depth: int) -> Iterator[Architecture]:
+    """The networks of one family and depth that differ in more than widths."""
+    for stage5 in (True, False) if family.optional_stage5 else (True,):
+        standard = Architecture.standard(family, depth, stage5=stage5, classes=1)
+        yield standard
+        if family.inside:
+            yield replace(standard, inside=True)
+        if family.name == "keras-resnet":
+            yield replace(standard, stem="same")
+        if family.name == "fchollet":
+            yield replace(standard, pool="valid")
+
+
+def _named_by_position(file: StoredFile, request: Request | None, notes: _Notes) -> tuple[_StoredLayers, Architecture]:
+    """The layers of a file without names under the names of the one network that they fit, and that network.
+
+    Raises WeightsError where none fits, or several do.
+    """
+    fits: list[tuple[str, Architecture, _StoredLayers]] = []
     for container, classes in file.unnamed.items():
-        sizes = {kind: sum(map(bool, classes.get(kind, {}).values())) for kind in _COUNTED}
         for family, depth in _candidates(request):
-            for stage5 in (True, False) if family.optional_stage5 else (True,):
-                graph = build_graph(Architecture.standard(family, depth, stage5=stage5, classes=1))
-                layers = _assigned(graph, classes, sizes)
-                if layers is not None and _shapes_fit(family, depth, layers):
-                    fits.append((container, family, depth, layers))
-    names = sorted({f"{family.package}/{family.model.format(depth=depth)}" for _, family, depth, _ in fits})
+            for variant in _variants(family, depth):
+                layers = _assigned(build_graph(variant), classes)
+                if layers is not None and _shapes_fit(variant, layers):
+                    fits.append((container, variant, layers))
+    names = list(dict.fromkeys(_full_name(variant) for _, variant, _ in fits))
     if not fits:
         raise WeightsError(
             "the file holds no names of layers (Keras wrote none before version 3.6), and no known network has as many "
             "layers of each class with kernels of these shapes"
             + (f" among those that {request.text!r} allows" if request else "")
         )
-    if len(names) > 1:
+    if len(names) > 1 and (request is None or len({variant.name for _, variant, _ in fits}) > 1):
         raise WeightsError(
             f"the file holds no names of layers, and what it holds fits {', '.join(names)}, which are different networks; "
             f"say which with architecture={names[0]!r}, or another of them"
         )
-    container, family, _, layers = fits[0]
-    notes.reasons.append(f"no names in the file: layers of {container!r} counted by class fit {names[0]} and no other")
+    container, variant, layers = fits[0]
+    notes.reasons.append(f"no names in the file: layers of {container!r} counted by class fit {', '.join(names)}")
     if request is not None:
         notes.doubts.append(
-            f"the file has no names of layers; that it is a network of {family.package} was taken on trust"
+            f"the file has no names of layers; that it is a network of {variant.family.package} was taken on trust"
         )
-    return layers
+    return layers, variant
 
 
-def _assigned(
-    graph: Graph, classes: Mapping[str, Mapping[int, Sequence[StoredTensor]]], sizes: Mapping[str, int]
-) -> _StoredLayers | None:
+def _full_name(variant: Architecture) -> str:
+    """A variant as ``load(architecture=)`` takes it."""
+    text = variant.name
+    text += f" stem={variant.stem}" if variant.stem != variant.family.stem else ""
+    return text + (f" pool={variant.pool}" if variant.pool else "")
+
+
+def _assigned(graph: Graph, classes: Mapping[str, Mapping[int, Sequence[StoredTensor]]]) -> _StoredLayers | None:
     """Tensors by the layers of ``graph``, which Keras counts in its own order; None where the counts differ."""
     layers: dict[str, StoredLayer] = {}
+    order = keras_order(graph)
     for kind, operator in _COUNTED.items():
-        names = [
-            name
-            for name in keras_order(graph)
-            if isinstance(found := graph.by_name[name].operator, operator) and found.tensors()
-        ]
+        names = [name for name in order if isinstance(graph.by_name[name].operator, operator)]
         stored = [tensors for _, tensors in sorted(classes.get(kind, {}).items()) if tensors]
-        if kind != "dense" and sizes[kind] != len(names):
+        if kind != "dense" and len(stored) != len(names):
             return None
         for name, tensors in zip(names, stored, strict=False):
             roles = list(graph.by_name[name].operator.tensors())
@@ -246,11 +264,16 @@ def _assigned(
             if len(tensors) != len(roles):
                 return None
             layers[name] = dict(zip(roles, tensors, strict=True))
+    if any(kind in classes for kind in _WEIGHTLESS):  # Keras lists layers without weights too, up to 3.5
+        for kind, operator in _WEIGHTLESS.items():
+            if len(classes.get(kind, ())) != sum(isinstance(layer.operator, operator) for layer in graph.layers):
+                return None
     return layers
 
 
-def _shapes_fit(family: Family, depth: int, layers: _StoredLayers) -> bool:
-    """Whether a network of that family and depth, as wide as the tensors say, has tensors of just these shapes."""
+def _shapes_fit(variant: Architecture, layers: _StoredLayers) -> bool:
+    """Whether a network like ``variant``, as wide as the tensors say, has tensors of just these shapes."""
+    family, depth = variant.family, variant.depth
     if not _first_layers_fit(layers, family, strict=True) or not _depth_fits(layers, family, depth):
         return False
     graph = build_graph(_measured(StoredFile(layers, (), ""), family, depth, _Notes()))
@@ -314,11 +337,18 @@ def _channels(layers: _StoredLayers, names: Iterable[str], default: int) -> int:
     return mode([channels for channels, _ in _convolutions(layers, names)] or [default])
 
 
-def _recognise(file: StoredFile, request: Request | None, notes: _Notes) -> tuple[Architecture, _StoredLayers]:
-    """The architecture whose names and shapes the file holds, and its layers, renamed where they had no names."""
+def _recognise(
+    file: StoredFile, request: Request | None, notes: _Notes, variant: Architecture | None
+) -> tuple[Architecture, _StoredLayers]:
+    """The architecture whose names and shapes the file holds, and its layers, renamed where they had no names.
+
+    variant  the one that was found by counting layers, where the file has no names
+    """
     layers = file.layers
     insisted = request is not None and request.package is not None
     families = list(dict.fromkeys(family for family, _ in _candidates(request)))
+    if variant is not None:
+        families = [variant.family]
     fitting = [family for family in families if _first_layers_fit(layers, family, strict=not insisted)]
     if not fitting:
         raise WeightsError(_no_resnet(file, request))
@@ -344,7 +374,7 @@ def _recognise(file: StoredFile, request: Request | None, notes: _Notes) -> tupl
     notes.reasons.append(f"{_stage_counts(layers, family, depth)} blocks in stages 2 to 5: ResNet-{depth}")
     if family.squeeze:
         layers = _name_gates(family, depth, layers)
-    architecture = _measured(replace(file, layers=layers), family, depth, notes)
+    architecture = _measured(replace(file, layers=layers), family, depth, notes, variant)
     return (replace(architecture, **request.options) if request else architecture), layers
 
 
@@ -382,7 +412,9 @@ def _tell_tales(family: Family) -> list[str]:
 
 def _first_layers_fit(layers: _StoredLayers, family: Family, *, strict: bool) -> bool:
     """Whether the family's tell-tale layers are there; ``strict``: and kernels and biases are of its kind."""
-    if not all(name in layers for name in _tell_tales(family)) or not any(_blocks_found(layers, family, family.depths[0])):
+    if not all(name in layers for name in _tell_tales(family)) or not any(
+        _blocks_found(layers, family, family.depths[0])
+    ):
         return False
     depthwise = any("depthwise_kernel" in tensors for name, tensors in layers.items() if name.endswith("_2_conv"))
     if depthwise != (family.groups > 1):
@@ -416,6 +448,8 @@ def _unnamed_convolutions(layers: _StoredLayers) -> list[str]:
 def _name_gates(family: Family, depth: int, layers: _StoredLayers) -> _StoredLayers:
     """Give the convolutions of squeeze-and-excitation, two per block and counted through, the graph's names."""
     names = iter(_unnamed_convolutions(layers))
+    if not _unnamed_convolutions(layers):  # counted, and so named, before
+        return layers
     renamed = dict(layers)
     for stage, blocks in enumerate(family.blocks[depth], 2):
         for index in range(blocks):
@@ -464,8 +498,13 @@ def _no_depth(layers: _StoredLayers, candidates: Sequence[tuple[Family, int]]) -
     )
 
 
-def _measured(file: StoredFile, family: Family, depth: int, notes: _Notes) -> Architecture:
-    """Fill in what the shapes tell: widths, groups, stage 5, classifier, and the stem's border where families waver."""
+def _measured(
+    file: StoredFile, family: Family, depth: int, notes: _Notes, variant: Architecture | None = None
+) -> Architecture:
+    """Fill in what the shapes tell: widths, groups, stage 5, classifier, and the stem's border where families waver.
+
+    variant  what counting layers has told, where they have no names
+    """
     layers, names = file.layers, family.names
     standard = Architecture.standard(family, depth, stage5=_blocks_found(layers, family, depth)[3] > 0)
     last = 1 if block_kind(depth) == "basic" else 2
@@ -488,7 +527,9 @@ def _measured(file: StoredFile, family: Family, depth: int, notes: _Notes) -> Ar
         kernel = layers.get(_main_conv(family, depth, 2, 0, 1), {}).get("depthwise_kernel")
         if kernel is not None and len(kernel.shape) == 4 and kernel.shape[3]:
             found = replace(found, groups=max(1, kernel.shape[2] // kernel.shape[3]))
-    if family.name == "keras-resnet" and names.stem_pad not in file.layer_names:
+    if variant is not None:
+        found = replace(found, stem=variant.stem, pool=variant.pool, inside=variant.inside)
+    elif family.name == "keras-resnet" and names.stem_pad not in file.layer_names:
         # A model's list of layers names those without weights too: there, no padding layer means version 0.2.0's
         # "same". Where the network is one layer of a bigger model, its own list is not in the file.
         pad = names.pad.format(stage=2, block="a", branch="2b")
