@@ -128,6 +128,11 @@ class Conv2D(_Operator):
     dilation: tuple[int, int] = (1, 1)
     kind: ClassVar[str] = "conv"
 
+    @property
+    def depthwise(self) -> bool:
+        """Whether each input channel is convolved by itself."""
+        return self.groups == self.channels_in
+
     def tensors(self) -> dict[str, Shape]:
         kernel: dict[str, Shape] = {"kernel": (*self.kernel, self.channels_in // self.groups, self.channels)}
         return {**kernel, "bias": (self.channels,)} if self.bias else kernel

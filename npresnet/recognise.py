@@ -26,7 +26,7 @@ from .config import OwnNetwork, fingerprints, network_from_config
 from .errors import WeightsError
 from .graph import Add, BatchNorm, Conv2D, Dense, Graph, Layer, MaxPool, Pad, Rescale
 from .hdf5 import StoredTensor
-from .stored import Kernel, StoredFile, StoredLayer, keras_order
+from .stored import Kernel, StoredFile, StoredLayer, keras_order, stored_shapes
 
 __all__ = ["Network", "find_network"]
 
@@ -191,7 +191,7 @@ def _oriented(file: StoredFile, path: Path, notes: _Notes) -> _StoredLayers:
 # ---------------------------------------------------------------------------------------------------------------------
 # Files without names
 
-_COUNTED = {"conv2d": Conv2D, "batch_normalization": BatchNorm, "dense": Dense}
+_COUNTED = {"conv2d": Conv2D, "depthwise_conv2d": Conv2D, "batch_normalization": BatchNorm, "dense": Dense}
 _WEIGHTLESS = {"zero_padding2d": Pad, "max_pooling2d": MaxPool, "add": Add, "rescaling": Rescale}
 
 
@@ -253,17 +253,19 @@ def _assigned(graph: Graph, classes: Mapping[str, Mapping[int, Sequence[StoredTe
     layers: dict[str, StoredLayer] = {}
     order = keras_order(graph)
     for kind, operator in _COUNTED.items():
-        names = [name for name in order if isinstance(graph.by_name[name].operator, operator)]
+        counted = [graph.by_name[name] for name in order if isinstance(graph.by_name[name].operator, operator)]
+        if operator is Conv2D:  # keras-applications has a depthwise convolution where we have a grouped one
+            counted = [layer for layer in counted if bool(layer.stored) == (kind == "depthwise_conv2d")]
         stored = [tensors for _, tensors in sorted(classes.get(kind, {}).items()) if tensors]
-        if kind != "dense" and len(stored) != len(names):
+        if kind != "dense" and len(stored) != len(counted):
             return None
-        for name, tensors in zip(names, stored, strict=False):
-            roles = list(graph.by_name[name].operator.tensors())
-            if kind == "conv2d" and len(tensors) == 1:
-                roles = ["kernel"]
+        for layer, tensors in zip(counted, stored, strict=False):
+            roles = list(layer.operator.tensors())
             if len(tensors) != len(roles):
                 return None
-            layers[name] = dict(zip(roles, tensors, strict=True))
+            if kind == "depthwise_conv2d":
+                roles = ["depthwise_kernel"]
+            layers[layer.source] = dict(zip(roles, tensors, strict=True))
     if any(kind in classes for kind in _WEIGHTLESS):  # Keras lists layers without weights too, up to 3.5
         for kind, operator in _WEIGHTLESS.items():
             if len(classes.get(kind, ())) != sum(isinstance(layer.operator, operator) for layer in graph.layers):
@@ -277,10 +279,10 @@ def _shapes_fit(variant: Architecture, layers: _StoredLayers) -> bool:
     if not _first_layers_fit(layers, family, strict=True) or not _depth_fits(layers, family, depth):
         return False
     graph = build_graph(_measured(StoredFile(layers, (), ""), family, depth, _Notes()))
-    needed = {layer.source: layer.operator.tensors() for layer in graph.layers if layer.operator.tensors()}
     return all(
-        name in layers and {role: tensor.shape for role, tensor in layers[name].items()} == shapes
-        for name, shapes in needed.items()
+        {role: tensor.shape for role, tensor in layers.get(layer.source, {}).items()}
+        == stored_shapes(layer.operator, layers.get(layer.source, {}))
+        for layer in graph.layers
     )
 
 
@@ -419,15 +421,11 @@ def _first_layers_fit(layers: _StoredLayers, family: Family, *, strict: bool) ->
     depthwise = any("depthwise_kernel" in tensors for name, tensors in layers.items() if name.endswith("_2_conv"))
     if depthwise != (family.groups > 1):
         return False
-    gates = len(_unnamed_convolutions(layers))
-    if family.squeeze:
-        return gates in [2 * sum(family.blocks[depth]) for depth in family.depths]
-    if any(
-        f.squeeze and f.names == family.names and gates == 2 * sum(b)
-        for f in FAMILIES.values()
-        for b in f.blocks.values()
-    ):
-        return False
+    gates = len(_unnamed_convolutions(layers)) or sum("_se_" in name for name in layers)
+    if any(other.squeeze and other.names == family.names for other in FAMILIES.values()):
+        counts = [2 * sum(blocks) for blocks in family.blocks.values()]
+        if (gates in counts) != bool(family.squeeze):
+            return False
     if not strict:
         return True
     return mode([bias for _, bias in _convolutions(layers, layers)] or [family.bias == "all"]) == (family.bias == "all")

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import WeightsError
-from .graph import Graph
+from .graph import Conv2D, Graph, Operator
 from .hdf5 import Group, StoredTensor
 
-__all__ = ["Kernel", "StoredFile", "StoredLayer", "keras_order", "read_layers", "snake_case"]
+__all__ = ["Kernel", "StoredFile", "StoredLayer", "keras_order", "read_layers", "snake_case", "stored_shapes"]
 
 # how Keras 1 (W, b, running_*) and later versions spell the role of a variable
 _ROLES = {
@@ -290,6 +290,19 @@ def _names_from_config(
                 found[place] = name
                 found.update(_names_from_config(layer, counted, place))
     return found
+
+
+def stored_shapes(operator: Operator, stored: StoredLayer) -> dict[str, tuple[int, ...]]:
+    """{role: shape} of the tensors that an operator needs, in the form in which this file keeps them.
+
+    A grouped convolution may be stored as a depthwise one, of which ``kernels/grouped.py`` makes the kernel.
+    """
+    needed = dict(operator.tensors())
+    if isinstance(operator, Conv2D) and operator.groups > 1 and "depthwise_kernel" in stored:
+        multiplier = operator.channels // (operator.channels_in if operator.depthwise else operator.groups)
+        kernel = {"depthwise_kernel": (*operator.kernel, operator.channels_in, multiplier)}
+        return kernel | {role: shape for role, shape in needed.items() if role != "kernel"}
+    return needed
 
 
 def keras_order(graph: Graph, output: str | None = None) -> list[str]:

@@ -20,7 +20,7 @@ from .errors import WeightsError
 from .graph import BatchNorm, Conv2D, Graph, Layer, Operator
 from .hdf5 import open_file
 from .recognise import find_network
-from .stored import StoredLayer, read_layers
+from .stored import StoredLayer, read_layers, stored_shapes
 
 __all__ = ["Inspection", "Weights", "inspect", "load_weights"]
 
@@ -136,18 +136,6 @@ def _stored_as(operator: Operator, stored: StoredLayer) -> StoredLayer:
     return stored
 
 
-def _depthwise(operator: Operator, stored: StoredLayer) -> tuple[int, ...] | None:
-    """The shape of the depthwise kernel in which a file holds a grouped convolution, or None where it holds none."""
-    if not isinstance(operator, Conv2D) or operator.groups == 1 or "depthwise_kernel" not in stored:
-        return None
-    multiplier = operator.channels // (operator.channels_in if _is_depthwise(operator) else operator.groups)
-    return (*operator.kernel, operator.channels_in, multiplier)
-
-
-def _is_depthwise(operator: Conv2D) -> bool:
-    return operator.groups == operator.channels_in
-
-
 def inspect(path: str | os.PathLike[str], architecture: str | None = None) -> Inspection:
     """Read a weight file and say what it is and what fits; only a file that is no ResNet at all is an error.
 
@@ -186,13 +174,9 @@ class _Report:
 
     def compare(self, layer: Layer, stored: StoredLayer) -> None:
         """Read one layer's tensors, if they fit."""
-        needed = dict(layer.operator.tensors())
         stored = _stored_as(layer.operator, stored)
+        needed = stored_shapes(layer.operator, stored)
         epsilon = layer.operator.epsilon if isinstance(layer.operator, BatchNorm) else None
-        depthwise = _depthwise(layer.operator, stored)
-        if depthwise is not None:
-            stored = {"kernel" if role == "depthwise_kernel" else role: t for role, t in stored.items()}
-            needed["kernel"] = depthwise
         arrays: dict[str, npt.NDArray[np.float32]] = {}
         for role, shape in needed.items():
             where = f"{layer.source}/{role}"
@@ -212,12 +196,11 @@ class _Report:
                 self.misshaped.append(f"{layer.source}/{role}: in the file, but the network has no such tensor")
         if len(arrays) == len(needed):
             self.matched.append(layer.name)
-        if depthwise is not None and "kernel" in arrays:
+        if isinstance(layer.operator, Conv2D) and "depthwise_kernel" in arrays:
             from .kernels.grouped import depthwise_kernel, summed_depthwise_kernel  # they import Numba
 
-            assert isinstance(layer.operator, Conv2D)
-            form = depthwise_kernel if _is_depthwise(layer.operator) else summed_depthwise_kernel
-            arrays["kernel"] = form(arrays["kernel"])
+            form = depthwise_kernel if layer.operator.depthwise else summed_depthwise_kernel
+            arrays["kernel"] = form(arrays.pop("depthwise_kernel"))
         self.weights[layer.name] = arrays
 
 
