@@ -47,6 +47,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ImageError, MissingExtraError, UsageError, WeightsError
+from .oracle_families import BUILDERS
 
 if TYPE_CHECKING:
     import keras
@@ -55,12 +56,17 @@ Widths = Sequence[tuple[int, int]]
 Labels = Sequence[Sequence[str]]
 
 # Blocks in stages 2, 3, 4 and 5.
-_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+_BLOCKS = {
+    18: (2, 2, 2, 2), 26: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+}  # fmt: skip
 _BASIC = (18, 34)
 _DEPTHS = {
     "matterport": (50, 101, 152),
     "keras.applications": (50, 101, 152),
-    "keras-resnet": (18, 34, 50, 101, 152),
+    "keras.applications V2": (50, 101, 152),
+    "keras-resnet": (18, 34, 50, 101, 152, 200),
+    **{family: depths for family, (_, _, depths) in BUILDERS.items()},
 }
 
 # A quiet NaN with a payload that no arithmetic makes: what still holds these bits was never assigned. A plain NaN
@@ -132,20 +138,22 @@ def build(
     classes: int | None = None,
     stem: Literal["pad3", "same"] = "pad3",
     block_labels: Labels | None = None,
+    **variant: Any,
 ) -> keras.Model:
     """Build one network in Keras, with the layers' names as in the weight files and no weights worth having.
 
     The model maps float32[n, h, w, 3], any n, h and w, to the last stage's float32[n, h', w', c], or with ``classes``
     to probabilities float32[n, classes].
 
-    family        "matterport" (``resnet_graph`` of Mask R-CNN), "keras.applications" (ResNet v1) or "keras-resnet"
-                  (broadinstitute, as used by fizyr's detectors)
-    depth         18, 34 (keras-resnet only), 50, 101 or 152; matterport itself stops at 101
+    family        "matterport" (``resnet_graph`` of Mask R-CNN), "keras.applications" and "keras.applications V2",
+                  "keras-resnet" (broadinstitute, as used by fizyr's detectors), or one of ``oracle_families.BUILDERS``
+    depth         one that the family has; matterport itself stops at 101
     stage5        False ends the network with stage 4
     stem_width    channels of the first convolution
     stage_widths  (inner, outer) channels of each stage's blocks, from stage 2 on; None for the published widths
     classes       adds the family's classifier with so many classes; not for matterport, which has none
     stem          padding of the first convolution: "pad3" explicit, or "same" as in release 0.2.0 of keras-resnet
+    variant       what else ``oracle_families.py`` lets a family's builder vary: the pool's border, say
     block_labels  for each stage the labels of its blocks, where a file of the matterport or keras-resnet kind spells
                   them another way than upstream does
 
@@ -160,6 +168,8 @@ def build(
         raise UsageError(f"family: {family!r} was given; it must be one of {', '.join(map(repr, _DEPTHS))}")
     if depth not in _DEPTHS[family]:
         raise UsageError(f"depth: {depth} was given; {family} has {', '.join(map(str, _DEPTHS[family]))}")
+    if not stage5 and family not in ("matterport", "keras.applications", "keras-resnet"):
+        raise UsageError(f"stage5: False was given; networks of {family} always have stage 5")
     if classes is not None and (family == "matterport" or not stage5 or classes < 1):
         raise UsageError(
             f"classes: {classes} was given for {family} with stage5={stage5}; a classifier needs at least one class, "
@@ -179,10 +189,14 @@ def build(
             f"every width is at least 1, and each of the {len(blocks)} stages has one (inner, outer) pair"
         )
 
-    if family == "keras.applications":
+    if family not in ("matterport", "keras-resnet"):
         if block_labels is not None:
-            raise UsageError("block_labels: keras.applications numbers its blocks and leaves no choice; leave it out")
-        return _keras_applications(depth, stage5, stem_width, stage_widths, classes)
+            raise UsageError(f"block_labels: {family} numbers its blocks and leaves no choice; leave it out")
+        if family in BUILDERS:
+            builder, options, _ = BUILDERS[family]
+            return builder(depth, stem_width, stage_widths, classes, **options, **variant)
+        version = family.removeprefix("keras.applications").strip()
+        return _keras_applications(f"ResNet{depth}{version}", stage5, stem_width, stage_widths, classes)
 
     if block_labels is None:
         block_labels = [
@@ -296,17 +310,17 @@ def _keras_resnet(
 
 
 def _keras_applications(
-    depth: int, stage5: bool, stem_width: int, stage_widths: Widths, classes: int | None
+    name: str, stage5: bool, stem_width: int, stage_widths: Widths, classes: int | None
 ) -> keras.Model:
     """The model that ``keras.applications`` builds; other widths by cloning it with other numbers of filters."""
     _, keras = _tensorflow()
     # As `input_shape`, (None, None, 3) is refused together with the classifier; as a tensor it is not.
     image = keras.Input((None, None, 3), name="input_image")
-    upstream = getattr(keras.applications, f"ResNet{depth}")(
+    upstream = getattr(keras.applications, name)(
         weights=None, include_top=classes is not None, classes=classes or 1000, input_tensor=image
     )
-    last = upstream.output if stage5 else upstream.get_layer(f"conv4_block{_BLOCKS[depth][2]}_out").output
-    model = keras.Model(image, last, name=f"keras_applications_resnet{depth}")
+    ends = [layer.output for layer in upstream.layers if re.fullmatch(r"conv4_block\d+_out", layer.name)]
+    model = keras.Model(image, upstream.output if stage5 else ends[-1], name=f"keras_applications_{name.lower()}")
 
     def filters(name: str) -> int:
         if name == "conv1_conv":
@@ -373,6 +387,22 @@ def load_file(model: keras.Model, path: str | os.PathLike[str]) -> None:
             f"{path}: {'; '.join(facts)}; the file must hold exactly this network: check family and depth with "
             "`npresnet info`"
         )
+
+
+def load_model(path: str | os.PathLike[str]) -> keras.Model:
+    """The model that a file describes, with its weights, as Keras itself makes it; code in the file is not run.
+
+    Raises WeightsError where Keras refuses, MissingExtraError without TensorFlow.
+    """
+    _, keras = _tensorflow()
+    path = Path(path)
+    suffix, _ = _contents(path)
+    with _alias(path, suffix) as alias, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return keras.models.load_model(alias, compile=False, safe_mode=True)
+        except Exception as error:  # of any kind: neither the file nor the loader is ours
+            raise WeightsError(f"{path}: this version of Keras cannot load the model: {error}") from error
 
 
 def _contents(path: Path) -> tuple[str, list[str]]:

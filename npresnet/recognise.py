@@ -51,10 +51,11 @@ class Network:
 
 @dataclass
 class _Notes:
-    """What is to be told about a search while it goes on."""
+    """What is to be told about a search while it goes on. ``assumed``: doubts that a file's own description settles."""
 
     reasons: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
+    assumed: list[str] = field(default_factory=list)
 
 
 def find_network(file: StoredFile, path: Path, request: Request | None) -> Network:
@@ -74,16 +75,18 @@ def find_network(file: StoredFile, path: Path, request: Request | None) -> Netwo
             layers, variant = _named_by_position(file, request, notes)
         architecture, layers = _recognise(replace(file, layers=layers), request, notes, variant)
     except WeightsError as failure:
-        if request is not None or own is None or not any(isinstance(x.operator, Add) for x in own.graph.layers):
+        if request is not None or own is None:
             raise
         if own.unsupported:
             raise WeightsError(
                 f"{failure}; nor can the network be run that the file describes: {_refused(own)}"
             ) from None
+        if not any(isinstance(layer.operator, Add) for layer in own.graph.layers):
+            raise
         return _own(own, layers, own_architecture(own.name, own.graph), own.graph.features, notes)
     graph = build_graph(architecture)
     if own is None:
-        return Network(architecture, graph, layers, notes.reasons, notes.doubts)
+        return Network(architecture, graph, layers, notes.reasons, [*notes.doubts, *notes.assumed])
     return _reconciled(architecture, graph, own, layers, request, notes)
 
 
@@ -131,6 +134,7 @@ def _reconciled(
             f"the file's own description of its layers cannot be followed, because of {_refused(own)}; the table's "
             f"{architecture.name} is taken instead"
         )
+        notes.doubts += notes.assumed
     else:
         notes.reasons.append(_difference(odd, own.graph, architecture))
         return _own(own, layers, replace(architecture, classes=None, own=own.name), own.graph.features, notes)
@@ -393,7 +397,7 @@ def _is_original(file: StoredFile, notes: _Notes) -> bool:
     if any(name.startswith("activation_") for name in file.layer_names):
         notes.reasons.append("activations without names of their own: the original Keras ResNet50, not Mask R-CNN")
         return True
-    notes.doubts.append(
+    notes.assumed.append(
         "the original Keras ResNet50 has the same names; Mask R-CNN's network is assumed. If it is the original, say "
         "architecture='fchollet/resnet50'"
     )
@@ -537,7 +541,7 @@ def _measured(
                 f"layer {pad!r} but no {names.stem_pad!r}: stem with 'same' padding, as in keras-resnet 0.2.0"
             )
         else:
-            notes.doubts.append(
+            notes.assumed.append(
                 "no padding layers are listed: stem padded by 3, as in keras-resnet 0.1.0, is assumed; if it was made by "
                 "0.2.0, say architecture='keras-resnet/resnet<depth> stem=same'"
             )
