@@ -81,7 +81,7 @@ def _fchollet(depth: int, stem: int, widths: Widths, classes: int | None, pool: 
             if i == 0:
                 x = b.norm(b.conv(x, outer, 1, f"res{label}1", strides=stride), f"bn{label}1")
             name = f"res{stage}{chr(97 + i)}"
-            x = b.relu(b.add([y, x], f"{name}_add"), f"{name}_out")
+            x = b.relu(b.add([y, x], f"{name}_add"), f"{name}_relu")
     return b.keras.Model(image, b.top(x, classes, "avg_pool", "fc1000", None), name="resnet50")
 
 

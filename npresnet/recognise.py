@@ -26,7 +26,7 @@ from .config import OwnNetwork, fingerprints, network_from_config
 from .errors import WeightsError
 from .graph import Add, BatchNorm, Conv2D, Dense, Graph, Layer, MaxPool, Pad, Rescale
 from .hdf5 import StoredTensor
-from .stored import Kernel, StoredFile, StoredLayer, keras_order, stored_shapes
+from .stored import Kernel, StoredFile, StoredLayer, Tensor, keras_order, stored_shapes
 
 __all__ = ["Network", "find_network"]
 
@@ -267,8 +267,6 @@ def _assigned(graph: Graph, classes: Mapping[str, Mapping[int, Sequence[StoredTe
             roles = list(layer.operator.tensors())
             if len(tensors) != len(roles):
                 return None
-            if kind == "depthwise_conv2d":
-                roles = ["depthwise_kernel"]
             layers[layer.source] = dict(zip(roles, tensors, strict=True))
     if any(kind in classes for kind in _WEIGHTLESS):  # Keras lists layers without weights too, up to 3.5
         for kind, operator in _WEIGHTLESS.items():
@@ -389,11 +387,13 @@ def _is_original(file: StoredFile, notes: _Notes) -> bool:
 
     They differ in epsilon and pool, so it matters. The original has a classifier, or else leaves activations unnamed.
     """
-    if any(name.startswith(("fpn_", "rpn_", "mrcnn_")) or name == "res2a_out" for name in file.layer_names):
+    if any(name.startswith(("fpn_", "rpn_", "mrcnn_")) for name in file.layer_names):
         return False
     if "fc1000" in file.layers:
         notes.reasons.append("layer 'fc1000': the original Keras ResNet50, not Mask R-CNN")
         return True
+    if "res2a_out" in file.layer_names:
+        return False
     if any(name.startswith("activation_") for name in file.layer_names):
         notes.reasons.append("activations without names of their own: the original Keras ResNet50, not Mask R-CNN")
         return True
@@ -422,8 +422,7 @@ def _first_layers_fit(layers: _StoredLayers, family: Family, *, strict: bool) ->
         _blocks_found(layers, family, family.depths[0])
     ):
         return False
-    depthwise = any("depthwise_kernel" in tensors for name, tensors in layers.items() if name.endswith("_2_conv"))
-    if depthwise != (family.groups > 1):
+    if (_depthwise(layers, family) is not None) != (family.groups > 1):
         return False
     gates = len(_unnamed_convolutions(layers)) or sum("_se_" in name for name in layers)
     if any(other.squeeze and other.names == family.names for other in FAMILIES.values()):
@@ -433,6 +432,14 @@ def _first_layers_fit(layers: _StoredLayers, family: Family, *, strict: bool) ->
     if not strict:
         return True
     return mode([bias for _, bias in _convolutions(layers, layers)] or [family.bias == "all"]) == (family.bias == "all")
+
+
+def _depthwise(layers: _StoredLayers, family: Family) -> Tensor | None:
+    """The kernel of the first block's 3x3 convolution if it is depthwise, with fewer results than inputs."""
+    tensors = layers.get(_main_conv(family, family.depths[0], 2, 0, branch=1), {})
+    kernel = tensors.get("depthwise_kernel", tensors.get("kernel"))
+    grouped = kernel is not None and len(kernel.shape) == 4 and 0 < kernel.shape[3] < kernel.shape[2]
+    return kernel if grouped and block_kind(family.depths[0]) == "bottleneck" else None
 
 
 def _unnamed_convolutions(layers: _StoredLayers) -> list[str]:
@@ -525,10 +532,9 @@ def _measured(
         ),
         inside=any(name in file.layer_names for name, _ in family.inside) or _scales_inside(file),
     )
-    if family.groups > 1:
-        kernel = layers.get(_main_conv(family, depth, 2, 0, 1), {}).get("depthwise_kernel")
-        if kernel is not None and len(kernel.shape) == 4 and kernel.shape[3]:
-            found = replace(found, groups=max(1, kernel.shape[2] // kernel.shape[3]))
+    kernel = _depthwise(layers, family)
+    if kernel is not None:
+        found = replace(found, groups=kernel.shape[2] // kernel.shape[3])
     if variant is not None:
         found = replace(found, stem=variant.stem, pool=variant.pool, inside=variant.inside)
     elif family.name == "keras-resnet" and names.stem_pad not in file.layer_names:

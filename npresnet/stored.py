@@ -231,10 +231,7 @@ def _objects(root: Group) -> StoredFile:
             listed.append(name)
         if entry.tensors:
             path = "/".join(entry.path)
-            tensors = _in_order(entry.tensors)
-            if _class_and_number(entry.path[-1])[0].startswith("depthwise"):
-                tensors = {"depthwise_kernel" if role == "kernel" else role: t for role, t in tensors.items()}
-            layers[path if name is None or name in layers else name] = tensors
+            layers[path if name is None or name in layers else name] = _in_order(entry.tensors)
     layout = f"Keras 3 {'archive' if root.kind == 'keras' else 'weights'}{'' if named else ', without names'}"
     unnamed = {} if named or names else {"/".join(path): classes for path, classes in counted.items()}
     return StoredFile(layers, tuple(listed), layout, config=config, unnamed=unnamed)
@@ -295,13 +292,16 @@ def _names_from_config(
 def stored_shapes(operator: Operator, stored: StoredLayer) -> dict[str, tuple[int, ...]]:
     """{role: shape} of the tensors that an operator needs, in the form in which this file keeps them.
 
-    A grouped convolution may be stored as a depthwise one, of which ``kernels/grouped.py`` makes the kernel.
+    A grouped convolution may be stored as a depthwise one, of which ``kernels/grouped.py`` makes the kernel. Keras 2
+    calls that tensor ``depthwise_kernel``, Keras 3 ``kernel``.
     """
     needed = dict(operator.tensors())
-    if isinstance(operator, Conv2D) and operator.groups > 1 and "depthwise_kernel" in stored:
+    if isinstance(operator, Conv2D) and operator.groups > 1:
         multiplier = operator.channels // (operator.channels_in if operator.depthwise else operator.groups)
-        kernel = {"depthwise_kernel": (*operator.kernel, operator.channels_in, multiplier)}
-        return kernel | {role: shape for role, shape in needed.items() if role != "kernel"}
+        shape = (*operator.kernel, operator.channels_in, multiplier)
+        role = "depthwise_kernel" if "depthwise_kernel" in stored else "kernel"
+        if role in stored and (role == "depthwise_kernel" or stored[role].shape == shape):
+            return {role: shape} | {other: size for other, size in needed.items() if other != "kernel"}
     return needed
 
 

@@ -196,11 +196,13 @@ class _Report:
                 self.misshaped.append(f"{layer.source}/{role}: in the file, but the network has no such tensor")
         if len(arrays) == len(needed):
             self.matched.append(layer.name)
-        if isinstance(layer.operator, Conv2D) and "depthwise_kernel" in arrays:
+        if needed != layer.operator.tensors() and arrays:
             from .kernels.grouped import depthwise_kernel, summed_depthwise_kernel  # they import Numba
 
+            assert isinstance(layer.operator, Conv2D)
             form = depthwise_kernel if layer.operator.depthwise else summed_depthwise_kernel
-            arrays["kernel"] = form(arrays.pop("depthwise_kernel"))
+            role = next(iter(needed))
+            arrays["kernel"] = form(arrays.pop(role)) if role in arrays else np.empty(0, np.float32)
         self.weights[layer.name] = arrays
 
 
