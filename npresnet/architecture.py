@@ -729,15 +729,18 @@ def parse_architecture(text: str) -> Request:
 
     Raises UsageError for anything else.
     """
-    name, *words = str(text).split()
+    name, *words = str(text).split() or [""]
     package, _, model = name.rpartition("/")
     every = [(family, depth) for family in FAMILIES.values() for depth in family.depths]
     named = [(family, depth) for family, depth in every if family.model.format(depth=depth) == model.lower()]
     found = tuple((family, depth) for family, depth in named if package.lower() in ("", family.package))
     if not found:
-        known = ", ".join(f"{family.package}/{family.model.format(depth=depth)}" for family, depth in every)
+        known = "; ".join(
+            f"{family.package}/{family.model.format(depth='')} with {', '.join(map(str, family.depths))}"
+            for family in FAMILIES.values()
+        )
         raise UsageError(
-            f"architecture: got {text!r}; it must be a depth such as 'resnet101' or family and depth, one of: {known}"
+            f"architecture: got {text!r}; it must be a depth such as 'resnet101' or family and depth, one of {known}"
         )
     options: dict[str, Any] = {}
     for word in words:

@@ -367,19 +367,22 @@ def unchanged(image: Picture) -> Float32:
 class Convention:
     """How a family of networks was fed: its arithmetic, and what it does about size when nothing is asked for."""
 
+    meaning: str  # the arithmetic in words
     arithmetic: Callable[[Picture], Float32]
     default_size: str
     interpolation: Interpolation  # for an explicit WIDTHxHEIGHT
 
 
 CONVENTIONS = {
-    "matterport": Convention(subtract_mean_pixel, "square", "bilinear"),
-    "caffe": Convention(caffe, "224x224", "nearest"),
-    "torch": Convention(torch, "224x224", "nearest"),
-    "tf": Convention(tf, "224x224", "nearest"),
-    "unit": Convention(unit, "224x224", "nearest"),
-    "nsfw": Convention(nsfw, "224x224", "bilinear"),
-    "none": Convention(unchanged, "none", "nearest"),
+    "matterport": Convention("RGB, 0 to 255, minus (123.7, 116.8, 103.9)", subtract_mean_pixel, "square", "bilinear"),
+    "caffe": Convention("BGR, 0 to 255, minus (103.939, 116.779, 123.68)", caffe, "224x224", "nearest"),
+    "torch": Convention(
+        "RGB, 0 to 1, minus (0.485, 0.456, 0.406), over (0.229, 0.224, 0.225)", torch, "224x224", "nearest"
+    ),
+    "tf": Convention("RGB, -1 to 1", tf, "224x224", "nearest"),
+    "unit": Convention("RGB, 0 to 1", unit, "224x224", "nearest"),
+    "nsfw": Convention("BGR, 0 to 255, minus (104, 117, 123)", nsfw, "224x224", "bilinear"),
+    "none": Convention("RGB, 0 to 255, as they are", unchanged, "none", "nearest"),
 }
 
 

@@ -491,9 +491,8 @@ def _no_resnet(file: StoredFile, request: Request | None) -> str:
     names = list(file.layers)[:6]
     shown = ", ".join(map(repr, names)) + (", ..." if len(file.layers) > len(names) else "")
     return (
-        f"no ResNet is recognised among the {len(file.layers)} layers with weights ({shown or 'none'}), which are named as "
-        "in none of the families that `npresnet info --families` lists; the file holds another network, or its layers "
-        "were renamed"
+        f"no ResNet is recognised among the {len(file.layers)} layers with weights ({shown or 'none'}), which are not named "
+        f"as in any family that is known ({', '.join(FAMILIES)}); the file holds another network, or its layers were renamed"
     )
 
 

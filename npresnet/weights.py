@@ -144,7 +144,7 @@ def inspect(path: str | os.PathLike[str], architecture: str | None = None) -> In
 
     Raises WeightsError for what cannot be read or recognised, UsageError for an unknown architecture.
     """
-    request = parse_architecture(architecture) if architecture else None
+    request = None if architecture is None else parse_architecture(architecture)
     with open_file(path) as root:
         file = read_layers(root)
         network = find_network(file, Path(path), request)
@@ -196,13 +196,13 @@ class _Report:
                 self.misshaped.append(f"{layer.source}/{role}: in the file, but the network has no such tensor")
         if len(arrays) == len(needed):
             self.matched.append(layer.name)
-        if needed != layer.operator.tensors() and arrays:
+        role = next(iter(needed))
+        if role in arrays and needed[role] != layer.operator.tensors().get("kernel", needed[role]):
             from .kernels.grouped import depthwise_kernel, summed_depthwise_kernel  # they import Numba
 
             assert isinstance(layer.operator, Conv2D)
             form = depthwise_kernel if layer.operator.depthwise else summed_depthwise_kernel
-            role = next(iter(needed))
-            arrays["kernel"] = form(arrays.pop(role)) if role in arrays else np.empty(0, np.float32)
+            arrays["kernel"] = form(arrays.pop(role))
         self.weights[layer.name] = arrays
 
 
