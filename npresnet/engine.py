@@ -231,7 +231,7 @@ def run(
     keep from a step what you want kept. Raises UsageError for an unknown layer or an image too small.
     """
     layers = graph.needed_for(outputs)
-    shapes = graph.shapes(images.shape[1], images.shape[2])
+    shapes = graph.shapes(images.shape[1], images.shape[2], outputs)
     apply = _reference if algorithm == "reference" else _im2col(threads)
     return _steps(layers, shapes, weights, images, apply)
 

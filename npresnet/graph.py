@@ -411,6 +411,12 @@ class Graph:
     features: Mapping[str, str]
     classifier: str | None = None
 
+    @property
+    def channels(self) -> int:
+        """How many the images must have."""
+        entry = self.layers[0].operator
+        return entry.channels if isinstance(entry, Input) else 0
+
     @cached_property
     def by_name(self) -> dict[str, Layer]:
         """{layer name: layer}."""
@@ -431,13 +437,15 @@ class Graph:
                 wanted.update(layer.inputs)
         return [layer for layer in self.layers if layer.name in wanted]
 
-    def shapes(self, height: int, width: int) -> dict[str, Shape]:
+    def shapes(self, height: int, width: int, outputs: Iterable[str] | None = None) -> dict[str, Shape]:
         """{layer name: output shape without the batch} for images of ``height`` x ``width`` pixels.
+
+        outputs  only the layers that these need; None for all
 
         Raises UsageError, with the layer's name, where an image is too small for the network.
         """
         found: dict[str, Shape] = {}
-        for layer in self.layers:
+        for layer in self.layers if outputs is None else self.needed_for(outputs):
             if isinstance(layer.operator, Input):
                 found[layer.name] = (height, width, layer.operator.channels)
                 continue

@@ -151,7 +151,7 @@ class ResNet:
         from .images import network_input
         from .plan import Planner, Unplannable
 
-        batch = network_input(images)
+        batch = network_input(images, self.graph.channels)
         with self._lock:
             if self._planner is None:
                 self._planner = Planner(self.graph, self.weights, self.threads)
@@ -167,7 +167,7 @@ class ResNet:
         from .images import network_input
 
         wide = self.algorithm == "reference" and getattr(images, "dtype", None) == np.float64
-        batch = network_input(images, dtype=np.float64 if wide else np.float32)
+        batch = network_input(images, self.graph.channels, np.float64 if wide else np.float32)
         algorithm = "reference" if self.algorithm == "reference" else "im2col"
         return engine.run(self.graph, self.weights, batch, names, algorithm=algorithm, threads=self.threads)
 

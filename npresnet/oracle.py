@@ -570,9 +570,11 @@ def activations(
 
 
 def _options(step: Any) -> dict[str, Any]:
-    """What a step was called with besides tensors: the value that ``keras.ops.pad`` fills in, for one."""
+    """What a step is called with besides tensors: the value that ``keras.ops.pad`` fills in, for one; and that nothing
+    is being trained, which layers that augment images assume."""
     given = step._inbound_nodes[0].arguments.kwargs
-    return {name: value for name, value in given.items() if isinstance(value, float)}
+    options = {name: value for name, value in given.items() if isinstance(value, float)}
+    return options | ({"training": False} if getattr(step, "_call_has_training_arg", False) else {})
 
 
 def _inputs(step: Any) -> list[Any]:

@@ -361,7 +361,7 @@ def make_plan(
     """
     n, height, width = batch
     layers = graph.needed_for(outputs)
-    shapes = graph.shapes(height, width)
+    shapes = graph.shapes(height, width, outputs)
     nodes = _draw_together(layers, outputs, shapes)
     names = tuple(dict.fromkeys(name for name in outputs if name != layers[0].name))
     rows: list[dict[int, int]] = []

@@ -36,6 +36,8 @@ _ROLES = {
     "moving_mean": "mean",
     "running_mean": "mean",
     "moving_variance": "variance",
+    "mean": "mean",
+    "variance": "variance",
     "running_std": "variance",  # since Keras 1.0.7 the value is a variance; only the name stayed
 }
 

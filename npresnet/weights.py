@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .architecture import Architecture, parse_architecture
 from .errors import WeightsError
-from .graph import BatchNorm, Conv2D, Graph, Layer, Operator
+from .graph import BatchNorm, Conv2D, Graph, Layer, Normalization, Operator
 from .hdf5 import open_file
 from .recognise import find_network
 from .stored import StoredLayer, read_layers, stored_shapes
@@ -130,6 +130,8 @@ def _suspicious(graph: Graph, weights: Weights) -> tuple[list[str], list[str]]:
 
 def _stored_as(operator: Operator, stored: StoredLayer) -> StoredLayer:
     """A layer's tensors under the roles that ``operator`` asks for, where the file knows only their order."""
+    if isinstance(operator, Normalization):  # Keras also keeps how many pixels its statistics are of
+        stored = {role: tensor for role, tensor in stored.items() if role not in ("count", "2")}
     needed = list(operator.tensors())
     if len(stored) == len(needed) and all(role.isdecimal() for role in stored):
         return {role: stored[str(position)] for position, role in enumerate(needed)}
