@@ -83,14 +83,12 @@ class OwnNetwork:
     graph        of all layers that can be run; features are found by the sizes of feature maps
     outputs      the model's own outputs, those that can be run
     unsupported  {layer: why it is not run} of the layers that are not, except those that only depend on such
-    size         (height, width) of the input, None where any will do
     name         the model's
     """
 
     graph: Graph
     outputs: tuple[str, ...]
     unsupported: Mapping[str, str]
-    size: tuple[int | None, int | None]
     name: str
 
 
@@ -235,12 +233,10 @@ def _build(nodes: Mapping[str, _Node], outputs: Sequence[str], name: str) -> Own
     shapes: dict[str, _Shape] = {}
     same: dict[str, str] = {}  # a node: the layer that makes its output
     unsupported: dict[str, str] = {}
-    size: tuple[int | None, int | None] = (None, None)
     for node in nodes.values():
         if node.kind == "InputLayer":
             shape = _input_shape(node.config, first)
             if not layers and shape is not None:
-                size = (shape[0], shape[1])
                 layers.append(Layer(node.name, Input(shape[2])))
                 shapes[node.name], same[node.name] = shape, node.name
             continue
@@ -274,7 +270,7 @@ def _build(nodes: Mapping[str, _Node], outputs: Sequence[str], name: str) -> Own
     graph = Graph(tuple(layers), {})
     found = tuple(same[output] for output in outputs if output in same)
     classifier = next((output for output in found if len(shapes[output]) == 1), None)
-    return OwnNetwork(Graph(graph.layers, feature_maps(graph, size), classifier), found, unsupported, size, name)
+    return OwnNetwork(Graph(graph.layers, feature_maps(graph), classifier), found, unsupported, name)
 
 
 def _input_shape(config: _Config, first: bool) -> tuple[int | None, int | None, int] | None:
@@ -477,18 +473,20 @@ def _pads(padding: Any) -> tuple[int, int, int, int]:
 # What a network is like
 
 
-def feature_maps(graph: Graph, size: tuple[int | None, int | None] = (None, None)) -> dict[str, str]:
+_NOMINAL = 512  # pixels: large enough that borders do not blur what is 32 times smaller
+
+
+def feature_maps(graph: Graph) -> dict[str, str]:
     """{"C1": layer, ...} of a residual network whose layers have unknown names.
 
     C1 is the last max-pool before the first residual block, C2 to C5 are the last sums, or the ReLU after them, that are
     4, 8, 16 and 32 times smaller than the image.
     """
-    height, width = (side or 512 for side in size)
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in graph.layers:  # as far as it goes: a head may want another size
         try:
             shapes[layer.name] = (
-                (height, width, layer.operator.channels)
+                (_NOMINAL, _NOMINAL, layer.operator.channels)
                 if isinstance(layer.operator, Input)
                 else layer.operator.output_shape(*(shapes[name] for name in layer.inputs))
             )
@@ -499,7 +497,7 @@ def feature_maps(graph: Graph, size: tuple[int | None, int | None] = (None, None
     found: dict[str, str] = {}
     for layer in graph.layers:
         shape = shapes.get(layer.name, ())
-        stage = round(np.log2(height / shape[0])) if len(shape) == 3 else 0
+        stage = round(np.log2(_NOMINAL / shape[0])) if len(shape) == 3 else 0
         if isinstance(layer.operator, MaxPool) and stage == 2 and "C2" not in found:
             found["C1"] = layer.name
         if not isinstance(layer.operator, Add):

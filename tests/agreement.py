@@ -64,7 +64,9 @@ def randomize(model: Any, seed: int = 1, pixels: float = 60.0) -> None:
             shape = tuple(variable.shape)
             if "kernel" in role:
                 fan = float(np.prod(shape[:-1])) if role == "kernel" else float(np.prod(shape[:2]))
-                value = rng.standard_normal(shape) * np.sqrt(2 / fan) * (1 / pixels if first else 1.0)
+                # a classifier's scores stay small, or softmax makes large errors of small ones
+                gain = 0.1 if len(shape) == 2 else 1 / pixels if first else 1.0
+                value = rng.standard_normal(shape) * np.sqrt(2 / fan) * gain
                 first = False
             elif role in ("gamma", "beta", "bias", "moving_mean", "moving_variance"):
                 low, high = {"gamma": (0.5, 0.9), "moving_variance": (0.7, 1.3)}.get(role, (-0.2, 0.2))
@@ -104,9 +106,9 @@ def pairs(net: npresnet.ResNet, steps: Iterable[Any]) -> dict[str, str]:
     ours = [net.graph.by_name[name] for name in keras_order(net.graph)]
     both = {step.name for step in steps} & {layer.name for layer in ours}
     found = {name: name for name in both}
-    waiting: dict[str, list[str]] = {}
+    waiting: dict[str | None, list[str]] = {}
     for layer in ours:
-        kind = layer.operator.kind
+        kind: str | None = layer.operator.kind
         if type(layer.operator).__name__.startswith("Global"):
             kind = f"global {kind}"
         if layer.name not in both:

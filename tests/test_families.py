@@ -87,7 +87,7 @@ def test_every_layer_agrees_with_tensorflow(tmp_path: Path, family: str, depth: 
     assert found.architecture.split(",")[0] == name.split()[0]
     # by plan, folded and fused where it can be, the features are the same
     net = npresnet.load(path, name)
-    features = dict(zip(("C1", "C2", "C3", "C4", "C5"), net(images), strict=True))
+    features = dict(zip(("C1", "C2", "C3", "C4", "C5"), map(np.asarray, net(images)), strict=True))
     by_layer = {step.name: step.array for step in net.trace(images)}
     for feature, layer in net.graph.features.items():
         assert npresnet.compare.compare(features[feature], by_layer[layer]).agrees(), feature
