@@ -529,7 +529,7 @@ def _measured(
             (width(stage, 0, inner), width(stage, last, outer))
             for stage, (inner, outer) in zip(standard.stages, standard.widths, strict=True)
         ),
-        inside=any(name in file.layer_names for name, _ in family.inside) or _scales_inside(file),
+        inside=_scales_inside(file, family),
     )
     kernel = _depthwise(layers, family)
     if kernel is not None:
@@ -560,7 +560,11 @@ def _measured(
     return found
 
 
-def _scales_inside(file: StoredFile) -> bool:
-    """Whether the settings of a class of networks (kimm's, KerasCV's), saved in place of layers, say so."""
+def _scales_inside(file: StoredFile, family: Family) -> bool:
+    """Whether the network scales pixels itself: by the list of layers, whose names Keras may have counted on
+    (``rescaling_3``), or by the settings of a class of networks (kimm's, KerasCV's), which are saved in place of layers."""
+    for name, _ in family.inside:
+        if any(re.fullmatch(rf"{name}(_\d+)?", listed) for listed in file.layer_names):
+            return True
     settings = (file.config or {}).get("config", {})
     return bool(settings.get("include_preprocessing") or settings.get("include_rescaling"))

@@ -88,10 +88,13 @@ def _kimm(name: str, inside: bool) -> Callable[[Any], Any]:
 
 def _classifiers(name: str, fixed: bool = False) -> Callable[[Any], Any]:
     def build(keras: Any) -> Any:
-        from classification_models.tfkeras import Classifiers
+        from classification_models.models_factory import ModelsFactory
 
-        shape = (128, 96, 3) if fixed else (None, None, 3)
-        return Classifiers.get(name)[0](shape, weights=None)
+        class Factory(ModelsFactory):  # type: ignore[misc]
+            def get_kwargs(self) -> dict[str, Any]:
+                return {part: getattr(keras, part) for part in ("backend", "layers", "models", "utils")}
+
+        return Factory().get(name)[0]((128, 96, 3) if fixed else (None, None, 3), weights=None)
 
     return build
 
