@@ -736,11 +736,11 @@ def parse_architecture(text: str) -> Request:
     found = tuple((family, depth) for family, depth in named if package.lower() in ("", family.package))
     if not found:
         known = "; ".join(
-            f"{family.package}/{family.model.format(depth='')} with {', '.join(map(str, family.depths))}"
+            ", ".join([Architecture(family, family.depths[0]).name, *map(str, family.depths[1:])])
             for family in FAMILIES.values()
         )
         raise UsageError(
-            f"architecture: got {text!r}; it must be a depth such as 'resnet101' or family and depth, one of {known}"
+            f"architecture: got {text!r}; it must be a depth such as 'resnet101' or family and depth, one of: {known}"
         )
     options: dict[str, Any] = {}
     for word in words:

@@ -146,7 +146,7 @@ def inspect(path: str | os.PathLike[str], architecture: str | None = None) -> In
 
     Raises WeightsError for what cannot be read or recognised, UsageError for an unknown architecture.
     """
-    request = None if architecture is None else parse_architecture(architecture)
+    request = parse_architecture(architecture) if architecture else None
     with open_file(path) as root:
         file = read_layers(root)
         network = find_network(file, Path(path), request)

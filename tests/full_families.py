@@ -247,23 +247,21 @@ def _results(entry: Upstream) -> Iterator[Result]:
         yield Result(entry.family, entry.package, entry.network, layout, *facts)
 
 
-def table(results: Sequence[dict[str, Any]]) -> str:
-    """The results in Markdown: a row per family."""
+def table(run: dict[str, Any]) -> str:
+    """The results of a run in Markdown: a row per family and package."""
+    results, versions = run["results"], run["about"]["versions"]
     lines = [
-        "| family | networks, as their package builds them | layouts | files | layers compared | largest relative error |"
+        "| family | package | networks | files | layers compared | largest relative error |",
+        "|---|---|---|---|---|---|",
     ]
-    lines.append("|---|---|---|---|---|---|")
-    for family in dict.fromkeys(result["family"] for result in results):
-        own = [result for result in results if result["family"] == family]
-        networks = dict.fromkeys(f"{result['package']} {result['network']}" for result in own)
-        layouts = dict.fromkeys(result["layout"] for result in own)
+    for family, package in sorted({(result["family"], result["package"]) for result in results}):
+        own = [result for result in results if (result["family"], result["package"]) == (family, package)]
+        networks = ", ".join(dict.fromkeys(result["network"] for result in own))
         failed = sum(bool(result["problem"]) for result in own)
-        agree = f"{len(own)}" if not failed else f"{len(own) - failed} of {len(own)}"
-        worst = max(result["worst"] for result in own)
-        layers = sum(result["layers"] for result in own)
-        lines.append(
-            f"| {family} | {', '.join(networks)} | {', '.join(layouts)} | {agree} | {layers:,} | {worst:.1e} |"
-        )
+        agree = f"{len(own)} agree" if not failed else f"{failed} of {len(own)} FAIL"
+        worst, layers = max(result["worst"] for result in own), sum(result["layers"] for result in own)
+        version = versions.get(package, "")
+        lines.append(f"| {family} | {package} {version} | {networks} | {agree} | {layers:,} | {worst:.1e} |")
     return "\n".join(lines)
 
 
@@ -274,7 +272,7 @@ def main() -> int:
     parser.add_argument("--table", type=Path, help="print the table of a finished run")
     options = parser.parse_args()
     if options.table:
-        print(table(json.loads(options.table.read_text())["results"]))
+        print(table(json.loads(options.table.read_text())))
         return 0
     results: list[dict[str, Any]] = []
     if options.only and options.out.exists():
@@ -294,6 +292,7 @@ def main() -> int:
         except ImportError as error:
             left_out.append(f"{entry.package} {entry.network}: {error}")
             print(f"{left_out[-1]}; left out", flush=True)
+    results.sort(key=lambda result: [entry.family for entry in NETWORKS].index(result["family"]))
     packages = sorted({entry.package for entry in NETWORKS} | {"tensorflow-cpu", "numpy", "numba", "h5py"})
     versions = {}
     for package in packages:
