@@ -241,7 +241,8 @@ def info(
     total = sum(1 for layer in found.graph.layers if layer.operator.tensors())
     _fact("file", f"{found.path} ({found.bytes:,} bytes)")
     version = f"Keras {found.keras_version}" if found.keras_version else "no Keras version noted (Keras 1?)"
-    _fact("layout", f"{found.layout}; {version}, backend {found.backend or 'not noted'}")
+    noted = f"; {version}, backend {found.backend or 'not noted'}" if found.layout.startswith("legacy") else ""
+    _fact("layout", found.layout + noted)
     _fact("architecture", str(found.architecture))
     for reason in found.reasons:
         _fact("", reason)

@@ -40,7 +40,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import h5py
 import numpy as np
@@ -523,15 +523,18 @@ def activations(
     the first step; MissingExtraError without TensorFlow.
     """
     tensorflow, _ = _tensorflow()
-    if not isinstance(images, np.ndarray) or images.dtype != np.float32 or images.ndim != 4 or images.shape[3] != 3:
+    channels = model.inputs[0].shape[3]
+    if not isinstance(images, np.ndarray) or images.dtype != np.float32 or images.shape[3:] != (channels,):
         given = f"{images.dtype}{list(images.shape)}" if isinstance(images, np.ndarray) else type(images).__name__
-        raise ImageError(f"images: {given} was given; they must be float32[n, h, w, 3]; convert and stack them")
+        raise ImageError(
+            f"images: {given} was given; they must be float32[n, h, w, {channels}]; convert and stack them"
+        )
     if 0 in images.shape:
         raise ImageError(f"images: {list(images.shape)} was given; there must be a pixel; check how they were read")
 
-    source, *steps = model.operations
-    wanted = {step.name for step in steps} if layers is None else set(layers)
-    if unknown := sorted(wanted - {step.name for step in steps}):
+    source, steps = _flattened(model)
+    wanted = {step.layer.name for step in steps} if layers is None else set(layers)
+    if unknown := sorted(wanted - {step.layer.name for step in steps}):
         raise UsageError(
             f"layers: {', '.join(unknown)} not in {model.name}; they must be names of its layers; "
             "see `npresnet info` for the list"
@@ -539,44 +542,73 @@ def activations(
 
     # Backwards: keep what is wanted or read by something kept, and count the readers of each tensor.
     readers: Counter[int] = Counter()
-    kept: list[Any] = []
+    kept: list[_Step] = []
     for step in reversed(steps):
-        if step.name in wanted or readers[id(step.output)]:
+        if step.layer.name in wanted or readers[step.output]:
             kept.append(step)
-            readers.update(map(id, _inputs(step)))
+            readers.update(step.inputs)
     # Keras's symbolic tensors, by id, and their values, as long as a layer still reads them.
-    live = {id(source.output): tensorflow.constant(images)}
+    live = {source: tensorflow.constant(images)}
 
     def run() -> Iterator[tuple[str, NDArray[np.float32]]]:
         for step in reversed(kept):
-            inputs = list(map(id, _inputs(step)))
-            values = [live[x] for x in inputs]
+            values = [live[x] for x in step.inputs]
             # A graphics card would convolve in TF32. Entered per layer: open over a yield it would reach the caller.
             with tensorflow.device("/CPU:0"):
-                output = step(values if isinstance(step.input, list) else values[0], **_options(step))
+                output = step.layer(values if step.listed else values[0], **step.options)
             del values
-            readers.subtract(inputs)
-            for x in inputs:
+            readers.subtract(step.inputs)
+            for x in step.inputs:
                 if not readers[x]:
                     live.pop(x, None)
-            if readers[id(step.output)]:
-                live[id(step.output)] = output
-            array = output.numpy() if step.name in wanted else None
+            if readers[step.output]:
+                live[step.output] = output
+            array = output.numpy() if step.layer.name in wanted else None
             del output
             if array is not None:
-                yield step.name, array
+                yield step.layer.name, array
 
     return run()
 
 
-def _options(step: Any) -> dict[str, Any]:
-    """What a step is called with besides tensors: the value that ``keras.ops.pad`` fills in, for one; and that nothing
-    is being trained, which layers that augment images assume."""
-    given = step._inbound_nodes[0].arguments.kwargs
-    options = {name: value for name, value in given.items() if isinstance(value, float)}
-    return options | ({"training": False} if getattr(step, "_call_has_training_arg", False) else {})
+class _Step(NamedTuple):
+    """One layer of a model: the ids of the symbolic tensors that it reads and makes, and how it is called.
+
+    listed   it takes its inputs as a list
+    options  what it is called with besides: the value that ``keras.ops.pad`` fills in, for one; and that nothing is
+             being trained, which layers that augment images assume
+    """
+
+    layer: Any
+    inputs: tuple[int, ...]
+    output: int
+    listed: bool
+    options: dict[str, Any]
 
 
-def _inputs(step: Any) -> list[Any]:
-    """The symbolic tensors that a layer reads."""
-    return step.input if isinstance(step.input, list) else [step.input]
+def _flattened(model: Any, alias: dict[int, int] | None = None) -> tuple[int, list[_Step]]:
+    """A model's input, by the id of its tensor, and its layers in the order in which Keras runs them; of models inside
+    it their layers. ``alias`` has the ids of their inputs and outputs in the model around."""
+    from keras.src.ops.function import make_node_key
+
+    alias = {} if alias is None else alias
+    graph = getattr(model, "_functional", None) or model  # a Sequential keeps its graph there
+    steps: list[_Step] = []
+    for layer in graph.operations:
+        nodes = enumerate(layer._inbound_nodes)
+        node = next(node for i, node in nodes if make_node_key(layer, i) in graph._nodes)
+        if node.is_input:
+            continue
+        inputs = tuple(alias.get(id(x), id(x)) for x in node.input_tensors)
+        if hasattr(layer, "layers"):
+            inner = getattr(layer, "_functional", None) or layer
+            alias.update(zip(map(id, inner.inputs), inputs, strict=True))
+            steps += _flattened(layer, alias)[1]
+            alias.update((id(x), alias.get(id(y), id(y))) for x, y in zip(node.outputs, inner.outputs, strict=True))
+            continue
+        given = node.arguments
+        options = {name: value for name, value in given.kwargs.items() if isinstance(value, float)}
+        if getattr(layer, "_call_has_training_arg", False):
+            options["training"] = False
+        steps.append(_Step(layer, inputs, id(node.outputs[0]), isinstance(given.args[0], list), options))
+    return id(graph.inputs[0]), steps

@@ -177,6 +177,9 @@ def test_backbone_as_a_layer_of_a_sequential_model(tmp_path: Path) -> None:
         net = npresnet.load(tmp_path / name)
         assert compare(net.predict(images), model(images).numpy()).agrees()
         assert net.graph.features["C5"] == "conv5_block3_out"
+        rows = list(against_tensorflow(net, tmp_path / name, images))
+        assert all(row.agrees for row in rows)
+        assert len(rows) == len(net.layers) - 1
 
 
 def test_a_changed_epsilon_is_followed(tmp_path: Path) -> None:
