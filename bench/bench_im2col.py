@@ -24,11 +24,11 @@ def measure(depth: str, size: int, threads: int, repeats: int, which: str) -> di
     import numpy as np
 
     import npresnet
-    from bench.machine import peak_memory
     from npresnet import engine, kernels
     from npresnet.architecture import FAMILIES, Architecture, build_graph
     from npresnet.compare import compare
     from npresnet.graph import Conv2D
+    from npresnet.machine import peak_memory
     from npresnet.synthetic import random_weights
 
     graph = build_graph(Architecture.standard(FAMILIES["matterport"], int(depth[6:])))
@@ -86,13 +86,13 @@ def main() -> None:
         depth, size, threads, which = arguments.case
         print(json.dumps(measure(depth, int(size), int(threads), arguments.repeats, which)))
         return
-    from bench.machine import describe, save
+    from bench.store import save
+    from npresnet.machine import describe
 
     print(describe())
     print(
         f"{'network':<10} {'size':>5} {'threads':>7} {'npresnet s':>11} {'openblas s':>11} {'ratio':>6} {'peak MB':>8}"
     )
-    rows = []
     for depth, size, threads in CASES:
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
 
@@ -105,9 +105,10 @@ def main() -> None:
         times = child("both")["times"]
         peak = child("ours")["peak_bytes"]
         ours, blas = (statistics.median(times[name]) for name in ("npresnet", "openblas"))
-        rows.append({"network": depth, "size": size, "threads": threads, "times": times, "peak_bytes": peak})
+        result = {"network": depth, "size": size, "threads": threads, "times": times, "peak_bytes": peak}
+        path = save("im2col", f"{depth}-{size}-t{threads}", result)
         print(f"{depth:<10} {size:>5} {threads:>7} {ours:>11.3f} {blas:>11.3f} {ours / blas:>6.2f} {peak / 1e6:>8.0f}")
-    print(f"saved in {save('im2col', {'cases': rows})}; ratio below 1: npresnet is faster")
+    print(f"saved in {path}; ratio below 1: npresnet is faster")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ if __name__ != "npresnet.kernels":
 from .add import add, add_cpu, add_reference
 from .avgpool import avgpool, avgpool_cpu, avgpool_reference, global_avgpool, global_avgpool_reference
 from .batchnorm import batchnorm, batchnorm_cpu, batchnorm_reference
-from .conv2d import conv2d, conv2d_direct, conv2d_im2col, conv2d_reference
+from .conv2d import conv2d, conv2d_direct, conv2d_im2col, conv2d_reference, conv2d_winograd
 from .dense import dense, dense_cpu, dense_reference
 from .gemm import gemm, gemm_blocked, gemm_naive, gemm_packed, gemm_reference
 from .im2col import im2col, im2col_cpu, im2col_reference
@@ -36,7 +36,7 @@ __all__ = [
     "add", "add_cpu", "add_reference",
     "avgpool", "avgpool_cpu", "avgpool_reference",
     "batchnorm", "batchnorm_cpu", "batchnorm_reference",
-    "conv2d", "conv2d_direct", "conv2d_im2col", "conv2d_reference",
+    "conv2d", "conv2d_direct", "conv2d_im2col", "conv2d_reference", "conv2d_winograd",
     "dense", "dense_cpu", "dense_reference",
     "gemm", "gemm_blocked", "gemm_naive", "gemm_packed", "gemm_reference",
     "global_avgpool", "global_avgpool_reference",
@@ -51,7 +51,7 @@ LADDER = {
     "pad": (pad_reference, pad_cpu),
     "im2col": (im2col_reference, im2col_cpu),
     "gemm": (gemm_reference, gemm_naive, gemm_blocked, gemm_packed),
-    "conv2d": (conv2d_reference, conv2d_direct, conv2d_im2col),
+    "conv2d": (conv2d_reference, conv2d_direct, conv2d_im2col, conv2d_winograd),
     "batchnorm": (batchnorm_reference, batchnorm_cpu),
     "relu": (relu_reference, relu_cpu),
     "add": (add_reference, add_cpu),

@@ -11,9 +11,12 @@ version with its one idea (figures: ``bench/bench_ops.py``):
     conv2d_im2col      patches copied into the rows of a matrix (``im2col.py``), a block of rows at a time so that the
                        copy stays in cache, times the weights by the packed SIMD product (``gemm.py``);
                        1x1 with stride 1 needs no copy: the image already is that matrix
-    conv2d             the plain name is the version that won: conv2d_im2col
+    conv2d_winograd    3x3 with stride 1 for a quarter of the multiplications (``winograd.py``), a block of tiles at a
+                       time; anything else as conv2d_im2col
+    conv2d             the plain name: conv2d_im2col, which is exact to the last rounding for every shape
 
-All versions take the same arguments.
+All versions take the same arguments. Networks that are called, not traced, run on the same kernels with batch-norm,
+addition and ReLU drawn in (``steps.py``).
 """
 
 from __future__ import annotations
@@ -24,12 +27,15 @@ import numpy as np
 
 from . import threads as _threads
 from .arrays import Array, images, kernel, result, vector
-from .gemm import _gemm_packed, block_rows, multiply_block, pack_b, pack_bias
+from .gemm import _gemm_packed, block_rows, multiply_block, natives, pack_b, pack_bias
 from .geometry import Padding, pair, window_geometry
 from .im2col import im2col_rows
 from .jit import jit
+from .simd import LANES
+from .steps import winograd
+from .winograd import transform_kernel
 
-__all__ = ["conv2d", "conv2d_direct", "conv2d_im2col", "conv2d_reference"]
+__all__ = ["conv2d", "conv2d_direct", "conv2d_im2col", "conv2d_reference", "conv2d_winograd"]
 
 Window = tuple[int, int, int, int, int, int, int, int, int, int]
 """(kh, kw, sh, sw, dh, dw, top, left, ho, wo): all that a compiled loop needs to know about the geometry."""
@@ -131,13 +137,14 @@ def conv2d_direct(
 
 
 @jit
-def _conv2d_im2col(x, packed, bias, window, block, out, start, stop):
-    depth = packed.shape[1]
+def _conv2d_im2col(natives, x, packed, bias, window, block, out, start, stop):
+    depth, ldc = packed.shape[1], out.shape[3] * 4
     cols = np.empty((min(block, stop - start), depth), np.float32)
     for first in range(start, stop, block):
         rows = min(block, stop - first)
         im2col_rows(x, window, first, rows, cols)
-        multiply_block(cols, depth, rows, packed, bias, out, first * out.shape[3])
+        to = out.ctypes.data + first * ldc
+        multiply_block(natives, cols.ctypes.data, depth * 4, rows, packed, bias, to, ldc)
 
 
 def conv2d_im2col(
@@ -171,9 +178,49 @@ def conv2d_im2col(
     # out may have the image's size with a larger stride too, when padding makes up for it
     if window[:4] == (1, 1, 1, 1) and out.shape[:3] == x.shape[:3]:  # 1x1, stride 1, no padding
         cols = x.reshape(pixels, depth)
-        _threads.run(_gemm_packed, pixels, threads, cols, packed, row, block_rows(depth), out.reshape(pixels, columns))
+        flat = out.reshape(pixels, columns)
+        _threads.run(_gemm_packed, pixels, threads, natives(), cols, packed, row, block_rows(depth), flat)
     else:
-        _threads.run(_conv2d_im2col, pixels, threads, x, packed, row, window, block_rows(depth), out)
+        _threads.run(_conv2d_im2col, pixels, threads, natives(), x, packed, row, window, block_rows(depth), out)
+    return out
+
+
+def conv2d_winograd(
+    x: Array,
+    w: Array,
+    bias: Array | None = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "valid",
+    dilation: int | Sequence[int] = 1,
+    out: Array | None = None,
+    threads: int | None = 1,
+) -> Array:
+    """Convolve by Winograd's F(4x4,3x3); arguments, result and errors as ``conv2d_im2col``, and to it goes what is not
+    3x3 with stride and dilation 1. Infinity and NaN would spread over a tile: where they turn up, conv2d_im2col takes
+    over. Networks keep transformed kernels; here they are made anew in every call.
+    """
+    x, w, bias, window, out = _arguments(x, w, bias, stride, padding, dilation, out)
+    if window[:6] != (3, 3, 1, 1, 1, 1):
+        return conv2d_im2col(x, w, bias, stride=stride, padding=padding, dilation=dilation, out=out, threads=threads)
+    threads = _threads.resolve_threads(threads)
+    top, left, ho, wo = window[6:]
+    n, height, width, channels = x.shape
+    columns = w.shape[3]
+    wide = [-(-count // LANES) * LANES for count in (channels, columns)]  # the transforms know whole vectors only
+    kernel = np.zeros((3, 3, *wide), np.float32)
+    kernel[:, :, :channels, :columns] = w
+    u = transform_kernel(kernel, 4).astype(np.float32)
+    panels = np.ascontiguousarray(np.stack([pack_b(element) for element in u], axis=1))
+    # and one border, of one pixel: another one is made up here, with the result's own border to be cut off again
+    image = np.zeros((n, ho + 2, wo + 2, wide[0]), np.float32)
+    rows, across = min(height, ho + 2 - top), min(width, wo + 2 - left)
+    image[:, top : top + rows, left : left + across, :channels] = x[:, :rows, :across]
+    result = np.empty((n, ho + 2, wo + 2, wide[1]), np.float32)
+    winograd(image, panels, pack_bias(bias, columns), result, threads)
+    out[...] = result[:, 1:-1, 1:-1, :columns]
+    if not np.isfinite(out).all():
+        return conv2d_im2col(x, w, bias, padding=padding, out=out, threads=threads)
     return out
 
 

@@ -6,7 +6,7 @@ The ladder, each version with the one idea that it adds (figures: ``bench/bench_
     gemm_naive       the definition, three loops, one sum at a time
     gemm_blocked     loops reordered and blocked so that B's block stays in cache, and eight steps of k per pass over
                      a row of C, so that a running sum is loaded and stored once for eight multiply-adds
-    gemm_packed      B repacked into panels, tiles of C held in registers by the SIMD micro-kernel (``simd.py``)
+    gemm_packed      B repacked into panels, tiles of C held in registers by the SIMD micro-kernel (``tile.py``)
     gemm             the plain name is the version that won: gemm_packed
 
 All take float32 A, B (the reference any float dtype) and an optional bias[N] added to every row, as a convolution
@@ -19,8 +19,8 @@ import numpy as np
 
 from . import threads as _threads
 from .arrays import Array, matrix, result, vector
-from .jit import jit
-from .simd import MR, NR, micro_kernel
+from .jit import call, jit
+from .tile import MR, NR, multiply
 
 __all__ = ["gemm", "gemm_blocked", "gemm_naive", "gemm_packed", "gemm_reference", "pack_b", "pack_bias"]
 
@@ -159,34 +159,36 @@ KC = 512
 
 
 @jit
-def multiply_block(a, lda, rows, packed, bias, c, c_at):
-    """``rows`` rows of A times all panels of B, written to C from element ``c_at`` on.
+def multiply_block(natives, a, lda, rows, packed, bias, c, ldc):
+    """``rows`` rows at address ``a`` times all panels of B, to rows at address ``c``.
 
-    a float32, any rank, rows ``lda`` floats apart; packed, bias from ``pack_b``, ``pack_bias``;
-    c float32[..., N], rows of N floats.
+    natives  (address of ``tile.multiply``, address of NR zeros)
+    lda, ldc distances between rows in bytes; packed, bias from ``pack_b``, ``pack_bias``
     """
-    depth = packed.shape[1]
-    columns = c.shape[c.ndim - 1]
-    passes = max(-(-depth // KC), 1)
-    for part in range(passes):
-        k0, k1 = depth * part // passes, depth * (part + 1) // passes
-        for panel in range(packed.shape[0]):
-            n = panel * NR
-            for m in range(0, rows, MR):
-                micro_kernel(
-                    a, m * lda + k0, lda, min(MR, rows - m),
-                    packed, (panel * depth + k0) * NR, k1 - k0, part == 0,
-                    bias, n,
-                    c, c_at + m * columns + n, columns, min(NR, columns - n),
-                )  # fmt: skip
+    panels, depth, _ = packed.shape
+    passes = max((depth + KC - 1) // KC, 1)
+    for panel in range(panels):
+        at = panel * NR * 4
+        call(natives[0], (
+            rows, a, lda, packed.ctypes.data + at * depth, depth, ldc // 4 - panel * NR, passes,
+            bias.ctypes.data + at, 0, natives[1], 0, np.float32(-np.inf), natives[1], c + at, ldc,
+        ))  # fmt: skip
 
 
 @jit
-def _gemm_packed(a, packed, bias, block, c, start, stop):
-    columns = c.shape[1]
+def _gemm_packed(natives, a, packed, bias, block, c, start, stop):
+    lda, ldc = a.shape[1] * 4, c.shape[1] * 4
     for m in range(start, stop, block):
         rows = min(block, stop - m)
-        multiply_block(a[m : m + rows], a.shape[1], rows, packed, bias, c, m * columns)
+        multiply_block(natives, a.ctypes.data + m * lda, lda, rows, packed, bias, c.ctypes.data + m * ldc, ldc)
+
+
+_zeros = np.zeros(NR, np.float32)
+
+
+def natives() -> tuple[int, int]:
+    """What ``multiply_block`` calls, compiled or loaded now."""
+    return multiply.address, _zeros.ctypes.data
 
 
 def block_rows(depth: int) -> int:
@@ -201,7 +203,7 @@ def gemm_packed(
     a, b, bias, c, threads = _operands(a, b, bias, out, threads)
     packed = pack_b(b, threads=threads)
     _threads.run(
-        _gemm_packed, a.shape[0], threads, a, packed, pack_bias(bias, b.shape[1]), block_rows(a.shape[1]), c
+        _gemm_packed, a.shape[0], threads, natives(), a, packed, pack_bias(bias, b.shape[1]), block_rows(a.shape[1]), c
     )  # fmt: skip
     return c
 

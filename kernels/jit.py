@@ -7,21 +7,40 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import numba
-from numba.core import caching
+from llvmlite import ir
+from numba import types
+from numba.core import caching, cgutils
 from numba.core.ccallback import CFunc
+from numba.extending import intrinsic
 
-from .cache import kernel_cache
+from .cache import cache_directory, kernel_cache
 from .simd import LANES
 
-__all__ = ["jit", "native"]
+__all__ = ["call", "compiled", "jit", "native"]
 
 # Multiplication and addition may fuse into one rounding (FMA); NaN, infinity, signed zero and the order of sums stay
 # as written, because results must follow TensorFlow's and must not depend on the machine's vector width.
-_FASTMATH = {"contract"}
+#
+# Division follows NumPy: a check for zero would carry an exception's handling through every loop.
+_OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+
+
+compiled: list[str] = []
+"""The names of the kernels that this process has compiled, not found in the cache."""
+
+
+def _compiling(name: str) -> None:
+    """Note that a kernel is about to be compiled; before the first one, say what takes so long."""
+    if not compiled:
+        directory = cache_directory()
+        kept = f"once, for they are kept in {directory}" if directory else "no cache directory is writable: each time"
+        logging.getLogger("npresnet").warning("npresnet: compiling kernels for this processor, some seconds; %s", kept)
+    compiled.append(name)
 
 
 class _Locator(caching._CacheLocator):
@@ -67,13 +86,15 @@ class _Cache(caching._Cache):
         return kernel_cache(f"lanes{LANES}")
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        if not self._enabled:
-            return None
-        try:
-            self._files = self._files or _Files(self._function)
-            return self._files.load_overload(sig, target_context)
-        except Exception:  # RuntimeError: no folder; any other: a damaged file, whose pickle can raise anything
-            return None
+        found = None
+        if self._enabled:
+            # RuntimeError: no folder; any other: a damaged file, whose pickle can raise anything
+            with contextlib.suppress(Exception):
+                self._files = self._files or _Files(self._function)
+                found = self._files.load_overload(sig, target_context)
+        if found is None:
+            _compiling(self._function.__qualname__)
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
         if not self._enabled or self._files is None:
@@ -100,10 +121,10 @@ class _Cache(caching._Cache):
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile ``function`` in nopython mode on its first call, without the GIL, with its machine code cached."""
-    compiled = numba.njit(nogil=True, fastmath=_FASTMATH)(function)
+    kernel = numba.njit(**_OPTIONS)(function)
     if not numba.config.DISABLE_JIT:
-        compiled._cache = _Cache(function)
-    return compiled
+        kernel._cache = _Cache(function)
+    return kernel
 
 
 class Native:
@@ -117,17 +138,30 @@ class Native:
     def address(self) -> int:
         """Where the machine code is; compiled, or read from the cache, when first asked for."""
         arguments = (self._signature.args, self._signature.return_type)
-        compiled: Any = CFunc(self._function, arguments, {}, {"nopython": True, "fastmath": _FASTMATH, "nogil": True})
-        compiled._cache = _Cache(self._function)
-        compiled.compile()
-        self._compiled = compiled  # keeps the machine code alive
-        return int(compiled.address)
+        function: Any = CFunc(self._function, arguments, {}, {"nopython": True, **_OPTIONS})
+        function._cache = _Cache(self._function)
+        function.compile()
+        self._compiled = function  # keeps the machine code alive
+        return int(function.address)
 
 
 def native(signature: Any) -> Callable[[Callable[..., Any]], Native]:
     """Compile the decorated function, with C's calling convention, when its address is first asked for.
 
-    Numba compiles a kernel again inside each of its callers. A large kernel with many callers is therefore called by
-    address instead.
+    Numba compiles a kernel again inside each of its callers, and theirs. Kernels that are several levels deep, or have
+    several callers, therefore ``call`` each other by address.
     """
     return lambda function: Native(function, signature)
+
+
+@intrinsic
+def call(typingctx, address, arguments):
+    """Call the native function at ``address`` with a tuple of arguments, of exactly its types."""
+
+    def codegen(context, builder, signature, given):
+        values = cgutils.unpack_tuple(builder, given[1], len(arguments))
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        builder.call(builder.inttoptr(given[0], kind.as_pointer()), values)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, arguments), codegen

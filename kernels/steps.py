@@ -5,13 +5,14 @@ counter, and wait at the end of a step until all its items are done: that wait i
 that comes late, or not at all, is not waited for; what it would have done, others do. An item's result does not depend
 on who computes it or on how the step is cut, so results are the same bits for any number of threads.
 
-All addresses and distances between rows are in bytes.
+All addresses and distances between rows are in bytes. The functions are ``native``, and call each other by address:
+Numba would compile each of them again inside every caller, and those inside theirs.
 """
 
 from __future__ import annotations
 
-import functools
 import math
+import platform
 import sys
 from enum import IntEnum
 
@@ -21,12 +22,14 @@ from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .jit import jit
+from . import threads as _threads
+from .arrays import Array
+from .jit import call, jit, native
 from .simd import LANES
 from .tile import MR, NR, multiply
 from .winograd import input_transform2, input_transform4, output_transform2, output_transform4
 
-__all__ = ["COLUMNS", "Column", "Kind", "native_addresses", "run_steps"]
+__all__ = ["COLUMNS", "SYNC", "Column", "Kind", "addresses", "run_steps", "v_bytes", "winograd", "working_bytes"]
 
 
 class Kind(IntEnum):
@@ -34,7 +37,7 @@ class Kind(IntEnum):
 
     MULTIPLY = 1  # rows of X, as they lie, times packed weights: a 1x1 convolution
     CONV = 2  # im2col of a block of pixels, times packed weights
-    COLS = 3  # im2col alone
+    COLUMNS = 3  # im2col alone
     WINOGRAD = 4  # all of F(m x m, 3x3), a block of tiles at a time
     WINOGRAD_IN = 5  # its first part for the whole map ...
     WINOGRAD_OUT = 6  # ... and the rest, a panel of output channels at a time
@@ -78,6 +81,9 @@ class Column(IntEnum):
 
 
 COLUMNS = len(Column)
+SYNC = 3
+"""Numbers per step that threads share: items claimed, items done, the clock when the step was done. One more number
+behind them all is the clock at the start."""
 
 # plain integers: Numba reads globals as constants
 _KIND, _ITEMS, _X, _OUT, _WEIGHTS, _BIAS, _RESIDUAL, _LD_RESIDUAL, _RELU = range(9)
@@ -86,148 +92,149 @@ _PASSES, _BLOCKS, _BY_PANEL, _M, _BUFFER, _FLOOR = range(22, 28)
 
 _LOWEST = np.finfo(np.float32).min
 _YIELD = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
+_CLOCK = "readcyclecounter" if platform.machine() in ("x86_64", "AMD64") else "readsteadycounter"
 
 
-@intrinsic
-def _floats(typingctx, address):
-    """A float32 pointer to ``address``."""
-    signature = types.CPointer(types.float32)(types.int64)
+def _pointer_to(kind, llvm):
+    """An intrinsic that makes a pointer to ``kind`` of an address."""
 
-    def codegen(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], ir.FloatType().as_pointer())
+    @intrinsic
+    def pointer(typingctx, address):
+        def codegen(context, builder, signature, arguments):
+            return builder.inttoptr(arguments[0], llvm.as_pointer())
 
-    return signature, codegen
+        return types.CPointer(kind)(types.int64), codegen
+
+    return pointer
 
 
-@intrinsic
-def _doubles(typingctx, address):
-    """A float64 pointer to ``address``."""
-    signature = types.CPointer(types.float64)(types.int64)
-
-    def codegen(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], ir.DoubleType().as_pointer())
-
-    return signature, codegen
+_integers = _pointer_to(types.int64, ir.IntType(64))
+_floats = _pointer_to(types.float32, ir.FloatType())
+_doubles = _pointer_to(types.float64, ir.DoubleType())
 
 
 @intrinsic
 def _copy(typingctx, to, source, count):
     """Copy ``count`` bytes from address to address."""
-    signature = types.void(types.int64, types.int64, types.int64)
 
     def codegen(context, builder, signature, arguments):
         to, source = (builder.inttoptr(a, cgutils.voidptr_t) for a in arguments[:2])
         cgutils.raw_memcpy(builder, to, source, arguments[2], 1)
         return context.get_dummy_value()
 
-    return signature, codegen
+    return types.void(types.int64, types.int64, types.int64), codegen
 
 
 @intrinsic
 def _zero(typingctx, to, count):
     """Set ``count`` bytes to zero."""
-    signature = types.void(types.int64, types.int64)
 
     def codegen(context, builder, signature, arguments):
         cgutils.memset(builder, builder.inttoptr(arguments[0], cgutils.voidptr_t), arguments[1], 0)
         return context.get_dummy_value()
 
-    return signature, codegen
-
-
-@intrinsic
-def _call(typingctx, address, arguments):
-    """Call the native function at ``address`` with a tuple of arguments.
-
-    By address, because Numba compiles what it can see again inside every caller: the large kernels would be compiled
-    a dozen times over.
-    """
-    signature = types.void(types.int64, arguments)
-
-    def codegen(context, builder, signature, given):
-        values = cgutils.unpack_tuple(builder, given[1], len(arguments))
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        builder.call(builder.inttoptr(given[0], kind.as_pointer()), values)
-        return context.get_dummy_value()
-
-    return signature, codegen
+    return types.void(types.int64, types.int64), codegen
 
 
 @intrinsic
 def _atomic_add(typingctx, array, index, value):
     """array[index] += value, as one indivisible step; returns the old value."""
-    signature = types.int64(array, types.int64, types.int64)
 
     def codegen(context, builder, signature, arguments):
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         return builder.atomic_rmw("add", builder.gep(data, [arguments[1]]), arguments[2], "acq_rel")
 
-    return signature, codegen
+    return types.int64(array, types.int64, types.int64), codegen
 
 
 @intrinsic
 def _atomic_load(typingctx, array, index):
     """array[index], with all that was written before it."""
-    signature = types.int64(array, types.int64)
 
     def codegen(context, builder, signature, arguments):
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         return builder.load_atomic(builder.gep(data, [arguments[1]]), "acquire", 8)
 
-    return signature, codegen
+    return types.int64(array, types.int64), codegen
 
 
 @intrinsic
 def _yield_processor(typingctx):
     """Let another thread run."""
-    signature = types.int32()
 
     def codegen(context, builder, signature, arguments):
         kind = ir.FunctionType(ir.IntType(32), [])
         return builder.call(cgutils.get_or_insert_function(builder.module, kind, _YIELD), [])
 
-    return signature, codegen
+    return types.int32(), codegen
+
+
+@intrinsic
+def _clock(typingctx):
+    """The processor's own clock, in a unit of its own."""
+
+    def codegen(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.IntType(64), [])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{_CLOCK}"), [])
+
+    return types.int64(), codegen
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What several kinds of steps share. ``step`` is the address of a row of the table, ``natives`` that of the functions'.
+
+_i = types.int64
 
 
 @jit
 def _edges(total, block, blocks, unit):
     """First and last-but-one of part number ``block`` of 0..total-1 cut into ``blocks``, at multiples of ``unit``."""
-    units = -(-total // unit)
+    units = (total + unit - 1) // unit
     return min(units * block // blocks * unit, total), min(units * (block + 1) // blocks * unit, total)
 
 
-@jit
-def _panels(t, rows, a, lda, first_row, panel0, panel1, zeros, floor, natives):
+def _odd(size: int) -> int:
+    """``size`` bytes rounded up to an odd number of cache lines: elements so far apart share no set of a cache."""
+    return (size + 63) // 64 // 2 * 128 + 64
+
+
+_odd_lines = jit(_odd)
+
+
+def v_bytes(m: int, tiles: int, channels: int) -> int:
+    """Size of V, the transformed patches of ``tiles`` tiles of F(m x m, 3x3)."""
+    return (m + 2) ** 2 * _odd(4 * tiles * channels)
+
+
+def working_bytes(kind: Kind, m: int, tiles: int, channels: int) -> int:
+    """What an item of ``tiles`` tiles needs of a thread's own working memory, in a Winograd step."""
+    patch = 4 * (m + 2) ** 2 * channels
+    products = v_bytes(m, tiles, NR) + 4 * m**2 * NR
+    if kind == Kind.WINOGRAD_IN:
+        return patch
+    return products if kind == Kind.WINOGRAD_OUT else v_bytes(m, tiles, channels) + max(patch, products)
+
+
+@native(types.void(_i, _i, _i, _i, _i, _i, _i, _i, _i))
+def _panels(step, natives, rows, a, lda, first_row, panel0, panel1, zeros):
     """``rows`` rows at ``a`` times panels panel0..panel1-1, into rows from ``first_row`` on of the output."""
-    co, depth = t[_CO], t[_KH] * t[_KW] * t[_C]
-    ldc = co * 4
+    t = carray(_integers(step), (COLUMNS,))
+    f = carray(_integers(natives), (_FUNCTIONS,))
+    depth, ldc, ld_residual = t[_KH] * t[_KW] * t[_C], t[_CO] * 4, t[_LD_RESIDUAL]
+    floor = np.float32(0.0) if t[_RELU] else np.float32(-np.inf)
     for panel in range(panel0, panel1):
         at = panel * NR * 4
-        _call(natives[0], (
-            rows, a, lda, t[_WEIGHTS] + panel * depth * NR * 4, depth, co - panel * NR, t[_PASSES],
-            t[_BIAS] + at, 0,
-            t[_RESIDUAL] + (first_row * t[_LD_RESIDUAL] + at if t[_LD_RESIDUAL] else 0), t[_LD_RESIDUAL],
-            floor, zeros, t[_OUT] + first_row * ldc + at, ldc,
+        residual = t[_RESIDUAL] + (first_row * ld_residual + at if ld_residual else 0)
+        call(f[_MULTIPLY], (
+            rows, a, lda, t[_WEIGHTS] + panel * depth * NR * 4, depth, t[_CO] - panel * NR, t[_PASSES],
+            t[_BIAS] + at, 0, residual, ld_residual, floor, zeros, t[_OUT] + first_row * ldc + at, ldc,
         ))  # fmt: skip
 
 
-@jit
-def _multiply_item(t, item, zeros, floor, natives):
-    rows_all = t[_N] * t[_HO] * t[_WO]
-    lda = t[_C] * 4
-    panels = -(-t[_CO] // NR)
-    if t[_BY_PANEL]:
-        panel, block = divmod(item, t[_BLOCKS])
-        panel0, panel1 = panel, panel + 1
-    else:
-        block, panel0, panel1 = item, 0, panels
-    m0, m1 = _edges(rows_all, block, t[_BLOCKS], MR)
-    _panels(t, m1 - m0, t[_X] + m0 * lda, lda, m0, panel0, panel1, zeros, floor, natives)
-
-
-@jit
-def _patches(t, m0, m1, cols):
-    """The patches of output pixels m0..m1-1 as rows of a matrix at ``cols``; returns the bytes of a row."""
+@native(types.void(_i, _i, _i, _i))
+def _patches(step, m0, m1, cols):
+    """The patches of output pixels m0..m1-1 as rows of a matrix at ``cols``."""
+    t = carray(_integers(step), (COLUMNS,))
     height, width, pixel, kw = t[_H], t[_W], t[_C] * 4, t[_KW]
     for m in range(m0, m1):
         n, position = divmod(m, t[_HO] * t[_WO])
@@ -237,42 +244,23 @@ def _patches(t, m0, m1, cols):
             if y < 0 or y >= height or left >= right:
                 _zero(cols, kw * pixel)
             else:
-                _zero(cols, (left - iw) * pixel)
-                _copy(
-                    cols + (left - iw) * pixel,
-                    t[_X] + ((n * height + y) * width + left) * pixel,
-                    (right - left) * pixel,
-                )
-                _zero(cols + (right - iw) * pixel, (iw + kw - right) * pixel)
+                if right - left < kw:
+                    _zero(cols, kw * pixel)
+                source = t[_X] + ((n * height + y) * width + left) * pixel
+                _copy(cols + (left - iw) * pixel, source, (right - left) * pixel)
             cols += kw * pixel
-    return t[_KH] * kw * pixel
 
 
-@jit
-def _conv_item(t, item, scratch, zeros, floor, natives):
-    m0, m1 = _edges(t[_N] * t[_HO] * t[_WO], item, t[_BLOCKS], MR)
-    lda = _patches(t, m0, m1, scratch)
-    _panels(t, m1 - m0, scratch, lda, m0, 0, -(-t[_CO] // NR), zeros, floor, natives)
-
-
-@jit
-def _cols_item(t, item):
-    m0, m1 = _edges(t[_N] * t[_HO] * t[_WO], item, t[_BLOCKS], 1)
-    _patches(t, m0, m1, t[_OUT] + m0 * t[_KH] * t[_KW] * t[_C] * 4)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Winograd
-
-
-@jit
-def _tiles_in(t, first, last, v, ld_tile, step, patch_at, natives):
-    """V of tiles first..last-1: element e of tile i at v + (i - first) * ld_tile + e * step."""
+@native(types.void(_i, _i, _i, _i, _i, _i, _i, _i))
+def _tiles_in(step, natives, first, last, v, ld_tile, distance, patch_at):
+    """V of tiles first..last-1: element e of tile i at v + (i - first) * ld_tile + e * distance."""
+    t = carray(_integers(step), (COLUMNS,))
+    f = carray(_integers(natives), (_FUNCTIONS,))
     m, height, width, channels = t[_M], t[_H], t[_W], t[_C]
     n = m + 2
-    down, across = -(-height // m), -(-width // m)
+    down, across = (height + m - 1) // m, (width + m - 1) // m
     pixel = channels * 4
-    slices = channels // LANES
+    transform = f[_INPUT_TRANSFORM4] if m == 4 else f[_INPUT_TRANSFORM2]
     for tile in range(first, last):
         image, position = divmod(tile, down * across)
         y0, x0 = position // across * m - 1, position % across * m - 1
@@ -287,34 +275,51 @@ def _tiles_in(t, first, last, v, ld_tile, step, patch_at, natives):
                 place = patch_at + ((y - y0) * n + left - x0) * pixel
                 _copy(place, t[_X] + ((image * height + y) * width + left) * pixel, (right - left) * pixel)
             d, row = patch_at, n * pixel
-        _call(natives[1 + m // 4], (d, row, pixel, at, step, slices))
+        call(transform, (d, row, pixel, at, distance, channels // LANES))
 
 
-@jit
-def _tiles_out(t, first, last, products, ld_tile, step, panel, patch_at, zeros, floor, natives):
-    """Outputs of tiles first..last-1 in one panel of channels, from the products of all n * n elements."""
-    m, height, width, co = t[_M], t[_HO], t[_WO], t[_CO]
-    down, across = -(-height // m), -(-width // m)
-    pixel = co * 4
-    channel = panel * NR
+@native(types.void(_i, _i, _i, _i, _i, _i, _i, _i, _i, _i))
+def _tiles_out(step, natives, first, last, v, ld_tile, distance, panel, products, zeros):
+    """Outputs of tiles first..last-1 in one panel of channels: the products of V with U, transformed.
+
+    products  address of room for the products and, behind them, for one tile of outputs
+    """
+    t = carray(_integers(step), (COLUMNS,))
+    f = carray(_integers(natives), (_FUNCTIONS,))
+    m, height, width, co, channels = t[_M], t[_HO], t[_WO], t[_CO], t[_C]
+    rows, elements = last - first, (m + 2) * (m + 2)
+    between = _odd_lines(rows * NR * 4)
+    u = t[_WEIGHTS] + panel * elements * channels * NR * 4
+    low = np.float32(-np.inf)
+    for e in range(elements):
+        call(f[_MULTIPLY], (
+            rows, v + e * distance, ld_tile, u + e * channels * NR * 4, channels, NR, t[_PASSES],
+            zeros, 0, zeros, 0, low, zeros, products + e * between, NR * 4,
+        ))  # fmt: skip
+
+    floor = np.float32(0.0) if t[_RELU] else low
+    patch_at = products + elements * between
+    down, across = (height + m - 1) // m, (width + m - 1) // m
+    pixel, channel = co * 4, panel * NR
     count = min(NR, co - channel)
     slices = count // LANES
     bias = t[_BIAS] + channel * 4
+    ld = t[_LD_RESIDUAL]
+    transform = f[_OUTPUT_TRANSFORM4] if m == 4 else f[_OUTPUT_TRANSFORM2]
     for tile in range(first, last):
         image, position = divmod(tile, down * across)
         y0, x0 = position // across * m, position % across * m
-        p = products + (tile - first) * ld_tile
+        p = products + (tile - first) * NR * 4
         index = (image * height + y0) * width + x0
         out = t[_OUT] + index * pixel + channel * 4
-        ld = t[_LD_RESIDUAL]
         residual = t[_RESIDUAL] + (index * ld + channel * 4 if ld else 0)
         if y0 + m <= height and x0 + m <= width:
-            _call(
-                natives[3 + m // 4], (p, step, bias, residual, width * ld, ld, floor, out, width * pixel, pixel, slices)
-            )
+            call(transform, (
+                p, between, bias, residual, width * ld, ld, floor, out, width * pixel, pixel, slices
+            ))  # fmt: skip
             continue
-        low = np.float32(-np.inf)  # a tile that reaches over the edge: into a patch, and from there what exists
-        _call(natives[3 + m // 4], (p, step, bias, zeros, 0, 0, low, patch_at, m * NR * 4, NR * 4, slices))
+        # a tile that reaches over the edge: into a patch, and from there what exists
+        call(transform, (p, between, bias, zeros, 0, 0, low, patch_at, m * NR * 4, NR * 4, slices))
         for y in range(min(m, height - y0)):
             for x in range(min(m, width - x0)):
                 source = carray(_floats(patch_at + (y * m + x) * NR * 4), (count,))
@@ -325,68 +330,91 @@ def _tiles_out(t, first, last, products, ld_tile, step, panel, patch_at, zeros, 
                     place[i] = floor if value < floor else value
 
 
-@jit
-def _tile_products(t, rows, v, ld_tile, step, panel, products, zeros, natives):
-    """For each of the n * n elements e: products[e] = V[e] @ U[e], one panel of columns."""
-    elements = (t[_M] + 2) * (t[_M] + 2)
-    channels = t[_C]
-    u = t[_WEIGHTS] + panel * elements * channels * NR * 4
-    low = np.float32(-np.inf)
-    for e in range(elements):
-        _call(natives[0], (
-            rows, v + e * step, ld_tile, u + e * channels * NR * 4, channels, NR, t[_PASSES], zeros, 0, zeros, 0, low,
-            zeros, products + e * rows * NR * 4, NR * 4,
-        ))  # fmt: skip
-
-
-@jit
-def _winograd_item(t, item, scratch, zeros, floor, natives):
-    m = t[_M]
-    n = m + 2
-    tiles = t[_N] * -(-t[_HO] // m) * -(-t[_WO] // m)
-    first, last = _edges(tiles, item, t[_BLOCKS], 1)
-    rows, channels = last - first, t[_C]
-    patch = scratch
-    v = patch + n * n * max(channels, NR) * 4
-    products = v + n * n * rows * channels * 4
-    ld_tile, step = channels * 4, rows * channels * 4
-    _tiles_in(t, first, last, v, ld_tile, step, patch, natives)
-    for panel in range(-(-t[_CO] // NR)):
-        _tile_products(t, rows, v, ld_tile, step, panel, products, zeros, natives)
-        _tiles_out(t, first, last, products, NR * 4, rows * NR * 4, panel, patch, zeros, floor, natives)
-
-
-@jit
-def _winograd_in_item(t, item, scratch, natives):
-    m = t[_M]
-    tiles = t[_N] * -(-t[_HO] // m) * -(-t[_WO] // m)
-    first, last = _edges(tiles, item, t[_ITEMS], 1)
-    pixel = t[_C] * 4
-    _tiles_in(t, first, last, t[_BUFFER] + first * pixel, pixel, tiles * pixel, scratch, natives)
-
-
-@jit
-def _winograd_out_item(t, item, scratch, zeros, floor, natives):
-    m = t[_M]
-    n = m + 2
-    tiles = t[_N] * -(-t[_HO] // m) * -(-t[_WO] // m)
-    panel, block = divmod(item, t[_BLOCKS])
-    first, last = _edges(tiles, block, t[_BLOCKS], 1)
-    rows, pixel = last - first, t[_C] * 4
-    products = scratch + n * n * max(t[_C], NR) * 4
-    _tile_products(t, rows, t[_BUFFER] + first * pixel, pixel, tiles * pixel, panel, products, zeros, natives)
-    _tiles_out(t, first, last, products, NR * 4, rows * NR * 4, panel, scratch, zeros, floor, natives)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
-# The small operators
+# One function for each kind of step, all of one signature
+
+_item = native(types.void(_i, _i, _i, _i, _i))
+
+
+@_item
+def _multiply_item(step, natives, item, scratch, zeros):
+    t = carray(_integers(step), (COLUMNS,))
+    f = carray(_integers(natives), (_FUNCTIONS,))
+    lda = t[_C] * 4
+    panel0, panel1, block = 0, (t[_CO] + NR - 1) // NR, item
+    if t[_BY_PANEL]:
+        panel0, block = divmod(item, t[_BLOCKS])
+        panel1 = panel0 + 1
+    m0, m1 = _edges(t[_N] * t[_HO] * t[_WO], block, t[_BLOCKS], MR)
+    call(f[_PANELS], (step, natives, m1 - m0, t[_X] + m0 * lda, lda, m0, panel0, panel1, zeros))
+
+
+@_item
+def _conv_item(step, natives, item, scratch, zeros):
+    t = carray(_integers(step), (COLUMNS,))
+    f = carray(_integers(natives), (_FUNCTIONS,))
+    m0, m1 = _edges(t[_N] * t[_HO] * t[_WO], item, t[_BLOCKS], MR)
+    call(f[_PATCHES], (step, m0, m1, scratch))
+    lda = t[_KH] * t[_KW] * t[_C] * 4
+    call(f[_PANELS], (step, natives, m1 - m0, scratch, lda, m0, 0, (t[_CO] + NR - 1) // NR, zeros))
+
+
+@_item
+def _columns_item(step, natives, item, scratch, zeros):
+    t = carray(_integers(step), (COLUMNS,))
+    f = carray(_integers(natives), (_FUNCTIONS,))
+    m0, m1 = _edges(t[_N] * t[_HO] * t[_WO], item, t[_BLOCKS], 1)
+    call(f[_PATCHES], (step, m0, m1, t[_OUT] + m0 * t[_KH] * t[_KW] * t[_C] * 4))
 
 
 @jit
-def _maxpool_item(t, item):
+def _tiles(t):
+    """Number of tiles of a Winograd step, of the whole batch."""
+    m = t[_M]
+    return t[_N] * ((t[_HO] + m - 1) // m) * ((t[_WO] + m - 1) // m)
+
+
+@_item
+def _winograd_item(step, natives, item, scratch, zeros):
+    t = carray(_integers(step), (COLUMNS,))
+    f = carray(_integers(natives), (_FUNCTIONS,))
+    elements = (t[_M] + 2) * (t[_M] + 2)
+    first, last = _edges(_tiles(t), item, t[_BLOCKS], 1)
+    ld_tile = t[_C] * 4
+    distance = _odd_lines((last - first) * ld_tile)
+    products = scratch + elements * distance  # and where V's patch of zeros lies, before there are products
+    call(f[_TILES_IN], (step, natives, first, last, scratch, ld_tile, distance, products))
+    for panel in range((t[_CO] + NR - 1) // NR):
+        call(f[_TILES_OUT], (step, natives, first, last, scratch, ld_tile, distance, panel, products, zeros))
+
+
+@_item
+def _winograd_in_item(step, natives, item, scratch, zeros):
+    t = carray(_integers(step), (COLUMNS,))
+    f = carray(_integers(natives), (_FUNCTIONS,))
+    tiles, ld_tile = _tiles(t), t[_C] * 4
+    first, last = _edges(tiles, item, t[_ITEMS], 1)
+    v, distance = t[_BUFFER] + first * ld_tile, _odd_lines(tiles * ld_tile)
+    call(f[_TILES_IN], (step, natives, first, last, v, ld_tile, distance, scratch))
+
+
+@_item
+def _winograd_out_item(step, natives, item, scratch, zeros):
+    t = carray(_integers(step), (COLUMNS,))
+    f = carray(_integers(natives), (_FUNCTIONS,))
+    panel, block = divmod(item, t[_BLOCKS])
+    tiles, ld_tile = _tiles(t), t[_C] * 4
+    first, last = _edges(tiles, block, t[_BLOCKS], 1)
+    v, distance = t[_BUFFER] + first * ld_tile, _odd_lines(tiles * ld_tile)
+    call(f[_TILES_OUT], (step, natives, first, last, v, ld_tile, distance, panel, scratch, zeros))
+
+
+@_item
+def _maxpool_item(step, natives, item, scratch, zeros):
+    t = carray(_integers(step), (COLUMNS,))
     height, width, channels = t[_H], t[_W], t[_C]
     n, oh = divmod(item, t[_HO])
-    x = carray(_floats(t[_X] + n * height * width * channels * 4), (height, width, channels))
+    x = carray(_floats(t[_X] + n * height * width * channels * 4), (height * width, channels))
     out = carray(_floats(t[_OUT] + item * t[_WO] * channels * 4), (t[_WO], channels))
     top, bottom = oh * t[_SH] - t[_TOP], oh * t[_SH] - t[_TOP] + t[_KH]
     for ow in range(t[_WO]):
@@ -398,14 +426,16 @@ def _maxpool_item(t, item):
             best[c] = start
         for ih in range(max(top, 0), min(bottom, height)):
             for iw in range(max(left, 0), min(right, width)):
-                seen = x[ih, iw]
+                seen = x[ih * width + iw]
                 for c in range(channels):
                     best[c] = seen[c] if seen[c] > best[c] else best[c]
 
 
-@jit
-def _affine_item(t, item, floor):
+@_item
+def _affine_item(step, natives, item, scratch, zeros):
+    t = carray(_integers(step), (COLUMNS,))
     channels = t[_C]
+    floor = np.float32(0.0) if t[_RELU] else np.float32(-np.inf)
     first, last = _edges(t[_N] * t[_H] * t[_W], item, t[_BLOCKS], 1)
     scale, shift = carray(_floats(t[_WEIGHTS]), (channels,)), carray(_floats(t[_BIAS]), (channels,))
     for pixel in range(first, last):
@@ -417,8 +447,9 @@ def _affine_item(t, item, floor):
             out[c] = floor if value < floor else value
 
 
-@jit
-def _mean_item(t, item, scratch):
+@_item
+def _mean_item(step, natives, item, scratch, zeros):
+    t = carray(_integers(step), (COLUMNS,))
     pixels, channels = t[_H] * t[_W], t[_C]
     x = carray(_floats(t[_X] + item * pixels * channels * 4), (pixels, channels))
     out = carray(_floats(t[_OUT] + item * channels * 4), (channels,))
@@ -433,8 +464,9 @@ def _mean_item(t, item, scratch):
         out[c] = sums[c] / pixels
 
 
-@jit
-def _softmax_item(t, item):
+@_item
+def _softmax_item(step, natives, item, scratch, zeros):
+    t = carray(_integers(step), (COLUMNS,))
     count = t[_C]
     x = carray(_floats(t[_X] + item * count * 4), (count,))
     out = carray(_floats(t[_OUT] + item * count * 4), (count,))
@@ -449,30 +481,59 @@ def _softmax_item(t, item):
         out[k] = out[k] / total
 
 
-@jit
-def _do(t, item, scratch, zeros, natives):
-    floor = np.float32(0.0) if t[_RELU] else np.float32(-np.inf)
-    kind = t[_KIND]
-    if kind == 1:
-        _multiply_item(t, item, zeros, floor, natives)
-    elif kind == 2:
-        _conv_item(t, item, scratch, zeros, floor, natives)
-    elif kind == 3:
-        _cols_item(t, item)
-    elif kind == 4:
-        _winograd_item(t, item, scratch, zeros, floor, natives)
-    elif kind == 5:
-        _winograd_in_item(t, item, scratch, natives)
-    elif kind == 6:
-        _winograd_out_item(t, item, scratch, zeros, floor, natives)
-    elif kind == 7:
-        _maxpool_item(t, item)
-    elif kind == 8:
-        _affine_item(t, item, floor)
-    elif kind == 9:
-        _mean_item(t, item, scratch)
-    elif kind == 10:
-        _softmax_item(t, item)
+# ---------------------------------------------------------------------------------------------------------------------
+# The loop over steps, and the addresses of all that it calls
+
+_items = {
+    Kind.MULTIPLY: _multiply_item,
+    Kind.CONV: _conv_item,
+    Kind.COLUMNS: _columns_item,
+    Kind.WINOGRAD: _winograd_item,
+    Kind.WINOGRAD_IN: _winograd_in_item,
+    Kind.WINOGRAD_OUT: _winograd_out_item,
+    Kind.MAXPOOL: _maxpool_item,
+    Kind.AFFINE: _affine_item,
+    Kind.MEAN: _mean_item,
+    Kind.SOFTMAX: _softmax_item,
+}
+_MULTIPLY, _PANELS, _PATCHES, _TILES_IN, _TILES_OUT = range(len(Kind) + 1, len(Kind) + 6)
+_INPUT_TRANSFORM2, _INPUT_TRANSFORM4, _OUTPUT_TRANSFORM2, _OUTPUT_TRANSFORM4 = range(len(Kind) + 6, len(Kind) + 10)
+_FUNCTIONS = len(Kind) + 10
+_parts = {
+    _MULTIPLY: multiply,
+    _PANELS: _panels,
+    _PATCHES: _patches,
+    _TILES_IN: _tiles_in,
+    _TILES_OUT: _tiles_out,
+    _INPUT_TRANSFORM2: input_transform2,
+    _INPUT_TRANSFORM4: input_transform4,
+    _OUTPUT_TRANSFORM2: output_transform2,
+    _OUTPUT_TRANSFORM4: output_transform4,
+}
+_calls = {
+    Kind.MULTIPLY: (_MULTIPLY, _PANELS),
+    Kind.CONV: (_MULTIPLY, _PANELS, _PATCHES),
+    Kind.COLUMNS: (_PATCHES,),
+    Kind.WINOGRAD_IN: (_TILES_IN,),
+    Kind.WINOGRAD_OUT: (_MULTIPLY, _TILES_OUT),
+    Kind.WINOGRAD: (_MULTIPLY, _TILES_IN, _TILES_OUT),
+}
+
+
+def addresses(table: Array) -> Array:
+    """int64[...]: the addresses of all functions that the steps of ``table`` call, at the places where they look for
+    them; compiled, or loaded, now if they never were. The others' places hold 0."""
+    found = np.zeros(_FUNCTIONS, np.int64)
+    for kind, m in {(Kind(row[_KIND]), int(row[_M])) for row in table}:
+        found[kind] = _items[kind].address
+        parts = [*_calls.get(kind, ())]
+        if kind in (Kind.WINOGRAD, Kind.WINOGRAD_IN):
+            parts.append(_INPUT_TRANSFORM4 if m == 4 else _INPUT_TRANSFORM2)
+        if kind in (Kind.WINOGRAD, Kind.WINOGRAD_OUT):
+            parts.append(_OUTPUT_TRANSFORM4 if m == 4 else _OUTPUT_TRANSFORM2)
+        for part in parts:
+            found[part] = _parts[part].address
+    return found
 
 
 @jit
@@ -480,32 +541,54 @@ def run_steps(table, sync, scratch, zeros, natives):
     """Work off all steps, together with whoever else calls this with the same ``table`` and ``sync``.
 
     table    int64[steps, COLUMNS]
-    sync     int64[2 * steps], zeros at the start: items claimed, items done
+    sync     int64[SYNC * steps + 1], zeros at the start
     scratch  address of this thread's own working memory
     zeros    address of zeros, as many as the widest layer has channels
-    natives  int64[5], ``native_addresses()``
+    natives  int64[...], ``addresses`` of these kinds of steps
     """
+    if sync[SYNC * len(table)] == 0:
+        sync[SYNC * len(table)] = _clock()
     for s in range(len(table)):
-        t = table[s]
-        items = t[_ITEMS]
+        items = table[s, _ITEMS]
+        step = table.ctypes.data + s * COLUMNS * 8
+        function = natives[table[s, _KIND]]
         done = 0
         while True:
-            item = _atomic_add(sync, 2 * s, 1)
+            item = _atomic_add(sync, SYNC * s, 1)
             if item >= items:
                 break
-            _do(t, item, scratch, zeros, natives)
+            call(function, (step, natives.ctypes.data, item, scratch, zeros))
             done += 1
         if done:
-            _atomic_add(sync, 2 * s + 1, done)
+            _atomic_add(sync, SYNC * s + 1, done)
         spins = 0
-        while _atomic_load(sync, 2 * s + 1) < items:
+        while _atomic_load(sync, SYNC * s + 1) < items:
             spins += 1
             if spins > 2000:  # tens of microseconds: the others were interrupted, let them have this processor
                 _yield_processor()
+        if sync[SYNC * s + 2] == 0:  # a thread that comes late does not set it again
+            sync[SYNC * s + 2] = _clock()
 
 
-@functools.cache
-def native_addresses():
-    """Addresses of the large kernels, in the order in which steps refer to them; compiled or loaded now."""
-    kernels = (multiply, input_transform2, input_transform4, output_transform2, output_transform4)
-    return np.array([kernel.address for kernel in kernels], np.int64)
+def winograd(x: Array, panels: Array, bias: Array, out: Array, threads: int) -> None:
+    """One convolution F(4x4,3x3) with a border of one zero, as a plan of a single step.
+
+    x       float32[n, h, w, ci], C-contiguous, ci a multiple of LANES
+    panels  float32[ceil(co / NR), 36, ci, NR], the transformed kernels; bias float32[ceil(co / NR) * NR]
+    out     float32[n, h, w, co], C-contiguous, co a multiple of LANES
+    """
+    n, h, w, ci = x.shape
+    tiles = n * -(-h // 4) * -(-w // 4)
+    blocks = -(-tiles // 28)
+    zeros = np.zeros(max(ci, out.shape[3]) + NR, np.float32)
+    row = {
+        Column.KIND: Kind.WINOGRAD, Column.ITEMS: blocks, Column.BLOCKS: blocks, Column.M: 4, Column.N: n,
+        Column.H: h, Column.W: w, Column.C: ci, Column.HO: h, Column.WO: w, Column.CO: out.shape[3],
+        Column.PASSES: max(-(-ci // 512), 1), Column.X: x.ctypes.data, Column.OUT: out.ctypes.data,
+        Column.WEIGHTS: panels.ctypes.data, Column.BIAS: bias.ctypes.data, Column.RESIDUAL: zeros.ctypes.data,
+    }  # fmt: skip
+    table = np.array([[row.get(column, 0) for column in Column]], np.int64)
+    working = [np.empty(working_bytes(Kind.WINOGRAD, 4, 28, ci) // 4 + 1, np.float32) for _ in range(threads)]
+    sync, natives = np.zeros(SYNC + 1, np.int64), addresses(table)
+    calls = [(table, sync, own.ctypes.data, zeros.ctypes.data, natives) for own in working]
+    _threads.start(run_steps, calls)

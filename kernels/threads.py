@@ -9,16 +9,18 @@ How a range is split never changes a result: every output element is computed wh
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["available_threads", "resolve_threads", "run"]
+__all__ = ["available_threads", "resolve_threads", "run", "start"]
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
@@ -26,11 +28,26 @@ _pool_size = 0
 
 
 def available_threads() -> int:
-    """Processors that this process may use."""
+    """Processors that this process may use: those of its affinity, and no more than its container's quota."""
     try:
-        return len(os.sched_getaffinity(0))
+        processors = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
+        processors = os.cpu_count() or 1
+    quota = _quota(Path("/sys/fs/cgroup"))
+    # Rounded down: more threads than the quota would all be stopped together for the rest of each period.
+    return processors if quota is None else max(1, min(processors, int(quota)))
+
+
+def _quota(root: Path) -> float | None:
+    """Processors' worth of time that the control group below ``root`` grants; None without a limit. A container sees
+    its own group as the root."""
+    with contextlib.suppress(OSError, ValueError):  # version 2: "max 100000" or "150000 100000"
+        quota, period = (root / "cpu.max").read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    with contextlib.suppress(OSError, ValueError):  # version 1: -1 is no limit
+        values = [int((root / "cpu" / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period")]
+        return None if values[0] < 0 else values[0] / values[1]
+    return None
 
 
 def resolve_threads(threads: int | None) -> int:

@@ -30,10 +30,9 @@ from numba.extending import intrinsic
 
 from .arrays import Array
 from .jit import native
-from .simd import LANES
-from .tile import _VECTOR, _int, fma, load, splat, store
+from .simd import LANES, constant, fma, load, number, splat, store
 
-__all__ = ["matrices", "transform_kernel"]
+__all__ = ["matrices", "transform_kernel", "winograd_reference"]
 
 _POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, math.sqrt(0.5), -math.sqrt(0.5), math.sqrt(2.0), -math.sqrt(2.0))}
 
@@ -59,8 +58,31 @@ def matrices(m: int) -> tuple[Array, Array, Array]:
 def transform_kernel(w: Array, m: int) -> Array:
     """U = G g G^T for every pair of channels: w float[3, 3, ci, co] to float64[n * n, ci, co]."""
     _, g, _ = matrices(m)
-    u = np.einsum("ij,jkco,lk->ilco", g, w.astype(np.float64), g, optimize=True)
+    wide = w.astype(np.float64, copy=False)
+    rows = (g @ wide.reshape(3, -1)).reshape(len(g), 3, -1)  # G g
+    u = np.matmul(g, rows)  # (G g) G^T: the second index of every row of it
     return u.reshape(-1, *w.shape[2:])
+
+
+def winograd_reference(x: Array, w: Array, m: int) -> Array:
+    """The formula above in NumPy: x dtype[n, h, w, ci], w dtype[3, 3, ci, co], padding "same"; dtype[n, h, w, co].
+
+    Any float dtype; the kernels' transform is rounded to it.
+    """
+    at, _, bt = (matrix.astype(x.dtype) for matrix in matrices(m))
+    u = transform_kernel(w, m).astype(x.dtype).reshape(m + 2, m + 2, *w.shape[2:])
+    n, height, width, _ = x.shape
+    out = np.empty((n, height, width, w.shape[3]), x.dtype)
+    padded = np.pad(x, ((0, 0), (1, m), (1, m), (0, 0)))
+    for y in range(0, height, m):
+        for left in range(0, width, m):
+            d = padded[:, y : y + m + 2, left : left + m + 2]
+            v = np.einsum("iy,nyxc,jx->nijc", bt, d, bt)
+            products = np.einsum("nijc,ijck->nijk", v, u)
+            tile = np.einsum("yi,nijk,xj->nyxk", at, products, at)
+            place = out[:, y : y + m, left : left + m]
+            place[...] = tile[:, : place.shape[1], : place.shape[2]]
+    return out
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -72,14 +94,14 @@ def _combine(builder, terms):
     terms = sorted(((c, v) for c, v in terms if abs(c) > 1e-12), key=lambda t: abs(abs(t[0]) - 1) > 1e-12)
     c, total = terms[0]
     if abs(c - 1) > 1e-12:
-        total = builder.fmul(total, ir.Constant(_VECTOR, [c] * LANES))
+        total = builder.fmul(total, constant(c))
     for c, v in terms[1:]:
         if abs(c - 1) < 1e-12:
             total = builder.fadd(total, v)
         elif abs(c + 1) < 1e-12:
             total = builder.fsub(total, v)
         else:
-            total = fma(builder, ir.Constant(_VECTOR, [float(np.float32(c))] * LANES), v, total)
+            total = fma(builder, constant(c), v, total)
     return total
 
 
@@ -102,8 +124,8 @@ def _apply(builder, matrix, vectors):
                     results[i] = builder.fadd(even, odd) if lead > 0 else builder.fsub(even, odd)
                     results[i + 1] = builder.fsub(even, odd) if lead > 0 else builder.fadd(even, odd)
                 else:
-                    results[i] = fma(builder, ir.Constant(_VECTOR, [float(np.float32(lead))] * LANES), odd, even)
-                    results[i + 1] = fma(builder, ir.Constant(_VECTOR, [float(np.float32(-lead))] * LANES), odd, even)
+                    results[i] = fma(builder, constant(lead), odd, even)
+                    results[i + 1] = fma(builder, constant(-lead), odd, even)
                 i += 2
             else:
                 results[i] = _combine(builder, list(zip(matrix[i], vectors, strict=True)))
@@ -149,11 +171,11 @@ def _input_transform(typingctx, m, d, row, column, v, step):
         _, d, row, column, v, step = arguments
         patch = []
         for y in range(n):
-            at = builder.add(d, builder.mul(_int(y), row))
-            patch.append([load(builder, builder.add(at, builder.mul(_int(x), column))) for x in range(n)])
+            at = builder.add(d, builder.mul(number(y), row))
+            patch.append([load(builder, builder.add(at, builder.mul(number(x), column))) for x in range(n)])
         for y, values in enumerate(_both_sides(builder, bt, patch)):
             for x, value in enumerate(values):
-                store(builder, value, builder.add(v, builder.mul(_int(y * n + x), step)))
+                store(builder, value, builder.add(v, builder.mul(number(y * n + x), step)))
         return context.get_dummy_value()
 
     return signature, codegen
@@ -170,13 +192,15 @@ def _output_transform(typingctx, m, p, step, bias, residual, r_row, r_column, fl
     def codegen(context, builder, signature, arguments):
         _, p, step, bias, residual, r_row, r_column, floor, out, row, column = arguments
         products = [
-            [load(builder, builder.add(p, builder.mul(_int(y * n + x), step))) for x in range(n)] for y in range(n)
+            [load(builder, builder.add(p, builder.mul(number(y * n + x), step))) for x in range(n)] for y in range(n)
         ]
         shift, lowest = load(builder, bias), splat(builder, floor)
         for y, values in enumerate(_both_sides(builder, at, products)):
             for x, value in enumerate(values):
-                source = builder.add(builder.add(residual, builder.mul(_int(y), r_row)), builder.mul(_int(x), r_column))
-                target = builder.add(builder.add(out, builder.mul(_int(y), row)), builder.mul(_int(x), column))
+                source = builder.add(
+                    builder.add(residual, builder.mul(number(y), r_row)), builder.mul(number(x), r_column)
+                )
+                target = builder.add(builder.add(out, builder.mul(number(y), row)), builder.mul(number(x), column))
                 value = builder.fadd(builder.fadd(value, shift), load(builder, source))
                 below = builder.fcmp_ordered("<", value, lowest)
                 store(builder, builder.select(below, lowest, value), target)

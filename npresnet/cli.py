@@ -1,4 +1,4 @@
-"""The command line: demo, info, run, verify. Each command is a thin layer over the library.
+"""The command line: demo, info, run, verify, bench, warmup. Each command is a thin layer over the library.
 
 Exit status: 0 done; 1 the check failed; 2 wrong use or unreadable input. Results go to standard output as plain
 aligned text, progress and errors to standard error. Where a result cannot be written is said before the work.
@@ -11,7 +11,7 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import wraps
@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from .errors import NpResNetError, UsageError
 from .files import check_writable
@@ -196,30 +199,26 @@ def demo(
     _say()
 
     names = {name: feature for feature, name in net.graph.features.items()}
-    shown = [net.graph.layers[0].name, *(layer.name for layer in net.graph.layers[1:3]), *names]
-    steps: list[Step] = []
-    maps: dict[str, Any] = {}
+    shapes = net.graph.shapes(*images.shape[1:3])
     first = time.perf_counter()
-    print("getting the kernels ready, about ten seconds on the first run ...", file=sys.stderr)
-    list(net.trace(images[:, :64, :64]))
-    compiled = time.perf_counter() - first
-    for step in _counted(net.trace(images), "layers", len(net.layers)):
-        if step.name in names:
-            maps[names[step.name]] = step.array
-        steps.append(step_without_array(step))
+    net(images[:, :64, :64])  # compiles what no earlier run has, and packs the weights
+    ready = time.perf_counter() - first
+    with _progress("runs", None):
+        steps = net.profile(images, repeats=3)
+        maps = {feature.upper(): array for feature, array in net(images)._asdict().items()}
     rows, since = [], 0.0
+    for layer in net.graph.layers[:2]:
+        rows.append((layer.name, "", _shape((1, *shapes[layer.name])), ""))
     for step in steps:
         since += step.seconds
-        if step.name in shown:
+        if step is steps[0] or step.name in names:
             rows.append((step.name, names.get(step.name, ""), _shape(step.shape), f"{since:.3f}"))
             since = 0.0
     _table(("up to layer", "map", "shape", "seconds"), rows, "lllr")
     seconds, flop = sum(step.seconds for step in steps), sum(step.flop for step in steps)
     _say()
-    _fact(
-        "time", f"{seconds:.2f} s for {len(steps)} layers on {net.threads} threads, after {compiled:.1f} s for kernels"
-    )
-    _fact("speed", f"{flop / seconds / 1e9:.0f} GFLOP/s, {flop / 1e9:.0f} GFLOP")
+    _fact("time", f"{seconds:.2f} s on {net.threads} threads, after {ready:.1f} s to get kernels and weights ready")
+    _fact("speed", f"{flop / seconds / 1e9:.0f} GFLOP/s, {flop / 1e9:.0f} GFLOP as a direct convolution counts them")
     results.save_arrays(out / "features.npz", maps, net, weights, [picture.name])
     results.save_feature_picture(out / "features.png", picture, maps)
     _fact("saved", f"{out / 'features.npz'} (C1 to C5 as float32 arrays)")
@@ -360,9 +359,12 @@ def step_without_array(step: Step) -> Step:
 def _print_trace(steps: Sequence[Step]) -> None:
     """Shape, time and speed of each layer, and the whole."""
     _table(
-        ("layer", "kind", "shape", "ms", "GFLOP/s"),
-        ((s.name, s.kind, _shape(s.shape), f"{s.seconds * 1e3:.2f}", f"{s.gflop_per_second:.1f}") for s in steps),
-        "lllrr",
+        ("layer", "kind", "shape", "ms", "GFLOP/s", "without --trace"),
+        (
+            (s.name, s.kind, _shape(s.shape), f"{s.seconds * 1e3:.2f}", f"{s.gflop_per_second:.1f}", s.planned)
+            for s in steps
+        ),
+        "lllrrl",
     )
     seconds, flop = sum(s.seconds for s in steps), sum(s.flop for s in steps)
     _say(
@@ -439,3 +441,184 @@ def verify(
         _fact("recorded", f"{record} ({record.stat().st_size:,} bytes)")
     if failed:
         _fail(f"verify: {len(failed)} of {len(verdicts)} layers disagree, first {failed[0].name!r}", 1)
+
+
+@app.command()
+@_guarded
+def warmup() -> None:
+    """Compile all kernels ahead, so that no later run waits for them."""
+    from .warmup import warmup as compile_all
+
+    done = compile_all()
+    kept = f"kept in {done.directory}" if done.directory else "not kept: no cache directory is writable"
+    if done.compiled:
+        _say(f"{done.compiled} kernels compiled in {done.seconds:.1f} s, {kept}")
+    else:
+        _say(f"all kernels were compiled already, loaded in {done.seconds:.1f} s, {kept}")
+
+
+@app.command()
+@_guarded
+def bench(
+    networks: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Networks, with seeded random weights; else matterport/resnet50."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="WEIGHTS", help="Measure this Keras file (.h5) instead.")
+    ] = None,
+    sizes: Annotated[
+        str, typer.Option(metavar="A,B", help="Sizes of image: 224, or 640x480 (width x height).")
+    ] = "224",
+    batches: Annotated[str, typer.Option(metavar="A,B", help="Images at a time.")] = "1",
+    threads: Annotated[str | None, typer.Option(metavar="A,B", help="Threads; else 1 and all processors.")] = None,
+    engines: Annotated[
+        str | None, typer.Option(metavar="A,B", help="onnxruntime, openvino, tensorflow, pytorch, ncnn; else all.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(metavar="N", help="How often each engine has its turn.", min=1)] = 5,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep every sample as JSON.")] = None,
+) -> None:
+    """Time this engine beside every engine that is installed. Results are compared first, engines take turns.
+
+    Exit status 1 if an engine fails or disagrees, or one that --engines names is not installed.
+    """
+    import json
+    import tempfile
+    from itertools import product
+
+    from . import benchmark
+    from .files import replaced
+    from .kernels.threads import available_threads
+    from .machine import describe
+    from .weights import load_weights
+
+    if out is not None:
+        check_writable(out)
+    chosen = benchmark.ENGINES if engines is None else _words("--engines", engines, benchmark.ENGINES)
+    counts = sorted({1, available_threads()}) if threads is None else _numbers("--threads", threads)
+    shapes = [_size("--sizes", size) for size in _words("--sizes", sizes)]
+    if weights is None:
+        names = [benchmark.full_name(name) for name in _words("--networks", networks or "matterport/resnet50")]
+    elif networks is None:
+        names = [load_weights(weights).architecture.name]
+    else:
+        raise UsageError(
+            f"--networks: got {networks!r} beside --weights, whose network is in the file; give one of them"
+        )
+    batch_sizes = _numbers("--batches", batches)
+    cases = [
+        benchmark.Case(name, (n, *shape), count)
+        for name, shape, n, count in product(names, shapes, batch_sizes, counts)
+    ]
+    _fact("machine", describe())
+    results = []
+    with tempfile.TemporaryDirectory(prefix="npresnet-bench-") as folder, _Watched() as watcher:
+        for case in cases:
+            watcher.note(str(case))
+            watcher.doing("writing weights")
+            file = weights or benchmark.weight_file(case.network, Path(folder))
+            results.append(benchmark.measure(case, file, chosen, rounds=rounds, watcher=watcher))
+    for case, result in zip(cases, results, strict=True):
+        _say()
+        _print_engines(str(case), result["engines"])
+    _say()
+    _print_settings(results)
+    if out is not None:
+        with replaced(out) as temporary:
+            temporary.write_text(json.dumps({"machine": describe(), "cases": results}, indent=1) + "\n")
+        _fact("saved", str(out))
+    accepted = ("ok",) if engines is not None else ("ok", "missing")
+    failed = [found for result in results for found in result["engines"].values() if found["status"] not in accepted]
+    if failed:
+        names = sorted({found["title"] for found in failed})
+        _fail(f"bench: {len(failed)} of the measurements failed ({', '.join(names)}); see above", 1)
+
+
+class _Watched:
+    """What a benchmark does, on standard error: lines that stay, and on a terminal one that changes."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._status = self._console.status("starting")
+
+    def __enter__(self) -> _Watched:
+        self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def note(self, text: str) -> None:
+        self._console.print(_printable(text), markup=False, soft_wrap=True)
+
+    def doing(self, text: str) -> None:
+        self._status.update(escape(_printable(text)))
+
+
+def _words(option: str, text: str, allowed: Sequence[str] | None = None) -> list[str]:
+    """The parts of "a,b". Raises UsageError for none, and for one that is not allowed."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words:
+        if allowed is not None and word not in allowed:
+            raise UsageError(f"{option}: got {word!r}; it must be one of {', '.join(allowed)}")
+    if not words:
+        raise UsageError(f"{option}: got {text!r}, which names nothing; give one or more, separated by commas")
+    return list(dict.fromkeys(words))
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    """The whole numbers of "1,2". Raises UsageError for anything else."""
+    words = _words(option, text)
+    if not all(word.isascii() and word.isdigit() and 0 < int(word) < 10000 for word in words):
+        raise UsageError(f"{option}: got {text!r}; it must be whole numbers of at least 1, separated by commas")
+    return [int(word) for word in words]
+
+
+def _size(option: str, text: str) -> tuple[int, int]:
+    """(height, width) of "224" or "640x480", which is width x height. Raises UsageError for anything else."""
+    try:
+        width, height = _numbers(option, text.replace("x", ",")) * (1 if "x" in text else 2)
+    except (UsageError, ValueError):
+        raise UsageError(
+            f"{option}: got {text!r}; it must be pixels, such as 224, or 640x480 (width x height)"
+        ) from None
+    return height, width
+
+
+def _print_engines(title: str, engines: Mapping[str, Mapping[str, Any]]) -> None:
+    """One case's table, fastest engine first, and below it what was chosen for it, or why it has no time."""
+    ours = engines["npresnet"].get("median")
+    ranked = sorted(engines.values(), key=lambda found: found.get("median", float("inf")))
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for heading in ("engine", "median ms", "min", "quartiles", "ratio", "error", "peak MB"):
+        table.add_column(heading, justify="left" if heading == "engine" else "right", no_wrap=True)
+    for found in ranked:
+        if found["status"] == "ok":
+            low, high = found["quartiles"]
+            table.add_row(
+                found["title"],
+                f"{found['median'] * 1e3:.1f}",
+                f"{found['min'] * 1e3:.1f}",
+                f"{low * 1e3:.1f}-{high * 1e3:.1f}",
+                f"{found['median'] / ours:.2f}" if ours else "",
+                f"{found['error']:.1e}" if found["error"] else "",
+                f"{found['peak_bytes'] / 1e6:.0f}",
+            )
+        else:
+            table.add_row(found["title"], found["status"])
+    Console(highlight=False).print(table)
+    for found in ranked:
+        remark = found.get("chosen") if found["status"] == "ok" else found["reason"]
+        if remark:
+            _fact(found["title"], remark)
+
+
+def _print_settings(results: Sequence[Mapping[str, Any]]) -> None:
+    """How each engine was set, the same in all cases, and what the tables' columns mean."""
+    engines = (found for result in results for found in result["engines"].values() if found["status"] == "ok")
+    settings = {found["title"]: f"{found['version']}; {found['settings']}" for found in engines}
+    for title, text in settings.items():
+        _fact(title, text)
+    _fact("precision", "float32; all make C1 to C5, and class probabilities where there is a classifier")
+    _fact("ratio", "median time over npresnet's")
+    _fact("error", "largest relative difference from npresnet's outputs")

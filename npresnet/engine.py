@@ -55,6 +55,7 @@ class Step:
     array          the output itself
     seconds        wall time of this layer's kernel
     flop           floating-point operations for the whole batch, a multiply-add counting as two
+    planned        how ``net(images)`` computes this layer: "F(4x4,3x3)" say, or "in conv1" if it is part of that step
     """
 
     name: str
@@ -63,6 +64,7 @@ class Step:
     array: Array
     seconds: float
     flop: int
+    planned: str = ""
 
     @property
     def gflop_per_second(self) -> float:

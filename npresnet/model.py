@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +16,17 @@ from . import engine
 from .architecture import Architecture, parse_architecture
 from .errors import UsageError
 from .graph import Graph
+from .images import network_input, prepare
 from .weights import Inspection, Weights, load_weights
 
 if TYPE_CHECKING:
-    from .plan import Planner
+    from .plan import Planner, StepTime
 
 __all__ = ["Features", "ResNet", "load", "resnet_graph"]
 
 Array = npt.NDArray[Any]
+
+_T = TypeVar("_T")
 
 _ALGORITHMS = ("auto", "direct", "im2col", "reference")
 
@@ -82,8 +86,6 @@ class ResNet:
 
         Returns float32[n, h, w, 3]. Raises ImageError, UsageError, MissingExtraError (pictures need Pillow).
         """
-        from .images import prepare
-
         return prepare(source, self.architecture.preprocessing, size)
 
     @overload
@@ -102,7 +104,7 @@ class ResNet:
         images, UsageError for an unknown layer or images too small for the network.
         """
         names = tuple(self.graph.features.values()) if outputs is None else self._names(outputs)
-        found = self._planned(images, names) if self.algorithm in ("auto", "direct") else None
+        found = self._planned(images, names)
         if found is None:
             steps = self._run(images, names)
             kept = ((step.name, step.array.copy() if step.kind == "input" else step.array) for step in steps)
@@ -123,17 +125,40 @@ class ResNet:
 
     def trace(self, images: Array, outputs: Sequence[str] | None = None) -> Iterator[engine.Step]:
         """Run layer by layer, whatever the algorithm, and yield each layer as it is done: name, kind, shape, array,
-        seconds, FLOP. Arguments and errors as for calling the network; without ``outputs``, all layers run."""
+        seconds, FLOP, and how calling the network would compute it. Arguments and errors as for calling the network;
+        without ``outputs``, all layers run."""
         names = [self.graph.layers[-1].name] if outputs is None else self._names(outputs)
-        return self._run(images, names)
+        steps = self._run(images, names)
+        planned = self._algorithms(network_input(images).shape[1:3])
+        return (replace(step, planned=planned.get(step.name, "")) for step in steps)
 
-    def summary(self) -> str:
-        """The network in words, one line per layer: name, kind, weights' shapes, what feeds it."""
-        lines = [str(self.architecture)]
+    def profile(self, images: Array, outputs: Sequence[str] | None = None, repeats: int = 5) -> list[StepTime]:
+        """How long each step of ``net(images)`` takes: its last layer, algorithm, shape, median seconds, FLOP.
+
+        Arguments as for calling the network; ``repeats`` runs are timed after one that is not. Raises as calling the
+        network; UsageError where it runs layer by layer, which ``trace`` times.
+        """
+        names = tuple(self.graph.features.values()) if outputs is None else self._names(outputs)
+        batch = network_input(images, self.graph.channels)
+        found = self._by_plan(lambda plans: plans.profile(batch, names, self.algorithm == "auto", repeats))
+        if found is not None:
+            return found
+        raise UsageError(
+            f"profile: algorithm {self.algorithm!r} with outputs {', '.join(names)} runs layer by layer; "
+            "trace(images) times that, or ask for the feature maps with algorithm='auto'"
+        )
+
+    def summary(self, size: tuple[int, int] = (224, 224)) -> str:
+        """The network in words, one line per layer: name, kind, weights' shapes, what feeds it, and how it is computed
+        for images of ``size`` (height, width)."""
+        planned = self._algorithms(size)
+        rows = [("layer", "kind", "weights", "inputs", f"at {size[0]}x{size[1]}")]
         for layer in self.graph.layers:
             shapes = " ".join("x".join(map(str, shape)) for shape in layer.operator.tensors().values())
-            lines.append(f"{layer.name:<26} {layer.operator.kind:<10} {shapes:<30} {', '.join(layer.inputs)}".rstrip())
-        return "\n".join(lines)
+            rows.append((layer.name, layer.operator.kind, shapes, ", ".join(layer.inputs), planned.get(layer.name, "")))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        return "\n".join([str(self.architecture), *lines])
 
     def __repr__(self) -> str:
         return f"<npresnet {self.architecture}, algorithm={self.algorithm!r}, threads={self.threads}>"
@@ -146,26 +171,41 @@ class ResNet:
             )
         return tuple(outputs)
 
-    def _planned(self, images: Array, names: tuple[str, ...]) -> dict[str, Array] | None:
-        """The outputs by plan, or None where one of them exists layer by layer only (a border, say)."""
-        from .images import network_input
-        from .plan import Planner, Unplannable
+    def _by_plan(self, ask: Callable[[Planner], _T]) -> _T | None:
+        """What ``ask`` gets from the network's plans; None where it runs layer by layer: for another algorithm, or an
+        output that plans swallow (a border, say)."""
+        if self.algorithm not in ("auto", "direct"):
+            return None
+        from .plan import Planner, Unplannable  # here, because the kernels import Numba
 
-        batch = network_input(images, self.graph.channels)
         with self._lock:
             if self._planner is None:
                 self._planner = Planner(self.graph, self.weights, self.threads)
-        entry = self.graph.layers[0].name
-        wanted = tuple(name for name in names if name != entry)
         try:
-            found = self._planner.run(batch, wanted, self.algorithm == "auto") if wanted else {}
+            return ask(self._planner)
         except Unplannable:
             return None
-        return {**found, entry: batch.copy()} if entry in names else found
+
+    def _planned(self, images: Array, names: tuple[str, ...]) -> dict[str, Array] | None:
+        """The outputs by plan, or None."""
+        batch = network_input(images, self.graph.channels)
+        entry = self.graph.layers[0].name
+        wanted = tuple(name for name in names if name != entry)
+        if not wanted:
+            return None
+        found = self._by_plan(lambda plans: plans.run(batch, wanted, self.algorithm == "auto"))
+        return {**found, entry: batch.copy()} if found is not None and entry in names else found
+
+    def _algorithms(self, size: tuple[int, int]) -> dict[str, str]:
+        """{layer: how calling the network for its feature maps and class probabilities computes it}."""
+        outputs = [*self.graph.features.values(), *([self.graph.classifier] if self.graph.classifier else [])]
+        found = self._by_plan(lambda plans: plans.algorithms(size, tuple(outputs), self.algorithm == "auto"))
+        if found is not None:
+            return found
+        by_layer = "reference" if self.algorithm == "reference" else "im2col"
+        return {layer.name: by_layer for layer in self.graph.layers if layer.operator.kind != "input"}
 
     def _run(self, images: Array, names: Sequence[str]) -> Iterator[engine.Step]:
-        from .images import network_input
-
         wide = self.algorithm == "reference" and getattr(images, "dtype", None) == np.float64
         batch = network_input(images, self.graph.channels, np.float64 if wide else np.float32)
         algorithm = "reference" if self.algorithm == "reference" else "im2col"

@@ -1,9 +1,8 @@
 """From a graph to a plan: the few large steps in which ``net(images)`` runs, for one shape of images.
 
-Graph layers are drawn together where that changes nothing but rounding: a batch-norm becomes part of the convolution
-before it (its scale multiplies the kernel, its shift the bias, both in float64), an addition and a ReLU are done on the
-convolution's result before it is stored, and zero padding is left to the reading of borders. Each convolution gets the
-algorithm that suits its shape, every activation a place in one arena, reused when its last reader is done.
+Layers are drawn together (``fusion.py``), batch-norms folded into weights (``constants.py``), each convolution gets the
+algorithm that suits its shape, every activation a place in one arena, reused when its last reader is done
+(``memory.py``). The steps are rows of a table that one compiled loop works off (``kernels/steps.py``).
 
 A plan's steps are plain data; ``str(step)`` is one line that a person can read.
 
@@ -15,45 +14,28 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import Counter
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from .graph import (
-    Add,
-    BatchNorm,
-    Conv2D,
-    Dense,
-    GlobalAveragePool,
-    Graph,
-    Input,
-    Layer,
-    MaxPool,
-    Pad,
-    ReLU,
-    Shape,
-)
+from .constants import Constant, Constants
+from .fusion import Node, Unplannable, draw_together
+from .graph import Conv2D, Dense, GlobalAveragePool, Graph, MaxPool, Shape
 from .kernels import threads as _threads
-from .kernels.batchnorm import scale_and_shift
-from .kernels.gemm import pack_bias
-from .kernels.geometry import resolve_padding
-from .kernels.steps import COLUMNS, Column, Kind, native_addresses, run_steps
+from .kernels.gemm import KC
+from .kernels.steps import COLUMNS, SYNC, Column, Kind, addresses, run_steps, v_bytes, working_bytes
 from .kernels.tile import MR, NR
-from .kernels.winograd import transform_kernel
+from .memory import Buffer, Memory, place, rounded
 from .weights import Weights
 
-__all__ = ["Constants", "Plan", "PlanStep", "Planner", "Unplannable", "make_plan"]
+__all__ = ["Plan", "PlanStep", "Planner", "StepTime", "Unplannable", "make_plan"]
 
 Array = npt.NDArray[Any]
-
-
-class Unplannable(Exception):
-    """This graph, or these outputs, must be run layer by layer."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +43,12 @@ class PlanStep:
     """One step: the layers it stands for, what it reads and writes, and how.
 
     layers      names of the graph's layers that it computes; the last is the name of its output
-    algorithm   multiply, im2col, columns, F(2x2,3x3), F(4x4,3x3), maxpool, affine, mean, softmax
+    leader      the layer that gives the step its algorithm; the others come before or after it at no cost
+    algorithm   multiply, im2col, columns, F(4x4,3x3), F(2x2,3x3) (the last two perhaps with "V" behind: only the
+                transformed patches), maxpool, affine, mean, softmax
     inputs      names of what it reads: the data, and the residual if there is one
     shape       of its output, without the batch
+    flop        multiplications and additions of one image, by the definition of its layers, whatever the algorithm
     """
 
     layers: tuple[str, ...]
@@ -71,6 +56,8 @@ class PlanStep:
     inputs: tuple[str, ...]
     shape: Shape
     relu: bool = False
+    flop: int = 0
+    leader: str = ""
 
     @property
     def output(self) -> str:
@@ -82,268 +69,345 @@ class PlanStep:
         return f"{self.output:<24} {shape:<14} {self.algorithm:<12} of {self.inputs[0]}{extra}"
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Drawing layers together
+class StepTime(NamedTuple):
+    """How long a step of ``net(images)`` took: its last layer, its algorithm, the output's shape with the batch, seconds,
+    and the FLOP of its layers by definition (Winograd does with fewer)."""
+
+    name: str
+    algorithm: str
+    shape: tuple[int, ...]
+    seconds: float
+    flop: int
 
 
 @dataclass
-class _Node:
-    """A step while layers are still being added to it."""
+class Plan:
+    """Everything needed to run one graph on images of one shape, again and again and from many threads at once.
 
-    layers: list[str]
-    operator: Conv2D | MaxPool | Dense | GlobalAveragePool | None  # None: element by element
-    x: str
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
-    padded: bool = False  # by a layer of zeros, which takes part in a max-pool
-    norm: str | None = None
-    residual: str | None = None
-    relu: bool = False
+    steps          what is done, in order
+    batch          (n, h, w) of the images
+    outputs        {name: shape of one image's}
+    ends           the outputs that no other output is computed from
+    arena_bytes    memory for activations; scratch_bytes: each thread's own
+    """
 
+    steps: tuple[PlanStep, ...]
+    batch: tuple[int, int, int]
+    outputs: Mapping[str, Shape]
+    ends: tuple[str, ...]
+    arena_bytes: int
+    scratch_bytes: int
+    threads: int
+    winograd: bool
+    _table: Array  # int64[steps, COLUMNS]; addresses count from the bases that _spaces names
+    _spaces: Array  # int64[steps, len(_ADDRESSES)]
+    _zeros: Array
+    _wanted: Mapping[int, Constant]  # {step: its weights}
+    _constants: Constants
 
-def _draw_together(layers: Sequence[Layer], outputs: Sequence[str], shapes: Mapping[str, Shape]) -> list[_Node]:
-    """The nodes of the plan, in order. Raises Unplannable where an output would be swallowed."""
-    readers = Counter(name for layer in layers for name in layer.inputs)
-    for name in outputs:
-        readers[name] += 1
-    nodes: list[_Node] = []
-    ending: dict[str, _Node] = {}  # layer name -> the node that it is the last layer of
-    border: dict[str, tuple[str, tuple[int, int, int, int]]] = {}  # pad layer -> what it pads, and how
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.steps))
 
-    def grow(name: str, layer: str) -> _Node | None:
-        """The node that ends at ``name``, if ``layer`` is its only reader; from now on it ends at ``layer``."""
-        node = ending.get(name)
-        if node is None or readers[name] != 1 or node.relu or isinstance(node.operator, MaxPool | GlobalAveragePool):
-            return None
-        del ending[name]
-        node.layers.append(layer)
-        ending[layer] = node
-        return node
+    @property
+    def working_bytes(self) -> int:
+        """Memory for activations, and each thread's own."""
+        return self.arena_bytes + self.threads * self.scratch_bytes
 
-    def new(node: _Node) -> None:
-        nodes.append(node)
-        ending[node.layers[0]] = node
+    @property
+    def memory_bytes(self) -> int:
+        """Working memory and outputs of one run."""
+        return self.working_bytes + 4 * self.batch[0] * sum(math.prod(shape) for shape in self.outputs.values())
 
-    for layer in layers:
-        operator, source = layer.operator, layer.inputs[0] if layer.inputs else ""
-        if (len(shapes[layer.name]) == 1) != isinstance(operator, Dense | GlobalAveragePool):
-            raise Unplannable
-        match operator:
-            case Input():
-                pass
-            case Pad(pads):
-                if readers[layer.name] != 1 or layer.name in outputs:
-                    raise Unplannable
-                border[layer.name] = (source, pads)
-            case Conv2D(groups=1, dilation=(1, 1)) | MaxPool():
-                x, pads = border.get(source, (source, (0, 0, 0, 0)))
-                window = operator.kernel if isinstance(operator, Conv2D) else operator.window
-                size = shapes[source][:2]
-                inner = resolve_padding(operator.padding, (size[0], size[1]), window, operator.stride, (1, 1))
-                if any(inner) and any(pads):
-                    raise Unplannable
-                total = tuple(a + b for a, b in zip(pads, inner, strict=True))
-                new(_Node([layer.name], operator, x, total, padded=any(pads)))  # type: ignore[arg-type]
-            case BatchNorm():
-                node = ending.get(source)
-                fits = node is not None and isinstance(node.operator, Conv2D) and not (node.norm or node.residual)
-                grown = grow(source, layer.name) if fits else None
-                if grown is None:
-                    new(_Node([layer.name], None, source, norm=layer.name))
-                else:
-                    grown.norm = layer.name
-            case Add():
-                order = {id(node): i for i, node in enumerate(nodes)}
-                late, early = sorted(layer.inputs, key=lambda n: order.get(id(ending.get(n)), -1), reverse=True)
-                node = ending.get(late)
-                fits = late != early and node is not None and isinstance(node.operator, Conv2D) and not node.residual
-                grown = grow(late, layer.name) if fits else None
-                if grown is None:
-                    new(_Node([layer.name], None, late, residual=early))
-                else:
-                    grown.residual = early
-            case ReLU():
-                grown = grow(source, layer.name)
-                if grown is None:
-                    new(_Node([layer.name], None, source, relu=True))
-                else:
-                    grown.relu = True
-            case Dense(bias=True) | GlobalAveragePool(keep_dims=False):
-                new(_Node([layer.name], operator, source))
-            case _:
-                raise Unplannable
-        if source in border and not isinstance(operator, Conv2D | MaxPool):
-            raise Unplannable
-    if any(name not in ending and not isinstance(layers[0].operator, Input) for name in outputs):
-        raise Unplannable
-    made = {node.layers[-1] for node in nodes} | {layers[0].name}
-    if any(name not in made for name in outputs):
-        raise Unplannable
-    return nodes
+    @cached_property
+    def _ready(self) -> tuple[Array, Array, Any]:
+        """The table with the addresses of weights, those of the kernels, and the weights, to keep them alive."""
+        table = self._table.copy()
+        packed = self._constants.packed(list(self._wanted.values()), self.threads)
+        for index, (weights, bias) in zip(self._wanted, packed, strict=True):
+            table[index, [Column.WEIGHTS, Column.BIAS]] = weights.ctypes.data, bias.ctypes.data
+        return table, addresses(table), packed
+
+    def run(self, images: Array, memory: Memory) -> dict[str, Array]:
+        """{output name: float32[n, ...]} for ``images`` float32[n, h, w, c], C-contiguous, of the plan's shape."""
+        return self.timed(images, memory)[0]
+
+    def timed(self, images: Array, memory: Memory) -> tuple[dict[str, Array], Array]:
+        """As ``run``, and the seconds that each step took, float64[steps]."""
+        results = {name: memory.array((len(images), *shape)) for name, shape in self.outputs.items()}
+        ready, natives, _ = self._ready
+        zeros = self._zeros.ctypes.data
+        with memory.lend(self.working_bytes) as base:
+            bases = [0, base, images.ctypes.data, zeros, *(array.ctypes.data for array in results.values())]
+            table = ready.copy()
+            table[:, _ADDRESSES] += np.array(bases, np.int64)[self._spaces]
+            sync = np.zeros(SYNC * len(table) + 1, np.int64)
+            scratch = [base + self.arena_bytes + i * self.scratch_bytes for i in range(self.threads)]
+            start = time.perf_counter()
+            _threads.start(run_steps, [(table, sync, at, zeros, natives) for at in scratch])
+            seconds = time.perf_counter() - start
+        ticks = np.diff(sync[[-1, *range(SYNC - 1, len(sync) - 1, SYNC)]]).astype(np.float64)
+        return results, ticks * (seconds / max(ticks.sum(), 1.0))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Weights, folded and packed once per network
+# Choosing and cutting. The sizes were found by measuring; block sizes do not change results.
 
 
-def _aligned(shape: tuple[int, ...]) -> Array:
-    """An uninitialised float32 array that starts at a multiple of 64 bytes, so that no vector crosses a cache line."""
-    size = math.prod(shape)
-    raw = np.empty(size * 4 + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + size * 4].view(np.float32).reshape(shape)
-
-
-class Constants:
-    """The weights as steps read them: folded and packed, each made when first needed and shared by all plans."""
-
-    def __init__(self, graph: Graph, weights: Weights) -> None:
-        self._graph, self._weights = graph, weights
-        self._made: dict[tuple[str, str, str | None], tuple[Array, Array]] = {}
-        self._lock = threading.Lock()
-
-    def packed(self, layer: str, form: str, norm: str | None) -> tuple[Array, Array]:
-        """(weights, bias) of ``layer`` with batch-norm ``norm`` folded in; ``form``: "panels", "winograd2", "winograd4"
-        or "scale" (of a batch-norm by itself, or of nothing)."""
-        key = (layer, form, norm)
-        with self._lock:
-            if key not in self._made:
-                self._made[key] = self._make(layer, form, norm)
-            return self._made[key]
-
-    def _norm(self, name: str) -> tuple[Array, Array]:
-        w, operator = self._weights[name], self._graph.by_name[name].operator
-        assert isinstance(operator, BatchNorm)
-        return scale_and_shift(w.get("gamma"), w.get("beta"), w["mean"], w["variance"], operator.epsilon)
-
-    def _make(self, layer: str, form: str, norm: str | None) -> tuple[Array, Array]:
-        if form == "scale":
-            scale, shift = self._norm(norm) if norm else (None, None)
-            channels = int(layer) if norm is None else len(scale)  # type: ignore[arg-type]
-            ones = np.ones(channels) if scale is None else scale
-            zeros = np.zeros(channels) if shift is None else shift
-            return ones.astype(np.float32), zeros.astype(np.float32)
-        kernel = self._weights[layer]["kernel"]
-        bias = self._weights[layer].get("bias")
-        columns = kernel.shape[-1]
-        total = np.zeros(columns) if bias is None else bias.astype(np.float64)
-        scale = None
-        if norm is not None:
-            scale, shift = self._norm(norm)
-            total = total * scale + shift
-        if form == "panels":
-            return _panels(kernel.reshape(1, -1, columns), scale), pack_bias(total.astype(np.float32), columns)
-        wide = kernel.astype(np.float64)
-        if scale is not None:
-            wide *= scale
-        transformed = transform_kernel(wide, int(form[-1])).astype(np.float32)
-        return _panels(transformed, None), pack_bias(total.astype(np.float32), columns)
-
-
-def _panels(matrices: Array, scale: Array | None) -> Array:
-    """float[e, K, N] as panels float32[ceil(N / NR), e, K, NR]: all that one panel of outputs needs lies together."""
-    elements, depth, columns = matrices.shape
-    packed = _aligned((-(-columns // NR), elements, depth, NR))
-    for panel in range(len(packed)):
-        part = matrices[:, :, panel * NR : (panel + 1) * NR]
-        if scale is not None:
-            part = part * scale[panel * NR : (panel + 1) * NR]
-        packed[panel, :, :, : part.shape[2]] = part
-        packed[panel, :, :, part.shape[2] :] = 0.0
-    return packed
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Choosing, cutting, placing
-
-_KC = 512  # steps of k per pass; see kernels/gemm.py
-_SPACES = 4  # where an address counts from: 0 nothing (absolute), 1 arena, 2 images, 3 zeros; 4, 5, ... the outputs
-_ABSOLUTE, _ARENA, _IMAGES, _ZEROS = range(_SPACES)
-_ADDRESSES = (Column.X, Column.OUT, Column.WEIGHTS, Column.BIAS, Column.RESIDUAL, Column.BUFFER)
-
-
-def _winograd_size(operator: Conv2D, pads: tuple[int, ...], size: Shape) -> int | None:
+def _winograd(operator: Conv2D, pads: tuple[int, ...], size: Shape) -> int | None:
     """m of F(m x m, 3x3) for a convolution on maps of ``size``, or None where the direct sum is better."""
     if operator.kernel != (3, 3) or operator.stride != (1, 1) or pads != (1, 1, 1, 1):
         return None
     if operator.channels_in % 16 or operator.channels % 16 or operator.channels_in < 32:
         return None
-    height, width = size[:2]
-    return 4 if height * width >= 100 else 2
+    # on small maps a third of the 4x4 tiles lies outside, and reading kernels of 36 elements takes longer than that
+    return 4 if size[0] * size[1] >= 100 else 2
 
 
-@dataclass
-class _Buffer:
-    """A stretch of the arena, in bytes, needed from one step to another."""
-
-    size: int
-    first: int
-    last: int
-    offset: int = 0
+def _parts(total: int, most: int, unit: int, multiple: int) -> int:
+    """Into how many parts to cut ``total`` so that none is much larger than ``most``, and threads end together."""
+    parts = -(-total // max(most, 1))
+    parts = -(-parts // multiple) * multiple
+    return max(1, min(parts, -(-total // unit)))
 
 
-def _place(buffers: Sequence[_Buffer]) -> int:
-    """Give every buffer an offset such that no two that live at one time overlap; returns the arena's size in bytes.
-
-    Largest first, each at the lowest offset that is free: simple, and within some per cent of the least possible here.
-    """
-    placed: list[_Buffer] = []
-    for buffer in sorted(buffers, key=lambda b: -b.size):
-        offset = 0
-        for other in sorted(placed, key=lambda b: b.offset):
-            if other.last < buffer.first or buffer.last < other.first:
-                continue
-            if offset + buffer.size <= other.offset:
-                break
-            offset = max(offset, other.offset + other.size)
-        buffer.offset = offset
-        placed.append(buffer)
-    return max((b.offset + b.size for b in placed), default=0)
+def _in_two_phases(tiles: int, panels: int) -> bool:
+    """Whether the transformed tiles of the whole map are cheaper to keep than the transformed kernels to read again."""
+    return panels > 1 and tiles < 2 * panels * NR
 
 
-def _round(size: int) -> int:
-    return -(-size // 64) * 64
+# ---------------------------------------------------------------------------------------------------------------------
+# Building the table
+
+_ADDRESSES = (Column.X, Column.OUT, Column.WEIGHTS, Column.BIAS, Column.RESIDUAL, Column.BUFFER)
+_ABSOLUTE, _ARENA, _IMAGES, _ZEROS, _OUTPUTS = range(5)  # where an address counts from; the n-th output: _OUTPUTS + n
 
 
-@dataclass
-class Plan:
-    """Everything needed to run one graph on images of one shape, again and again and from many threads at once."""
+@dataclass(frozen=True)
+class _Place:
+    """Where an activation lies: in one of the spaces, and if that is the arena, in which stretch of it."""
 
-    steps: tuple[PlanStep, ...]
-    batch: tuple[int, int, int]
-    outputs: Mapping[str, Shape]
-    arena_bytes: int
-    scratch_bytes: int
-    threads: int
-    winograd: bool
-    _table: Array
-    _spaces: Array
-    _output_order: tuple[str, ...]
-    _zeros: Array
-    _constants: Constants  # keeps alive what the table's addresses point to
-    _idle: list[Array] = field(default_factory=list)
+    space: int
+    buffer: Buffer | None = None
 
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.steps))
 
-    def run(self, images: Array) -> dict[str, Array]:
-        """{output name: float32[n, ...]} for ``images`` float32[n, h, w, c], C-contiguous, of the plan's shape."""
-        n = len(images)
-        results = {name: np.empty((n, *shape), np.float32) for name, shape in self.outputs.items()}
-        try:
-            arena = self._idle.pop()
-        except IndexError:
-            arena = _aligned(((self.arena_bytes + self.threads * self.scratch_bytes) // 4,))
-        base = arena.ctypes.data
-        bases = [0, base, images.ctypes.data, self._zeros.ctypes.data]
-        bases += [results[name].ctypes.data for name in self._output_order]
-        table = self._table.copy()
-        table[:, _ADDRESSES] += np.array(bases, np.int64)[self._spaces]
-        sync = np.zeros(2 * len(table), np.int64)
-        scratch = [base + self.arena_bytes + i * self.scratch_bytes for i in range(self.threads)]
-        natives = native_addresses()
-        _threads.start(run_steps, [(table, sync, at, self._zeros.ctypes.data, natives) for at in scratch])
-        self._idle.append(arena)
-        return results
+class _Builder:
+    """A plan while steps are being added to it."""
+
+    def __init__(
+        self, batch: int, shapes: Mapping[str, Shape], outputs: Sequence[str], entry: str,
+        threads: int,
+    ) -> None:  # fmt: skip
+        self._n, self._shapes, self._outputs = batch, shapes, outputs
+        self._threads = threads
+        self.steps: list[PlanStep] = []
+        self.scratch = 0
+        self.wanted: dict[int, Constant] = {}
+        self._rows: list[dict[Column, int]] = []
+        self._places: list[tuple[int, Column, _Place]] = []
+        self._buffers: list[Buffer] = []
+        self._where = {entry: _Place(_IMAGES)}
+        self._columns: dict[tuple[str, tuple[int, int]], _Place] = {}
+
+    def _step(self, step: PlanStep, kind: Kind, **values: int) -> None:
+        """Begin a step; what follows is about it."""
+        self.steps.append(step)
+        row = {Column[name.upper()]: int(value) for name, value in values.items()}
+        self._rows.append({**row, Column.KIND: kind, Column.N: self._n})
+
+    def _refer(self, column: Column, where: _Place) -> None:
+        """Let an address of this step be that of ``where``, and keep what lies there until then."""
+        index = len(self._rows) - 1
+        self._places.append((index, column, where))
+        if where.buffer is not None:
+            where.buffer.last = max(where.buffer.last, index)
+
+    def _make(self, size: int) -> _Place:
+        """A new stretch of the arena, needed from this step on."""
+        index = len(self._rows) - 1
+        buffer = Buffer(rounded(size), index, index)
+        self._buffers.append(buffer)
+        return _Place(_ARENA, buffer)
+
+    def _target(self, name: str) -> None:
+        """This step's output is the layer ``name``'s."""
+        if name in self._outputs:
+            where = _Place(_OUTPUTS + self._outputs.index(name))
+        else:
+            where = self._make(4 * self._n * math.prod(self._shapes[name]))
+        self._where[name] = where
+        self._refer(Column.OUT, where)
+
+    def _constant(self, form: str, layer: str | None, norm: str | None) -> None:
+        """This step's weights and bias."""
+        channels = self.steps[-1].shape[-1]
+        self.wanted[len(self._rows) - 1] = Constant(form, layer, norm, channels)
+
+    def _residual(self, node: Node, channels: int) -> None:
+        """What this step adds to its result."""
+        if node.residual is None:
+            self._refer(Column.RESIDUAL, _Place(_ZEROS))
+        else:
+            self._refer(Column.RESIDUAL, self._where[node.residual])
+            self._rows[-1][Column.LD_RESIDUAL] = 4 * channels
+
+    def _items(self, items: int, **values: int) -> None:
+        self._rows[-1] |= {Column.ITEMS: items, **{Column[name.upper()]: int(v) for name, v in values.items()}}
+
+    def add(self, node: Node, winograd: bool) -> None:
+        """The steps of one node."""
+        match node.operator:
+            case Conv2D() as operator:
+                self._conv(node, operator, winograd)
+            case MaxPool() as operator:
+                self._maxpool(node, operator)
+            case GlobalAveragePool():
+                self._mean(node)
+            case Dense() as operator:
+                self._dense(node, operator)
+            case None:
+                self._affine(node)
+
+    def _described(self, node: Node, algorithm: str, flop: int = 0) -> PlanStep:
+        inputs = (node.x, node.residual) if node.residual else (node.x,)
+        layers = (node.border, *node.layers) if node.border else tuple(node.layers)
+        return PlanStep(layers, algorithm, inputs, self._shapes[layers[-1]], node.relu, flop, node.layers[0])
+
+    def _conv(self, node: Node, operator: Conv2D, winograd: bool) -> None:
+        (ho, wo, co), (h, w, c) = self._shapes[node.layers[-1]], self._shapes[node.x]
+        flop = 2 * math.prod(operator.kernel) * c * ho * wo * co
+        size = {"h": h, "w": w, "c": c, "ho": ho, "wo": wo, "co": co, "relu": node.relu}
+        m = _winograd(operator, node.pads, (h, w)) if winograd else None
+        if m is not None:
+            self._conv_winograd(node, m, size, flop)
+        elif operator.kernel == (1, 1) and not any(node.pads):
+            self._conv_multiply(node, operator, size, flop)
+        else:
+            self._conv_im2col(node, operator, size, flop)
+        self._constant("panels" if m is None else f"winograd{m}", node.layers[0], node.norm)
+        self._residual(node, co)
+        self._target(node.layers[-1])
+
+    def _conv_winograd(self, node: Node, m: int, size: dict[str, int], flop: int) -> None:
+        n, threads, c, panels = self._n, self._threads, size["c"], -(-size["co"] // NR)
+        tiles = n * -(-size["ho"] // m) * -(-size["wo"] // m)
+        size |= {"m": m, "passes": -(-c // KC)}
+        done = self._described(node, f"F({m}x{m},3x3)", flop)
+        if _in_two_phases(tiles, panels):
+            self._step(replace(done, algorithm=done.algorithm + " V", flop=0), Kind.WINOGRAD_IN, **size)
+            self._items(min(tiles, 8 * threads))
+            self._refer(Column.X, self._where[node.x])
+            v = self._make(v_bytes(m, tiles, c))
+            self._refer(Column.BUFFER, v)
+            self.scratch = max(self.scratch, working_bytes(Kind.WINOGRAD_IN, m, 1, c))
+            blocks = _parts(tiles, 42, 1, 1 if panels >= 2 * threads else threads)
+            self._step(done, Kind.WINOGRAD_OUT, **size)
+            self._items(panels * blocks, blocks=blocks)
+            self._refer(Column.BUFFER, v)
+            self.scratch = max(self.scratch, working_bytes(Kind.WINOGRAD_OUT, m, -(-tiles // blocks), c))
+        else:
+            blocks = _parts(tiles, 28, 1, 2 * threads)
+            self._step(done, Kind.WINOGRAD, **size)
+            self._items(blocks, blocks=blocks)
+            self._refer(Column.X, self._where[node.x])
+            self.scratch = max(self.scratch, working_bytes(Kind.WINOGRAD, m, -(-tiles // blocks), c))
+
+    def _conv_multiply(self, node: Node, operator: Conv2D, size: dict[str, int], flop: int) -> None:
+        threads, c, pixels, panels = self._threads, size["c"], self._n * size["ho"] * size["wo"], -(-size["co"] // NR)
+        done = self._described(node, "multiply", flop)
+        x = self._where[node.x]
+        if operator.stride != (1, 1):  # keep every second pixel, for all who want it
+            key = (node.x, operator.stride)
+            if key not in self._columns:
+                kept = PlanStep((f"{node.x}/columns",), "columns", (node.x,), (size["ho"], size["wo"], c))
+                self._step(kept, Kind.COLUMNS, kh=1, kw=1, sh=operator.stride[0], sw=operator.stride[1], **size)
+                self._items(4 * threads, blocks=4 * threads)
+                self._refer(Column.X, x)
+                self._columns[key] = self._make(4 * pixels * c)
+                self._refer(Column.OUT, self._columns[key])
+            x = self._columns[key]
+        by_panel = pixels <= 400 and panels >= 2
+        blocks = _parts(pixels, 98 if by_panel else max(MR, min(392, 65536 // c)), MR, 1 if by_panel else 4 * threads)
+        self._step(done, Kind.MULTIPLY, kh=1, kw=1, passes=-(-c // KC), **size)
+        self._items(blocks * panels if by_panel else blocks, blocks=blocks, by_panel=by_panel)
+        self._refer(Column.X, x)
+
+    def _conv_im2col(self, node: Node, operator: Conv2D, size: dict[str, int], flop: int) -> None:
+        (kh, kw), (sh, sw) = operator.kernel, operator.stride
+        depth, pixels = kh * kw * size["c"], self._n * size["ho"] * size["wo"]
+        blocks = _parts(pixels, max(MR, 65536 // depth), MR, 2 * self._threads)
+        self._step(self._described(node, "im2col", flop), Kind.CONV, kh=kh, kw=kw, sh=sh, sw=sw, top=node.pads[0],
+                   left=node.pads[2], passes=-(-depth // KC), **size)  # fmt: skip
+        self._items(blocks, blocks=blocks)
+        self._refer(Column.X, self._where[node.x])
+        rows = math.ceil(math.ceil(pixels / MR) / blocks) * MR
+        self.scratch = max(self.scratch, 4 * rows * depth)
+
+    def _maxpool(self, node: Node, operator: MaxPool) -> None:
+        (ho, wo, _), (h, w, c) = self._shapes[node.layers[-1]], self._shapes[node.x]
+        (kh, kw), (sh, sw) = operator.window, operator.stride
+        self._step(self._described(node, "maxpool"), Kind.MAXPOOL, h=h, w=w, c=c, ho=ho, wo=wo, kh=kh, kw=kw, sh=sh,
+                   sw=sw, top=node.pads[0], left=node.pads[2], floor=node.padded, relu=node.relu)  # fmt: skip
+        self._items(self._n * ho)
+        self._refer(Column.X, self._where[node.x])
+        self._target(node.layers[-1])
+
+    def _mean(self, node: Node) -> None:
+        h, w, c = self._shapes[node.x]
+        self._step(self._described(node, "mean"), Kind.MEAN, h=h, w=w, c=c)
+        self._items(self._n)
+        self.scratch = max(self.scratch, 8 * c)  # sums in float64
+        self._refer(Column.X, self._where[node.x])
+        self._target(node.layers[-1])
+
+    def _dense(self, node: Node, operator: Dense) -> None:
+        name, c, co = node.layers[-1], operator.channels_in, operator.channels
+        done = self._described(node, "multiply", 2 * c * co)
+        scores = replace(done, layers=(f"{name}/scores",)) if operator.softmax else done
+        self._step(scores, Kind.MULTIPLY, ho=1, wo=1, kh=1, kw=1, c=c, co=co, passes=-(-c // KC), relu=node.relu)
+        self._items(-(-co // NR), blocks=1, by_panel=1)
+        self._refer(Column.X, self._where[node.x])
+        self._constant("panels", node.layers[0], None)
+        self._residual(node, co)
+        if operator.softmax:
+            values = self._make(4 * self._n * co)
+            self._refer(Column.OUT, values)
+            self._step(replace(done, algorithm="softmax", inputs=scores.layers, flop=0), Kind.SOFTMAX, c=co)
+            self._items(self._n)
+            self._refer(Column.X, values)
+        self._target(name)
+
+    def _affine(self, node: Node) -> None:
+        shape = self._shapes[node.layers[-1]]
+        pixels = math.prod(shape[:-1])
+        self._step(self._described(node, "affine"), Kind.AFFINE, h=1, w=pixels, c=shape[-1], relu=node.relu)
+        blocks = min(4 * self._threads, self._n * pixels)
+        self._items(blocks, blocks=blocks)
+        self._refer(Column.X, self._where[node.x])
+        self._constant("scale", None, node.norm)
+        self._residual(node, shape[-1])
+        self._target(node.layers[-1])
+
+    def tables(self) -> tuple[Array, Array, int]:
+        """(table, spaces, bytes of the arena): the steps as numbers; see ``Plan``."""
+        arena = place(self._buffers)
+        table = np.zeros((len(self._rows), COLUMNS), np.int64)
+        spaces = np.zeros((len(self._rows), len(_ADDRESSES)), np.int64)
+        for index, row in enumerate(self._rows):
+            for column, value in row.items():
+                table[index, column] = value
+        for index, column, where in self._places:
+            table[index, column] = where.buffer.offset if where.buffer else 0
+            spaces[index, _ADDRESSES.index(column)] = where.space
+        return table, spaces, arena
+
+
+def _before_maxpool(nodes: Sequence[Node]) -> set[str]:
+    """What max-pools read, directly or not. NaN never wins there: Winograd's must not come that way."""
+    found: set[str] = set()
+    for node in reversed(nodes):
+        if isinstance(node.operator, MaxPool) or node.layers[-1] in found:
+            found |= {node.x, node.residual or node.x}
+    return found
 
 
 def make_plan(
@@ -355,179 +419,36 @@ def make_plan(
     winograd: bool,
     threads: int,
 ) -> Plan:
-    """The plan for images of ``batch`` = (n, h, w) and the wanted ``outputs``.
+    """The plan for images of ``batch`` = (n, h, w) and the wanted ``outputs``, which are layers other than the input.
 
-    Raises Unplannable where an output lies inside a step (before its batch-norm, say).
+    Raises Unplannable where an output lies inside a step (before its batch-norm, say); UsageError for unknown outputs
+    or images that are too small.
     """
     n, height, width = batch
     layers = graph.needed_for(outputs)
     shapes = graph.shapes(height, width, outputs)
-    nodes = _draw_together(layers, outputs, shapes)
-    names = tuple(dict.fromkeys(name for name in outputs if name != layers[0].name))
-    rows: list[dict[int, int]] = []
-    spaces: list[dict[int, int]] = []
-    steps: list[PlanStep] = []
-    buffers: list[_Buffer] = []
-    where: dict[str, tuple[int, int, _Buffer | None]] = {layers[0].name: (_IMAGES, 0, None)}
-    fixups: list[tuple[int, int, _Buffer]] = []
-    scratch = 0
-    columns_of: dict[tuple[str, tuple[int, int]], tuple[int, int, _Buffer | None]] = {}
-    place: tuple[int, int, _Buffer | None]
-
-    def step(name: PlanStep, **values: int) -> int:
-        rows.append({int(Column[key.upper()]): int(value) for key, value in values.items()})
-        spaces.append({})
-        steps.append(name)
-        return len(rows) - 1
-
-    def refer(index: int, column: Column, place: tuple[int, int, _Buffer | None]) -> None:
-        """Let a step's address be that of ``place``, and keep the place alive until then."""
-        space, offset, buffer = place
-        rows[index][column] = offset
-        spaces[index][column] = space
-        if buffer is not None:
-            buffer.last = max(buffer.last, index)
-            fixups.append((index, column, buffer))
-
-    def make(index: int, size: int) -> tuple[int, int, _Buffer]:
-        buffer = _Buffer(_round(size), index, index)
-        buffers.append(buffer)
-        return _ARENA, 0, buffer
-
-    def target(index: int, name: str, shape: Shape) -> None:
-        if name in names:
-            where[name] = (_SPACES + names.index(name), 0, None)
-        else:
-            where[name] = make(index, 4 * n * math.prod(shape))
-        refer(index, Column.OUT, where[name])
-
-    def constant(index: int, form: str, layer: str, norm: str | None) -> None:
-        weights, bias = constants.packed(layer, form, norm)
-        rows[index][Column.WEIGHTS], rows[index][Column.BIAS] = weights.ctypes.data, bias.ctypes.data
-
-    def residual(index: int, node: _Node, channels: int) -> None:
-        if node.residual is None:
-            refer(index, Column.RESIDUAL, (_ZEROS, 0, None))
-        else:
-            refer(index, Column.RESIDUAL, where[node.residual])
-            rows[index][Column.LD_RESIDUAL] = 4 * channels
-
+    names = tuple(dict.fromkeys(outputs))
+    builder = _Builder(n, shapes, names, layers[0].name, threads)
+    nodes = draw_together(layers, outputs, shapes)
+    pooled = _before_maxpool(nodes)
     for node in nodes:
-        name, operator = node.layers[-1], node.operator
-        shape, source = shapes[name], shapes[node.x]
-        done = PlanStep(
-            tuple(node.layers), "", (node.x, *([node.residual] if node.residual else [])), shape, node.relu
-        )  # fmt: skip
-        flags = {"relu": node.relu, "n": n, "c": source[-1]}
-        if len(source) == 3:
-            flags |= {"h": source[0], "w": source[1]}
-        if isinstance(operator, Conv2D):
-            ho, wo, co = shape
-            kh, kw = operator.kernel
-            m = _winograd_size(operator, node.pads, source) if winograd else None
-            flags |= {"ho": ho, "wo": wo, "co": co}
-            if m is not None:
-                channels, tiles = source[2], n * -(-ho // m) * -(-wo // m)
-                elements, panels = (m + 2) ** 2, -(-co // NR)
-                done = replace(done, algorithm=f"F({m}x{m},3x3)")
-                flags |= {"m": m, "passes": -(-channels // _KC)}
-                head = 4 * elements * max(channels, NR)
-                if _in_two_phases(tiles, elements, channels, panels, threads):
-                    index = step(replace(done, algorithm=done.algorithm + " V"), kind=Kind.WINOGRAD_IN,
-                                 items=min(tiles, 8 * threads), **flags)  # fmt: skip
-                    refer(index, Column.X, where[node.x])
-                    place = make(index, 4 * elements * tiles * channels)
-                    refer(index, Column.BUFFER, place)
-                    blocks = _parts(tiles, 42, 1, 1 if panels >= 2 * threads else threads)
-                    index = step(done, kind=Kind.WINOGRAD_OUT, items=panels * blocks, blocks=blocks, **flags)
-                    refer(index, Column.BUFFER, place)
-                    scratch = max(scratch, head + 4 * elements * -(-tiles // blocks) * NR)
-                else:
-                    blocks = _parts(tiles, 28, 1, 2 * threads)
-                    index = step(done, kind=Kind.WINOGRAD, items=blocks, blocks=blocks, **flags)
-                    refer(index, Column.X, where[node.x])
-                    scratch = max(scratch, head + 4 * elements * -(-tiles // blocks) * (channels + NR))
-                constant(index, f"winograd{m}", node.layers[0], node.norm)
-            else:
-                depth, pixels, panels = kh * kw * source[2], n * ho * wo, -(-co // NR)
-                flags |= {"passes": -(-depth // _KC)}
-                place = where[node.x]
-                direct = (kh, kw) == (1, 1) and not any(node.pads)
-                if direct and operator.stride != (1, 1):  # keep every second pixel, for all who want it
-                    key = (node.x, operator.stride)
-                    if key not in columns_of:
-                        index = step(replace(done, algorithm="columns", layers=(f"{node.x}/columns",), relu=False),
-                                     kind=Kind.COLS, items=4 * threads, blocks=4 * threads, kh=1, kw=1,
-                                     sh=operator.stride[0], sw=operator.stride[1], **flags)  # fmt: skip
-                        refer(index, Column.X, where[node.x])
-                        columns_of[key] = make(index, 4 * pixels * source[2])
-                        refer(index, Column.OUT, columns_of[key])
-                    place = columns_of[key]
-                if direct:
-                    by_panel = pixels <= 400 and panels >= 2
-                    rows_wanted = 98 if by_panel else max(MR, min(392, 65536 // depth))
-                    blocks = _parts(pixels, rows_wanted, MR, 1 if by_panel else 4 * threads)
-                    index = step(replace(done, algorithm="multiply"), kind=Kind.MULTIPLY, by_panel=by_panel, kh=1, kw=1,
-                                 items=blocks * panels if by_panel else blocks, blocks=blocks, **flags)  # fmt: skip
-                else:
-                    blocks = _parts(pixels, max(MR, 65536 // depth), MR, 2 * threads)
-                    index = step(replace(done, algorithm="im2col"), kind=Kind.CONV, items=blocks, blocks=blocks, kh=kh, kw=kw,
-                                 sh=operator.stride[0], sw=operator.stride[1], top=node.pads[0], left=node.pads[2],
-                                 **flags)  # fmt: skip
-                    most = math.ceil(math.ceil(pixels / MR) / blocks) * MR
-                    scratch = max(scratch, 4 * most * depth)
-                refer(index, Column.X, place)
-                constant(index, "panels", node.layers[0], node.norm)
-            residual(index, node, co)
-        elif isinstance(operator, MaxPool):
-            index = step(replace(done, algorithm="maxpool"), kind=Kind.MAXPOOL, items=n * shape[0], kh=operator.window[0],
-                         kw=operator.window[1], sh=operator.stride[0], sw=operator.stride[1], top=node.pads[0],
-                         left=node.pads[2], floor=node.padded, ho=shape[0], wo=shape[1], **flags)  # fmt: skip
-            refer(index, Column.X, where[node.x])
-        elif isinstance(operator, GlobalAveragePool):
-            scratch = max(scratch, 8 * source[2])  # sums in float64
-            index = step(replace(done, algorithm="mean"), kind=Kind.MEAN, items=n, **flags)
-            refer(index, Column.X, where[node.x])
-        elif isinstance(operator, Dense):
-            panels = -(-operator.channels // NR)
-            scores = replace(
-                done, algorithm="multiply", layers=(f"{name}/scores",) if operator.softmax else done.layers
-            )
-            index = step(scores, kind=Kind.MULTIPLY, by_panel=1, items=panels, blocks=1, ho=1, wo=1, kh=1, kw=1,
-                         co=operator.channels, passes=-(-operator.channels_in // _KC), **flags)  # fmt: skip
-            refer(index, Column.X, where[node.x])
-            constant(index, "panels", node.layers[0], None)
-            residual(index, node, operator.channels)
-            if operator.softmax:
-                place = make(index, 4 * n * operator.channels)
-                refer(index, Column.OUT, place)
-                index = step(replace(done, algorithm="softmax", inputs=scores.layers), kind=Kind.SOFTMAX, items=n, n=n,
-                             c=operator.channels)  # fmt: skip
-                refer(index, Column.X, place)
-        else:
-            pixels = n * math.prod(shape[:-1])
-            blocks = min(4 * threads, pixels)
-            index = step(replace(done, algorithm="affine"), kind=Kind.AFFINE, items=blocks, blocks=blocks, **flags)
-            refer(index, Column.X, where[node.x])
-            constant(index, "scale", node.norm or str(shape[-1]), node.norm)
-            residual(index, node, shape[-1])
-        target(index, name, shape)
-
-    arena = _place(buffers)
-    table = np.zeros((len(rows), COLUMNS), np.int64)
-    space = np.zeros((len(rows), len(_ADDRESSES)), np.int64)
-    for index, values in enumerate(rows):
-        for column, value in values.items():
-            table[index, column] = value
-        for column, value in spaces[index].items():
-            space[index, _ADDRESSES.index(Column(column))] = value
-    for index, column, buffer in fixups:
-        table[index, column] += buffer.offset
-    widest = max((shape[-1] for shape in shapes.values()), default=1)
+        builder.add(node, winograd and node.layers[-1] not in pooled)
+    table, spaces, arena = builder.tables()
+    widest = max(shape[-1] for shape in shapes.values())
+    behind = {name: {layer.name for layer in graph.needed_for([name])} for name in names}
+    ends = tuple(name for name in names if not any(name in behind[other] for other in names if other != name))
     return Plan(
-        tuple(steps), batch, {name: shapes[name] for name in names}, _round(arena), _round(scratch), threads, winograd,
-        table, space, names, np.zeros(widest + NR, np.float32), constants,
+        tuple(builder.steps), batch, {name: shapes[name] for name in names}, ends, rounded(arena), rounded(builder.scratch),
+        threads, winograd, table, spaces, np.zeros(widest + NR, np.float32),
+        builder.wanted, constants,
     )  # fmt: skip
+
+
+def _has_nan(array: Array) -> bool:
+    """Whether there is NaN in ``array``, at the speed of reading it."""
+    values = array.ravel()
+    with np.errstate(over="ignore"):  # a sum of squares may be infinite, but is NaN for NaN alone
+        return bool(np.isnan(np.dot(values, values)))
 
 
 class Planner:
@@ -538,6 +459,7 @@ class Planner:
     def __init__(self, graph: Graph, weights: Weights, threads: int) -> None:
         self._graph, self._threads = graph, threads
         self._constants = Constants(graph, weights)
+        self._memory = Memory()
         self._plans: dict[tuple[Any, ...], Plan] = {}
         self._lock = threading.Lock()
 
@@ -553,39 +475,44 @@ class Planner:
             self._plans[key] = found  # the last is the most recently used
             while len(self._plans) > self._MOST:
                 del self._plans[next(iter(self._plans))]
+            self._memory.limit = max(plan.memory_bytes for plan in self._plans.values())
         return found
 
     def run(self, images: Array, outputs: tuple[str, ...], winograd: bool) -> dict[str, Array]:
         """{output: array} for float32[n, h, w, c] images. Raises Unplannable, UsageError."""
         n, height, width, _ = images.shape
         plan = self.plan((n, height, width), outputs, winograd)
-        results = plan.run(images)
+        results = plan.run(images, self._memory)
         if not plan.winograd:
             return results
-        # Winograd spreads infinity and NaN over a tile, as NaN, which no later layer takes away again: an image whose
-        # deepest output holds NaN is run once more without it, so that they come out where TensorFlow has them.
-        deepest = results[max(results, key=lambda name: self._order[name])]
+        # Winograd spreads infinity and NaN over a tile, as NaN, which nothing behind it takes away again: an image in
+        # whose last outputs there is NaN is run once more without it, so that they come out where TensorFlow has them.
         for index in range(n):
-            values = deepest[index].ravel()
-            if np.isnan(np.dot(values, values)):
-                alone = self.plan((1, height, width), outputs, False).run(images[index : index + 1])
+            if any(_has_nan(results[name][index]) for name in plan.ends):
+                alone = self.plan((1, height, width), outputs, False).run(images[index : index + 1], self._memory)
                 for name, array in alone.items():
                     results[name][index] = array[0]
         return results
 
+    def profile(self, images: Array, outputs: tuple[str, ...], winograd: bool, repeats: int) -> list[StepTime]:
+        """Each step's median time in ``repeats`` whole runs, after one that is not counted. Raises as ``run``."""
+        n, height, width, _ = images.shape
+        plan = self.plan((n, height, width), outputs, winograd)
+        seconds = np.median([plan.timed(images, self._memory)[1] for _ in range(repeats + 1)][1:], axis=0)
+        return [
+            StepTime(step.output, step.algorithm, (n, *step.shape), float(taken), n * step.flop)
+            for step, taken in zip(plan.steps, seconds, strict=True)
+        ]
+
+    def algorithms(self, size: tuple[int, int], outputs: tuple[str, ...], winograd: bool) -> dict[str, str]:
+        """{layer: how it is computed} for images of ``size`` (h, w). Raises Unplannable, UsageError."""
+        found: dict[str, str] = {}
+        for step in self.plan((1, *size), outputs, winograd).steps:
+            for layer in step.layers:
+                if layer in self._order:  # not one of the plan's own
+                    found[layer] = step.algorithm if layer == step.leader else f"in {step.leader}"
+        return found
+
     @cached_property
     def _order(self) -> dict[str, int]:
         return {layer.name: index for index, layer in enumerate(self._graph.layers)}
-
-
-def _parts(total: int, most: int, unit: int, multiple: int) -> int:
-    """Into how many parts to cut ``total`` so that none is much larger than ``most``, and threads end together."""
-    parts = -(-total // max(most, 1))
-    parts = -(-parts // multiple) * multiple
-    return max(1, min(parts, -(-total // unit)))
-
-
-def _in_two_phases(tiles: int, elements: int, channels: int, panels: int, threads: int) -> bool:
-    """Whether the transformed tiles of the whole map are cheaper to keep than the transformed kernels to read again."""
-    kernels, patches = panels * NR, tiles
-    return panels > 1 and patches < 2 * kernels

@@ -165,11 +165,13 @@ def test_run_trace(folder, algorithm):
     status, output = cli(*RUN, "--size", "60x40", "--trace", "--algorithm", algorithm, "--threads", 1)
     assert status == 0
     lines = output.splitlines()
-    assert lines[0].split() == ["layer", "kind", "shape", "ms", "GFLOP/s"]
+    assert lines[0].split(maxsplit=5) == ["layer", "kind", "shape", "ms", "GFLOP/s", "without --trace"]
     rows = [line.split() for line in lines[1 : lines.index("")]]
     net = npresnet.load("weights.h5")
     assert [row[0] for row in rows[:-1]] == list(net.layers)
     assert rows[2][:3] == ["conv1", "conv", "20x30x8"]
+    assert rows[2][5] == (algorithm if algorithm == "reference" else "im2col")
+    assert rows[3][5:] == (["in", "conv1"] if algorithm in ("auto", "direct") else [rows[2][5]])
     assert re.fullmatch(r"174 layers in \d+\.\d{3} s, 0\.\d\d GFLOP, \d+\.\d GFLOP/s", " ".join(rows[-1]))
     assert written(folder) == {"features.npz"}
 
@@ -517,7 +519,7 @@ def test_whole_demo(tmp_path):
 
 # What it looks like --------------------------------------------------------------------------------------------------
 
-HELP = ["", "demo", "info", "run", "verify"]
+HELP = ["", "demo", "info", "run", "verify", "warmup", "bench"]
 
 
 @pytest.mark.parametrize("command", HELP)
@@ -647,3 +649,52 @@ def test_extra_that_is_not_needed(folder, missing, arguments):
         [sys.executable, "-c", WITHOUT, missing, *arguments], capture_output=True, text=True, timeout=120
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# bench ---------------------------------------------------------------------------------------------------------------
+
+BENCH = ("bench", "--weights", "weights.h5", "--sizes", "32", "--threads", "1", "--rounds", 2)
+
+
+def test_bench(folder):
+    status, output = cli(*BENCH, "--engines", "npresnet", "--sizes", "32,48x32", "--out", "results.json")
+    assert status == 0
+    assert "matterport/resnet50, 48x32 pixels, batch 1, 1 thread" in output
+    assert len(re.findall(r"npresnet +\d+\.\d +\d+\.\d +\d+\.\d-\d+\.\d +1\.00 +\d+", output)) == 2
+    kept = json.loads((folder / "results.json").read_text())
+    assert [case["batch"] for case in kept["cases"]] == [[1, 32, 32], [1, 32, 48]]
+    assert [len(turn) > 0 for turn in kept["cases"][0]["engines"]["npresnet"]["samples"]] == [True, True]
+    assert kept["machine"]
+
+
+def test_bench_without_an_engine(folder, monkeypatch):
+    """One that is not installed is a line; one that was asked for by name is missed."""
+    monkeypatch.setattr("npresnet.benchmark.missing", lambda name: f"not installed: pip install {name}")
+    status, output = cli(*BENCH)
+    assert status == 0
+    assert "not installed: pip install ncnn" in output
+    status, output = cli(*BENCH, "--engines", "ncnn")
+    assert status == 1
+    assert "1 of the measurements failed (ncnn)" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--engines", "caffe"], "it must be one of npresnet, onnxruntime"),
+        (["--engines", ","], "--engines"),
+        (["--sizes", "12y"], "--sizes: got '12y'"),
+        (["--sizes", "1x2x3"], "--sizes: got '1x2x3'"),
+        (["--batches", "0"], "--batches: got '0'"),
+        (["--threads", "-1"], "--threads: got '-1'"),
+        (["--networks", "resnet51"], "resnet51"),
+        (["--networks", "resnet50", "--weights", "weights.h5"], "give one of them"),
+        (["--weights", "missing.h5"], "missing.h5"),
+        (["--out", "none/results.json"], "none/results.json"),
+    ],
+)
+def test_bench_used_wrongly(folder, options, message):
+    status, output = cli("bench", *options)
+    assert status == 2
+    assert message in " ".join(output.split())
+    assert written(folder) == set()

@@ -37,7 +37,13 @@ def test_tensorflow(tf, case, version):
         cases.assert_true(actual, truth)
     else:
         terms = case.taps[0] * case.taps[1] * case.shape[3]
-        cases.assert_close(actual, expected, truth, terms=terms if version.__name__ in cases.SEQUENTIAL else 0)
+        cases.assert_close(
+            actual,
+            expected,
+            truth,
+            terms=terms if version.__name__ in cases.SEQUENTIAL else 0,
+            winograd=version.__name__ in cases.WINOGRAD,
+        )
 
 
 def zeros(*shape):

@@ -9,7 +9,7 @@ import pytest
 
 from npresnet.kernels import LADDER, gemm_packed
 from npresnet.kernels.gemm import gemm_reference
-from npresnet.kernels.simd import MR, NR
+from npresnet.kernels.tile import MR, NR
 
 from . import cases
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from npresnet.kernels import LADDER
-from npresnet.kernels.simd import MR, NR
+from npresnet.kernels.tile import MR, NR
 
 from . import cases
 from .cases import Add, Avgpool, Batchnorm, Case, Conv2d, Dense, Gemm, Im2col, Maxpool, Pad, Relu, Softmax

@@ -473,10 +473,31 @@ def test_what_a_network_tells_of_itself(files, algorithm):
     assert len(net.layers) == len(set(net.layers)) == len(net.graph.layers)
     assert net.layers[0] == "input"
     assert set(net.weights) == {layer.name for layer in net.graph.layers if layer.operator.tensors()}
-    first, *rest = net.summary().splitlines()
+    first, headings, *rest = net.summary((96, 64)).splitlines()
     assert first == str(net.architecture)
+    assert headings.split() == ["layer", "kind", "weights", "inputs", "at", "96x64"]
     assert [line.split()[0] for line in rest] == list(net.layers)
-    assert "conv1                      conv       7x7x3x8 8                      conv1_pad" in rest
+    how = algorithm if algorithm == "reference" else "im2col"
+    assert rest[2].split() == ["conv1", "conv", "7x7x3x8", "8", "conv1_pad", how]
+    fused = ["in", "conv1"] if algorithm in ("auto", "direct") else [how]
+    assert rest[3].split() == ["bn_conv1", "batchnorm", "8", "8", "8", "8", "conv1", *fused]
+
+
+def test_profile(net):
+    images = pixels(2, 40, 33, 3)
+    steps = net.profile(images, repeats=1)
+    assert [step.name for step in steps if step.name in net.graph.features.values()] == [*net.graph.features.values()]
+    assert all(step.seconds > 0 for step in steps)
+    for step in steps:
+        if step.name in net.layers:  # not one of the plan's own
+            assert step.shape == net(images, [step.name])[step.name].shape
+    by_layer = sum(step.flop for step in net.trace(images) if step.kind == "conv")
+    assert sum(step.flop for step in steps) == by_layer
+
+
+def test_profile_where_there_is_no_plan(net):
+    with pytest.raises(UsageError, match="conv1_pad runs layer by layer; trace"):
+        net.profile(pixels(1, 32, 32, 3), outputs=["conv1_pad"])
 
 
 def test_errors_are_one_family(tmp_path, net):

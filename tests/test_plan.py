@@ -8,7 +8,9 @@ import pytest
 from npresnet import engine
 from npresnet.architecture import FAMILIES, Architecture, build_graph
 from npresnet.compare import compare
-from npresnet.plan import Constants, Unplannable, _Buffer, _place, make_plan
+from npresnet.constants import Constants
+from npresnet.memory import Buffer, Memory, place
+from npresnet.plan import Planner, Unplannable, make_plan
 from npresnet.synthetic import random_weights
 
 
@@ -41,7 +43,7 @@ def test_agrees_with_the_float64_reference(network, winograd):
     outputs = [*graph.features.values(), *([graph.classifier] if graph.classifier else [])]
     images = _images(*shape)
     plan = make_plan(graph, Constants(graph, weights), shape, outputs, winograd=winograd, threads=2)
-    found = plan.run(images)
+    found = plan.run(images, Memory())
     wide = engine.run(graph, weights, images.astype(np.float64), outputs, algorithm="reference", threads=1)
     truth = {step.name: step.array for step in wide if step.name in outputs}
     assert set(found) == set(outputs)
@@ -55,13 +57,13 @@ def test_same_bits_for_any_threads_and_in_a_batch():
     constants = Constants(graph, weights)
     outputs = list(graph.features.values())
     images = _images(3, 75, 64)
-    first = make_plan(graph, constants, (3, 75, 64), outputs, winograd=True, threads=1).run(images)
+    first = make_plan(graph, constants, (3, 75, 64), outputs, winograd=True, threads=1).run(images, Memory())
     for threads in (2, 3, 8):
-        again = make_plan(graph, constants, (3, 75, 64), outputs, winograd=True, threads=threads).run(images)
+        again = make_plan(graph, constants, (3, 75, 64), outputs, winograd=True, threads=threads).run(images, Memory())
         assert all(np.array_equal(first[name], again[name]) for name in outputs), threads
     alone = make_plan(graph, constants, (1, 75, 64), outputs, winograd=True, threads=2)
     for index in range(3):
-        single = alone.run(images[index : index + 1])
+        single = alone.run(images[index : index + 1], Memory())
         assert all(np.array_equal(first[name][index : index + 1], single[name]) for name in outputs), index
 
 
@@ -69,11 +71,11 @@ def test_results_are_the_callers_own():
     graph, weights = _network("keras-resnet", 18)
     plan = make_plan(graph, Constants(graph, weights), (1, 40, 40), ["pool1", "res2b1_relu"], winograd=True, threads=1)
     images = _images(1, 40, 40)
-    first = plan.run(images)
+    first = plan.run(images, Memory())
     kept = {name: array.copy() for name, array in first.items()}
     for array in first.values():
         array[:] = np.nan
-    again = plan.run(images)
+    again = plan.run(images, Memory())
     assert all(np.array_equal(again[name], kept[name]) for name in kept)
 
 
@@ -82,7 +84,7 @@ def test_outputs_before_their_batchnorm():
     graph, weights = _network("matterport", 50)
     constants, images = Constants(graph, weights), _images(1, 64, 64)
     outputs = ["conv1", "bn_conv1", "res2a_add", "res2a_out"]
-    found = make_plan(graph, constants, (1, 64, 64), outputs, winograd=True, threads=1).run(images)
+    found = make_plan(graph, constants, (1, 64, 64), outputs, winograd=True, threads=1).run(images, Memory())
     for step in engine.run(graph, weights, images, outputs, algorithm="im2col", threads=1):
         if step.name in outputs:
             assert compare(found[step.name], step.array).agrees(), step.name
@@ -106,11 +108,86 @@ def test_buffers_that_live_together_never_overlap():
     buffers = []
     for _ in range(200):
         first = int(random.integers(0, 60))
-        buffers.append(_Buffer(64 * int(random.integers(1, 50)), first, first + int(random.integers(0, 12))))
-    size = _place(buffers)
+        buffers.append(Buffer(64 * int(random.integers(1, 50)), first, first + int(random.integers(0, 12))))
+    size = place(buffers)
     assert max(b.offset + b.size for b in buffers) == size
     assert size < sum(b.size for b in buffers)
     for i, a in enumerate(buffers):
         for b in buffers[:i]:
             together = a.first <= b.last and b.first <= a.last
             assert not together or a.offset + a.size <= b.offset or b.offset + b.size <= a.offset
+
+
+# NaN and infinity ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38], ids=str)
+def test_special_values_come_out_as_layer_by_layer(value):
+    """One bad pixel in the second of three images: there the same NaN and infinity as by layer, in the others none."""
+    graph, weights = _network("keras-resnet", 18, 64)
+    images = _images(3, 96, 96)
+    images[1, 50, 40, 1] = value
+    outputs = tuple(graph.features.values())
+    planner = Planner(graph, weights, 2)
+    found = planner.run(images, outputs, winograd=True)
+    with np.errstate(all="ignore"):
+        steps = engine.run(graph, weights, images, outputs, algorithm="im2col", threads=2)
+        expected = {step.name: step.array for step in steps if step.name in outputs}
+    for name in outputs:
+        assert compare(found[name], expected[name]).agrees(), name
+        assert np.isfinite(found[name][[0, 2]]).all()
+    clean = planner.run(_images(3, 96, 96), outputs, winograd=True)
+    for name in outputs:  # and the good images have the bits that they have in good company
+        assert np.array_equal(found[name][[0, 2]], clean[name][[0, 2]])
+
+
+def test_no_nan_hides_behind_other_outputs():
+    """Two branches side by side: the later one knows nothing of the other's NaN."""
+    graph, weights = _network("keras-resnet", 18, 64)
+    images = _images(1, 64, 64)
+    images[0, 20, 20] = np.nan
+    outputs = ("res2a_branch2a_relu", "res3a_branch1", "bn2a_branch2b")
+    plan = make_plan(graph, Constants(graph, weights), (1, 64, 64), outputs, winograd=True, threads=1)
+    assert plan.ends == ("res3a_branch1",)
+    outputs = ("bn2a_branch2b", "bn2a_branch1")
+    assert make_plan(graph, Constants(graph, weights), (1, 64, 64), outputs, winograd=True, threads=1).ends == outputs
+    found = Planner(graph, weights, 1).run(images, outputs, winograd=True)
+    expected = {s.name: s.array for s in engine.run(graph, weights, images, outputs, algorithm="im2col", threads=1)}
+    for name in outputs:
+        assert compare(found[name], expected[name]).agrees(), name
+
+
+def test_direct_never_uses_winograd():
+    graph, weights = _network("keras-resnet", 18, 64)
+    outputs = list(graph.features.values())
+    for winograd in (True, False):
+        plan = make_plan(graph, Constants(graph, weights), (1, 96, 96), outputs, winograd=winograd, threads=1)
+        assert any(step.algorithm.startswith("F(") for step in plan.steps) == winograd
+
+
+# Memory --------------------------------------------------------------------------------------------------------------
+
+
+def test_memory_comes_back_when_the_last_view_is_gone():
+    memory = Memory(limit=10**8)
+    array = memory.array((1000, 300))
+    address, view = array.ctypes.data, array[10:, 5].T
+    assert address % 64 == 0
+    del array
+    assert memory.idle == 0
+    second = memory.array((1000, 300))
+    assert second.ctypes.data != address
+    del view
+    assert memory.idle == 1000 * 300 * 4
+    assert memory.array((990, 300)).ctypes.data == address
+
+
+def test_idle_memory_is_bounded():
+    graph, weights = _network("keras-resnet", 18)
+    planner = Planner(graph, weights, 1)
+    sizes = [(64 * i, 96) for i in range(1, 12)]
+    kept = [planner.run(_images(1, *size), ("res2b1_relu",), winograd=True) for size in sizes]
+    needed = [planner.plan((1, *size), ("res2b1_relu",), True).memory_bytes for size in sizes[-8:]]
+    del kept
+    assert 0 < planner._memory.idle <= max(needed)
+    assert len(planner._plans) == 8

@@ -1,0 +1,402 @@
+"""From ``bench/results/*.json`` to the tables and pictures of the documentation: no figure there is typed by hand.
+
+    python -m bench.report            write the tables into README.md and kernels/README.md, and draw the pictures
+    python -m bench.report --check    exit status 1 if a table there is not what the results say
+
+A table stands between two markers, ``<!-- table: engines -->`` and ``<!-- end -->``. Pictures need matplotlib (extra
+``bench``), tables need nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import store
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = (ROOT / "README.md", ROOT / "kernels" / "README.md")
+
+_MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the first column is text, the others are numbers."""
+    lines = ["| " + " | ".join(headings) + " |", "|---|" + "---:|" * (len(headings) - 1)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _label(case: Mapping[str, Any]) -> str:
+    n, h, w = case["batch"]
+    return f"{case['network']}, {w}x{h}, batch {n}"
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' if count > 1 else ''}"
+
+
+def _number(value: float) -> str:
+    """Three digits that count: 0.123, 1.23, 12.3, 123, 1234."""
+    return f"{value:.{max(0, 2 - len(str(int(value))) + 1) if value >= 1 else 3}f}"
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
+
+
+def _engine_names(cases: Iterable[Mapping[str, Any]]) -> list[str]:
+    """All engines that have a time in one of the cases, ours first."""
+    names = dict.fromkeys(name for case in cases for name, e in case["engines"].items() if e["status"] == "ok")
+    return sorted(names, key=lambda name: name != "npresnet")
+
+
+def engines(cases: Mapping[str, Any]) -> str:
+    """Milliseconds per image and peak memory of every engine; below, how each was set."""
+    names = _engine_names(cases.values())
+    titles = {name: e["title"] for case in cases.values() for name, e in case["engines"].items()}
+
+    def row(case: Mapping[str, Any], figure: str, unit: float) -> list[str]:
+        found = {name: e[figure] * unit for name, e in case["engines"].items() if e["status"] == "ok"}
+        least = min(found.values(), default=0.0)
+        cells = [_number(found[name]) if name in found else "-" for name in names]
+        bold = [f"**{c}**" if found.get(name) == least else c for name, c in zip(names, cells, strict=True)]
+        return [f"{_label(case)}, {_threads(case['threads'])}", *bold]
+
+    times, memory = [], []
+    for case in cases.values():
+        n = case["batch"][0]
+        peers = [e["median"] for name, e in case["engines"].items() if e["status"] == "ok" and name != "npresnet"]
+        ours = case["engines"]["npresnet"].get("median")
+        ratio = f"{min(peers) / ours:.2f}" if peers and ours else "-"
+        times.append([*row(case, "median", 1e3 / n), ratio])
+        memory.append(row(case, "peak_bytes", 1e-6))
+    settings: dict[str, str] = {}
+    for case in cases.values():
+        for name, e in case["engines"].items():
+            if e["status"] == "ok":
+                settings.setdefault(name, f"{e['title']} {e['version']}: {e['settings']}")
+    error = max((e.get("error", 0.0) for case in cases.values() for e in case["engines"].values()), default=0.0)
+    return "\n\n".join(
+        [
+            "Milliseconds per image, median; the last column is the fastest other engine's time over npresnet's.",
+            table(["", *(titles[name] for name in names), "ratio"], times),
+            "Peak memory of the process while running, MB:",
+            table(["", *(titles[name] for name in names)], memory),
+            "All in float32, all five feature maps (and the classifier where there is one) as outputs, compared with "
+            f"npresnet's before anything was timed: largest relative difference {error:.1e}. "
+            + "; ".join(settings[name] for name in names)
+            + ".",
+        ]
+    )
+
+
+def layers(cases: Mapping[str, Any]) -> str:
+    """Time and speed of each algorithm within a network."""
+    parts = []
+    for case in cases.values():
+        total = sum(step["seconds"] for step in case["steps"])
+        rows = []
+        for algorithm in dict.fromkeys(step["algorithm"] for step in case["steps"]):
+            steps = [step for step in case["steps"] if step["algorithm"] == algorithm]
+            seconds, flop = sum(s["seconds"] for s in steps), sum(s["flop"] for s in steps)
+            rows.append(_share(algorithm, len(steps), seconds, total, flop, case["peak"]))
+        everything = sum(step["flop"] for step in case["steps"])
+        rows.append(_share("all", len(case["steps"]), total, total, everything, case["peak"]))
+        parts.append(
+            f"{_label(case)}, {_threads(case['threads'])}; FMA peak {case['peak'] / 1e9:.0f} GFLOP/s:\n\n"
+            + table(["algorithm", "steps", "ms", "share", "GFLOP/s", "of peak"], rows)
+        )
+    return "\n\n".join(parts)
+
+
+def _share(name: str, count: int, seconds: float, total: float, flop: float, peak: float) -> list[str]:
+    speed = flop / seconds
+    return [
+        name, str(count), _number(seconds * 1e3), f"{seconds / total:.0%}", f"{speed / 1e9:.0f}", f"{speed / peak:.0%}"
+    ]  # fmt: skip
+
+
+def ladder(cases: Mapping[str, Any]) -> str:
+    """Time and speed of every version of every operator."""
+    rows = []
+    for case in cases.values():
+        before = None
+        for name, version in case["versions"].items():
+            seconds = version["median"]
+            gain = f"{before / seconds:.2g}" if before else ""
+            of_peak = f"{case['flop'] / seconds / case['peak']:.0%}" if case["flop"] else ""
+            flop = _number(case["flop"] / seconds / 1e9) if case["flop"] else ""
+            moved = "" if case["flop"] else _number(case["bytes"] / seconds / 1e9)
+            threads = f" ({_threads(case['threads'])})" if case["threads"] > 1 else ""
+            rows.append([f"`{name}`{threads}", _number(seconds * 1e3), flop, of_peak, moved, gain])
+            before = seconds
+    return table(["", "ms", "GFLOP/s", "of peak", "GB/s", "times the one before"], rows)
+
+
+def scaling(cases: Mapping[str, Any]) -> str:
+    """Time and memory by size of image and of batch."""
+    parts = []
+    for case in cases.values():
+        rows = []
+        for point in case["points"]:
+            n, h, w = point["batch"]
+            rows.append(
+                [
+                    f"{n} x {w}x{h}",
+                    _number(point["median"] * 1e3),
+                    _number(n * h * w / point["median"] / 1e6),
+                    _number(point["peak_bytes"] / 1e6),
+                ]
+            )
+        head = f"{case['network']}, {_threads(case['threads'])}:"
+        parts.append(f"{head}\n\n" + table(["images", "ms", "Mpixel/s", "peak MB"], rows))
+    return "\n\n".join(parts)
+
+
+def startup(cases: Mapping[str, Any]) -> str:
+    """Seconds from nothing to the first features."""
+    parts = []
+    for case in cases.values():
+        rows = [
+            [way, *(f"{part[k]:.2f}" for k in ("import", "load", "first", "whole"))]
+            for way, part in case["medians"].items()
+        ]
+        head = f"{case['network']}, {case['size']}x{case['size']}, {_threads(case['threads'])}; seconds, median:"
+        columns = ["", "import", "load", "first features", "whole process"]
+        parts.append(f"{head}\n\n{table(columns, rows)}")
+    return "\n\n".join(parts)
+
+
+TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    "engines": ("engines", engines),
+    "layers": ("layers", layers),
+    "ladder": ("ops", ladder),
+    "scaling": ("scaling", scaling),
+    "startup": ("startup", startup),
+}
+"""{name of the table: (script whose results it shows, function of its cases)}."""
+
+
+def results(script: str, folder: Path) -> dict[Path, dict[str, Any]]:
+    """The results of one script, of every machine."""
+    return {path: store.load(path) for path in sorted(folder.glob(f"{script}-*.json"))}
+
+
+def block(name: str, folder: Path, document: Path) -> str:
+    """What stands between the markers of table ``name`` in ``document``. Raises KeyError for an unknown table."""
+    script, function = TABLES[name]
+    parts = []
+    for path, contents in results(script, folder).items():
+        picture = path.with_suffix(".png")
+        if name in PICTURES:
+            parts.append(f"![{name}]({Path(os.path.relpath(picture, document.parent)).as_posix()})")
+        dates = sorted({case["measured"] for case in contents["cases"].values()})
+        when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+        parts += [function(contents["cases"]), f"Measured {when} on {contents['machine']}."]
+    return "\n\n".join(parts) or f"Not measured yet: `python -m bench.bench_{script}`."
+
+
+def rendered(document: Path, folder: Path) -> str:
+    """The document with every table as the results have it."""
+    return _MARKED.sub(
+        lambda found: found[1] + block(found[2], folder, document) + "\n" + found[3], document.read_text()
+    )
+
+
+# Pictures -------------------------------------------------------------------------------------------------------------
+
+OURS, OTHERS, LIGHT, CEILING = "#1f5fa8", "#9aa3ad", 0.45, "#b3261e"
+ALGORITHMS = ("#1f5fa8", "#e08a1e", "#3a9d6e", "#8a5fb0", "#c2544d", "#7a7f87", "#b7a43c", "#4aa3b8")
+
+
+def draw_engines(cases: Mapping[str, Any], plt: Any) -> Any:
+    """One panel per network and shape: bars of every engine, a pair where there are two numbers of threads."""
+    panels: dict[str, list[Mapping[str, Any]]] = {}
+    for case in cases.values():
+        panels.setdefault(_label(case), []).append(case)
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    names = _engine_names(cases.values())[::-1]
+    height = 0.5 + 0.38 * len(names)
+    figure, axes = plt.subplots(rows, columns, figsize=(5.4 * columns, rows * height + 0.4), squeeze=False)
+    for axis, (label, group) in zip(axes.flat, panels.items(), strict=False):
+        group = sorted(group, key=lambda case: case["threads"])
+        thick = 0.8 / len(group)
+        longest = max(e["median"] for case in group for e in case["engines"].values() if e["status"] == "ok")
+        for index, case in enumerate(group):
+            for position, name in enumerate(names):
+                found = case["engines"].get(name, {})
+                if found.get("status") != "ok":
+                    continue
+                n = case["batch"][0]
+                at = position + 0.4 - thick * (index + 0.5)
+                value, (low, high) = found["median"] / n * 1e3, (q / n * 1e3 for q in found["quartiles"])
+                colour = OURS if name == "npresnet" else OTHERS
+                axis.barh(at, value, thick * 0.92, color=colour, alpha=1.0 if index == 0 else 1 - LIGHT)
+                axis.plot([low, high], [at, at], color="black", linewidth=0.8, alpha=0.6)
+                text = f"{_number(value)} ms" + (f", {_threads(case['threads'])}" if name == names[-1] else "")
+                axis.text(max(value, high) + longest / n * 12, at, text, va="center", fontsize=7.5)
+        titles = [next(c["engines"][name]["title"] for c in cases.values() if name in c["engines"]) for name in names]
+        axis.set_yticks(range(len(names)), titles, fontsize=8.5)
+        axis.get_yticklabels()[-1].set_fontweight("bold")
+        axis.set_title(label, fontsize=9.5, loc="left", fontweight="bold")
+        axis.set_xlim(0, longest / group[0]["batch"][0] * 1e3 * 1.3)
+        _bare(axis)
+    for axis in list(axes.flat)[len(panels) :]:
+        axis.set_visible(False)
+    figure.supxlabel("milliseconds per image, median and quartiles; shorter is better", fontsize=8.5)
+    return figure
+
+
+def draw_layers(cases: Mapping[str, Any], plt: Any) -> Any:
+    """One panel per case: each step a bar as wide as its time and as high as its speed, under the FMA peak."""
+    algorithms = list(dict.fromkeys(step["algorithm"] for case in cases.values() for step in case["steps"]))
+    colours = {name: ALGORITHMS[index % len(ALGORITHMS)] for index, name in enumerate(algorithms)}
+    figure, axes = plt.subplots(len(cases), 1, figsize=(10.8, 2.6 * len(cases) + 0.5), squeeze=False)
+    for axis, case in zip(axes.flat, cases.values(), strict=True):
+        steps, peak = case["steps"], case["peak"] / 1e9
+        at, top = 0.0, peak
+        for step in steps:
+            width, speed = step["seconds"] * 1e3, step["flop"] / step["seconds"] / 1e9
+            axis.bar(at, speed, width, align="edge", color=colours[step["algorithm"]], edgecolor="white", linewidth=0.4)
+            at, top = at + width, max(top, speed)
+        axis.axhline(peak, color=CEILING, linewidth=1)
+        axis.text(at, peak, f" FMA peak\n {peak:.0f}", color=CEILING, fontsize=8, va="center")
+        axis.set_title(f"{_label(case)}, {_threads(case['threads'])}", fontsize=9.5, loc="left", fontweight="bold")
+        axis.set_xlim(0, at)
+        axis.set_ylim(0, top * 1.06)
+        axis.set_xlabel("milliseconds from the start", fontsize=8.5)
+        axis.set_ylabel("GFLOP/s, as if direct", fontsize=8.5)
+        _bare(axis)
+    keys = [plt.Rectangle((0, 0), 1, 1, color=colours[name]) for name in algorithms]
+    figure.legend(keys, algorithms, loc="outside upper center", ncols=min(8, len(keys)), fontsize=8, frameon=False)
+    return figure
+
+
+def draw_ladder(cases: Mapping[str, Any], plt: Any) -> Any:
+    """The versions of the operators that compute beside the FMA peak, and of those that move data, in GB/s."""
+    computing = {key: case for key, case in cases.items() if case["flop"]}
+    moving = {key: case for key, case in cases.items() if not case["flop"]}
+    sides = [(group, title, unit) for group, title, unit in (
+        (computing, "Bound by arithmetic", "flop"), (moving, "Bound by memory", "bytes")
+    ) if group]  # fmt: skip
+    longest = max(sum(len(case["versions"]) + 0.6 for case in group.values()) for group, _, _ in sides)
+    figure, axes = plt.subplots(1, len(sides), figsize=(5.4 * len(sides), 0.6 + 0.27 * longest), squeeze=False)
+    for axis, (group, title, unit) in zip(axes.flat, sides, strict=True):
+        names, places, at = [], [], 0.0
+        most = max(case[unit] / v["median"] for case in group.values() for v in case["versions"].values()) / 1e9
+        if unit == "flop":
+            peak = max(case["peak"] for case in group.values()) / 1e9
+            axis.axvline(peak, color=CEILING, linewidth=1)
+            axis.text(peak, -0.75, f"FMA peak {peak:.0f} ", color=CEILING, fontsize=8, ha="right", va="center")
+            most = max(most, peak)
+        for case in group.values():
+            for index, (name, version) in enumerate(case["versions"].items()):
+                speed = case[unit] / version["median"] / 1e9
+                axis.barh(at, speed, 0.82, color=OTHERS if index == 0 else OURS)
+                axis.text(speed + most / 80, at, _number(speed), va="center", fontsize=7.5, bbox=_PAPER)
+                names.append(name)
+                places.append(at)
+                at += 1
+            at += 0.6
+        axis.set_yticks(places, names, fontsize=8)
+        axis.set_ylim(longest - 0.9, -1.2)
+        axis.set_xlim(0, most * 1.12)
+        axis.set_title(title, fontsize=9.5, loc="left", fontweight="bold")
+        axis.set_xlabel("GFLOP/s" if unit == "flop" else "GB/s", fontsize=8.5)
+        _bare(axis)
+    return figure
+
+
+def draw_scaling(cases: Mapping[str, Any], plt: Any) -> Any:
+    """Speed and memory over the size of the image (left) and over the batch (right)."""
+    figure, axes = plt.subplots(2, 2, figsize=(10.8, 5.4))
+    for column, kind in enumerate(("size", "batch")):
+        for key, case in cases.items():
+            if not key.startswith(f"{kind}-"):
+                continue
+            points = case["points"]
+            x = [point["batch"][1 if kind == "size" else 0] for point in points]
+            speed = [n * h * w / point["median"] / 1e6 for point in points for n, h, w in [point["batch"]]]
+            label = f"{case['network']}, {_threads(case['threads'])}"
+            axes[0, column].plot(x, speed, marker="o", markersize=4, label=label)
+            axes[1, column].plot(x, [point["peak_bytes"] / 1e6 for point in points], marker="o", markersize=4)
+            for axis in axes[:, column]:
+                axis.set_xscale("log", base=2)
+                axis.set_xticks(x, map(str, x), fontsize=8)
+                axis.minorticks_off()
+                axis.set_xlabel("pixels, square, one image" if kind == "size" else "images of 224x224", fontsize=8.5)
+        axes[0, column].legend(fontsize=8, frameon=False, loc="lower right")
+    for axis, title in zip(axes[:, 0], ("megapixels per second", "peak memory, MB"), strict=True):
+        axis.set_ylabel(title, fontsize=8.5)
+    for axis in axes.flat:
+        axis.set_ylim(0, axis.get_ylim()[1] * 1.05)
+        _bare(axis)
+        axis.grid(alpha=0.25)
+    return figure
+
+
+_PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+
+
+def _bare(axis: Any) -> None:
+    """No frame where nothing is to be read off it."""
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(axis="both", labelsize=8)
+
+
+PICTURES: dict[str, Callable[[Mapping[str, Any], Any], Any]] = {
+    "engines": draw_engines,
+    "layers": draw_layers,
+    "ladder": draw_ladder,
+    "scaling": draw_scaling,
+}
+
+
+def draw(folder: Path) -> list[Path]:
+    """Draw every picture there are results for, as PNG beside its JSON."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    made = []
+    for name, function in PICTURES.items():
+        for path, contents in results(TABLES[name][0], folder).items():
+            figure = function(contents["cases"], plt)
+            figure.set_layout_engine("constrained")
+            figure.savefig(path.with_suffix(".png"), dpi=150, metadata={"Software": None})
+            plt.close(figure)
+            made.append(path.with_suffix(".png"))
+    return made
+
+
+def main(
+    arguments: Sequence[str] | None = None, documents: Sequence[Path] = DOCUMENTS, folder: Path = store.RESULTS
+) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 if a table is stale")
+    check = parser.parse_args(arguments).check
+    stale = [document for document in documents if rendered(document, folder) != document.read_text()]
+    if check:
+        for document in stale:
+            print(
+                f"{document}: its tables are not what bench/results says; run `python -m bench.report`", file=sys.stderr
+            )
+        return 1 if stale else 0
+    for document in stale:
+        document.write_text(rendered(document, folder))
+        print(f"written: {document}")
+    for picture in draw(folder):
+        print(f"drawn: {picture}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,331 @@
+"""This engine beside every engine that is installed: what ``npresnet bench`` runs.
+
+Each engine lives in a process of its own, with its number of threads fixed at the start, and all are given the same
+Keras file and the same images. Their features are compared with npresnet's before anything is timed; an engine that
+computes something else is not timed at all. Then they take turns, A, B, C, A, B, C, ..., so that whatever slows the
+machine for a while slows all of them; only one runs at a time, and each first runs untimed, because the others have
+cooled the caches. What comes out is a plain dict with every single sample in it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import queue
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .architecture import Architecture, build_graph, parse_architecture
+from .compare import compare
+from .errors import NpResNetError
+from .peers import PEERS, Batch, missing
+from .synthetic import random_weights, write_keras_file
+
+__all__ = [
+    "ENGINES",
+    "Case",
+    "EngineFailed",
+    "Process",
+    "Watcher",
+    "Worker",
+    "full_name",
+    "measure",
+    "weight_file",
+]
+
+Array = npt.NDArray[Any]
+
+OURS = "npresnet"
+ENGINES = (OURS, *PEERS)
+"""All engines by name, ours first."""
+
+TITLES = {OURS: OURS, **{name: peer.title for name, peer in PEERS.items()}}
+
+_TURN = 0.5  # seconds of timed runs in one turn, if one run is shorter than that
+_WARM = 0.1  # seconds of untimed runs before them, at least one run
+_MOST = 50  # timed runs in one turn
+_PATIENCE = 900.0  # seconds after which an engine that does not answer is given up
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured: one network on images of one shape, on so many threads.
+
+    network  family and depth, such as "matterport/resnet50"
+    batch    (n, h, w) of the images
+    """
+
+    network: str
+    batch: Batch
+    threads: int
+
+    def __str__(self) -> str:
+        n, h, w = self.batch
+        return f"{self.network}, {w}x{h} pixels, batch {n}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+
+
+class EngineFailed(NpResNetError):
+    """An engine that could not do what it was told, and why; the others go on without it."""
+
+
+class Worker(Protocol):
+    """One engine, ready to run one case. All methods raise EngineFailed."""
+
+    @property
+    def ready(self) -> Mapping[str, Any]:
+        """What is known of it: version, settings, chosen, start_seconds and what they went to, peak_bytes."""
+
+    def features(self) -> Mapping[str, Array]:
+        """{"C1": float32[n, h', w', c], ...} of the images."""
+
+    def time(self, runs: int, warmup: int) -> list[float]:
+        """Seconds of each of so many runs, after so many that are not timed."""
+
+    def close(self) -> None:
+        """Stop in any case; may be called again."""
+
+
+class Watcher(Protocol):
+    """Who wants to see how it goes."""
+
+    def note(self, text: str) -> None:
+        """A line worth keeping: how an engine's results compare, that one is missing or has failed."""
+
+    def doing(self, text: str) -> None:
+        """What goes on now."""
+
+
+class Process:
+    """An engine in a process of its own."""
+
+    def __init__(self, engine: str, weights: Path, case: Case) -> None:
+        self._log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (closed with the process)
+        count = str(case.threads)
+        environment = {
+            **os.environ,
+            # whatever pool of threads an engine brings along, it has this many
+            **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        }
+        # the same modules as here, wherever they were found
+        code = f"import sys; sys.path[:] = {sys.path!r}; from npresnet.benchmark_worker import main; main()"
+        start = time.perf_counter()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, env=environment,
+        )  # fmt: skip
+        self._answers: queue.Queue[str] = queue.Queue()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        job = {"engine": engine, "weights": str(weights), "architecture": case.network, "batch": case.batch}
+        try:
+            ready = self._ask({**job, "threads": case.threads})
+        except BaseException:
+            self.close()
+            raise
+        self.ready = {**ready, "start_seconds": time.perf_counter() - start}
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._answers.put(line)
+        self._answers.put("")
+
+    def _ask(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+            line = self._answers.get(timeout=_PATIENCE)
+        except queue.Empty:
+            raise EngineFailed(f"no answer within {_PATIENCE:g} s") from None
+        except OSError:  # it has gone; what it said before that may still be there
+            line = ""
+        if not line:
+            raise EngineFailed(f"its process ended{self._last_words()}")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise EngineFailed(answer["error"])
+        return answer
+
+    def _last_words(self) -> str:
+        """How the process ended, and the last line that it wrote."""
+        status = self._process.wait(10)
+        self._log.seek(0)
+        lines = [line.strip() for line in self._log if line.strip()]
+        return f" with status {status}" + (f" ({lines[-1]})" if lines else "")
+
+    def features(self) -> Mapping[str, Array]:
+        with tempfile.TemporaryDirectory(prefix="npresnet-bench-") as folder:
+            path = Path(folder, "features.npz")
+            self._ask({"do": "features", "to": str(path)})
+            with np.load(path, allow_pickle=False) as file:
+                return dict(file)
+
+    def time(self, runs: int, warmup: int) -> list[float]:
+        seconds: list[float] = self._ask({"do": "time", "runs": runs, "warmup": warmup})["seconds"]
+        return seconds
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._listener.join()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            if stream is not None:
+                with suppress(OSError):
+                    stream.close()
+
+
+def full_name(network: str) -> str:
+    """Family and depth of ``network``; the first family that has the depth where it names none. Raises UsageError."""
+    family, depth = parse_architecture(network).candidates[0]
+    return Architecture(family, depth).name
+
+
+def weight_file(network: str, folder: Path) -> Path:
+    """A Keras file of ``network`` with seeded random weights, written into ``folder`` unless it is there.
+
+    Families that come with a classifier get theirs of 1000 classes. Raises UsageError for an unknown network.
+    """
+    family, depth = parse_architecture(network).candidates[0]
+    path = folder / f"{full_name(network).replace('/', '-')}.h5"
+    if not path.exists():
+        classes = None if family.name == "matterport" else 1000
+        graph = build_graph(Architecture.standard(family, depth, classes=classes))
+        write_keras_file(path, graph, random_weights(graph))
+    return path
+
+
+def measure(
+    case: Case,
+    weights: Path,
+    engines: Sequence[str] = ENGINES,
+    *,
+    rounds: int = 5,
+    watcher: Watcher,
+    start: Callable[[str], Worker] | None = None,
+) -> dict[str, Any]:
+    """Measure one case on all of ``engines`` that are installed; npresnet is always one of them.
+
+    start   makes the worker of an engine (the tests have their own)
+
+    Returns {"network", "batch", "threads", "precision", "rounds", "engines": {name: result}}. An engine's result has
+    "title" and "status": "ok", "missing", "failed" or "disagrees"; "reason" unless it is ok; and as far as it came
+
+    version, settings, chosen (what the engine was found to do best with)
+    start_seconds     from the start of its process to its first features; of that weights_seconds for reading the
+                      Keras file, build_seconds for importing the engine and making the network, first_seconds to run
+    differences       {output: [relative, worst]} from npresnet's; error is the largest relative one
+    samples           seconds of every timed run, one list per round; median, min and quartiles of all of them
+    peak_bytes        peak resident memory while running, once the network is made (on Linux; else since the start);
+                      load_peak_bytes until then
+    """
+    begin: Callable[[str], Worker] = start or (lambda engine: Process(engine, weights, case))
+    names = [OURS, *(name for name in engines if name != OURS)]
+    results: dict[str, dict[str, Any]] = {name: {"title": TITLES.get(name, name)} for name in names}
+    workers: dict[str, Worker] = {}
+
+    def drop(name: str, status: str, reason: str) -> None:
+        results[name] |= {"status": status, "reason": reason}
+        watcher.note(f"{results[name]['title']}: {status}: {reason}")
+        if name in workers:
+            workers.pop(name).close()
+
+    @contextmanager
+    def working(name: str, text: str) -> Iterator[None]:
+        watcher.doing(f"{results[name]['title']}: {text}")
+        try:
+            yield
+        except EngineFailed as error:
+            drop(name, "failed", str(error))
+
+    try:
+        expected: Mapping[str, Array] | None = None
+        found: Mapping[str, Array] | None = None
+        for name in names:
+            lacking = missing(name) if name in PEERS else None
+            if lacking:
+                drop(name, "missing", lacking)
+            elif expected is None and name != OURS:
+                drop(name, "failed", "not run, because npresnet's results are not there to compare with")
+            else:
+                with working(name, "starting and comparing"):
+                    workers[name] = begin(name)
+                    results[name] |= workers[name].ready
+                    found = workers[name].features()
+                    results[name] |= _compared(found, found if expected is None else expected)
+                    if expected is None:
+                        expected = found
+                    elif results[name]["status"] == "ok":
+                        watcher.note(f"{results[name]['title']}: {_in_words(results[name]['differences'])}")
+                    else:
+                        drop(name, "disagrees", results[name]["reason"])
+        expected = found = None  # some hundred megabytes, not to be held while others are timed
+
+        runs: dict[str, tuple[int, int]] = {}
+        for name in list(workers):
+            with working(name, "warming up"):
+                seconds = min(workers[name].time(2, 1))
+                runs[name] = _count(_TURN / seconds), _count(_WARM / seconds)
+                results[name]["samples"] = []
+        for number in range(rounds):
+            for name in list(workers):
+                with working(name, f"round {number + 1} of {rounds}"):
+                    results[name]["samples"].append(workers[name].time(*runs[name]))
+        for name in workers:
+            results[name] |= summary(results[name]["samples"])
+    finally:
+        for worker in workers.values():
+            worker.close()
+    return {
+        "network": case.network,
+        "batch": list(case.batch),
+        "threads": case.threads,
+        "precision": "float32",
+        "rounds": rounds,
+        "engines": results,
+    }
+
+
+def _count(number: float) -> int:
+    return max(1, min(_MOST, math.ceil(number)))
+
+
+def summary(samples: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Median, least and quartiles of all samples, in their unit."""
+    every = [seconds for turn in samples for seconds in turn]
+    low, middle, high = statistics.quantiles(every, n=4, method="inclusive") if len(every) > 1 else every * 3
+    return {"median": middle, "min": min(every), "quartiles": [low, high]}
+
+
+def _compared(found: Mapping[str, Array], expected: Mapping[str, Array]) -> dict[str, Any]:
+    """How far ``found`` is from npresnet's outputs, and the verdict: status, reason, differences, error."""
+    if set(found) != set(expected):
+        return {"status": "disagrees", "reason": f"it has {', '.join(found)} instead of {', '.join(expected)}"}
+    verdict: dict[str, Any] = {"status": "ok", "differences": {}, "error": 0.0}
+    for output, array in expected.items():
+        difference = compare(found[output], array)
+        if difference.problem is None:
+            verdict["differences"][output] = [difference.relative, difference.worst]
+            verdict["error"] = max(verdict["error"], difference.relative)
+        if not difference.agrees() and verdict["status"] == "ok":
+            text = difference.problem or f"relative error {difference.relative:.1e}, worst {difference.worst:.1e}"
+            verdict |= {"status": "disagrees", "reason": f"{output}: {text}"}
+    return verdict
+
+
+def _in_words(differences: Mapping[str, Sequence[float]]) -> str:
+    return "relative difference " + ", ".join(f"{name} {value[0]:.1e}" for name, value in differences.items())

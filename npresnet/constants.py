@@ -1,0 +1,91 @@
+"""The weights as a plan's steps read them: batch-norm folded in, packed in the order of reading.
+
+    y = scale * (conv(x, w) + bias) + shift  =  conv(x, w * scale) + (bias * scale + shift)
+
+Folding is done in float64, so that it costs one rounding.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .graph import BatchNorm, Graph
+from .kernels.batchnorm import scale_and_shift
+from .kernels.gemm import pack_bias
+from .kernels.tile import NR
+from .kernels.winograd import transform_kernel
+from .memory import aligned
+from .weights import Weights
+
+__all__ = ["Constant", "Constants"]
+
+Array = npt.NDArray[Any]
+
+
+class Constant(NamedTuple):
+    """What one step needs.
+
+    form      "panels", "winograd2", "winograd4", or "scale": a batch-norm by itself, or ones and zeros
+    layer     whose kernel and bias; None for "scale"
+    norm      the batch-norm to fold in, or None
+    channels  of the result
+    """
+
+    form: str
+    layer: str | None
+    norm: str | None
+    channels: int
+
+
+class Constants:
+    """The weights as steps read them: each made when first needed, and shared by all plans."""
+
+    def __init__(self, graph: Graph, weights: Weights) -> None:
+        self._graph, self._weights = graph, weights
+        self._made: dict[Constant, tuple[Array, Array]] = {}
+        self._lock = threading.Lock()
+
+    def packed(self, wanted: Sequence[Constant], threads: int) -> list[tuple[Array, Array]]:
+        """(weights, bias) of each of ``wanted``, as float32, made on ``threads`` threads."""
+        with self._lock:
+            missing = list({constant for constant in wanted if constant not in self._made})
+            if missing:
+                with ThreadPoolExecutor(threads) as pool:
+                    self._made.update(zip(missing, pool.map(self._make, missing), strict=True))
+            return [self._made[constant] for constant in wanted]
+
+    def _make(self, constant: Constant) -> tuple[Array, Array]:
+        form, layer, norm, channels = constant
+        scale, shift = np.ones(channels), np.zeros(channels)
+        if norm is not None:
+            w, operator = self._weights[norm], self._graph.by_name[norm].operator
+            assert isinstance(operator, BatchNorm)
+            scale, shift = scale_and_shift(w.get("gamma"), w.get("beta"), w["mean"], w["variance"], operator.epsilon)
+        if layer is None:
+            return scale.astype(np.float32), shift.astype(np.float32)
+        kernel, bias = self._weights[layer]["kernel"], self._weights[layer].get("bias", np.float64(0.0))
+        packed = _panels(kernel, scale, int(form[-1]) if form.startswith("winograd") else None)
+        return packed, pack_bias((bias * scale + shift).astype(np.float32), channels)
+
+
+def _panels(kernel: Array, scale: Array, m: int | None) -> Array:
+    """A kernel float32[..., co], times ``scale``, as panels float32[ceil(co / NR), elements, k, NR]: all that one panel
+    of outputs needs lies together. Elements are those of F(m x m, 3x3), or one, with all taps in k."""
+    panels = -(-kernel.shape[-1] // NR)
+    packed = None
+    for panel in range(panels):
+        columns = slice(panel * NR, (panel + 1) * NR)
+        part = kernel[..., columns].astype(np.float64) * scale[columns]
+        part = part.reshape(1, -1, part.shape[-1]) if m is None else transform_kernel(part, m)
+        if packed is None:
+            packed = aligned((panels, *part.shape[:2], NR))
+        packed[panel, :, :, : part.shape[2]] = part
+        packed[panel, :, :, part.shape[2] :] = 0.0
+    assert packed is not None
+    return packed
