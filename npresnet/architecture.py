@@ -5,19 +5,21 @@ pool, four stages of residual blocks, and perhaps a classifier. They differ in d
 pixel or change every number a little: where the stride sits, how borders are padded, the batch-norm epsilon, biases,
 and above all the names of layers, by which weights are found. Those details are the fields of ``Family``.
 
-Stages are numbered 2 to 5, as in the paper, so that stage s makes feature map C<s>; the pool's output is C1.
+Stages are numbered 2 to 5, as in the paper, so that stage s makes feature map C<s>; the pool's output is C1. Which
+layers C2 to C5 are is plain where activation follows the sum: the outputs of the stages. In pre-activation networks
+("Identity mappings in deep residual networks", 2016) ``Family.features`` says which.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from .errors import UsageError
 from .graph import (
     Add,
+    AveragePool,
     BatchNorm,
     Conv2D,
     Dense,
@@ -26,14 +28,31 @@ from .graph import (
     Input,
     Layer,
     MaxPool,
+    Multiply,
     Operator,
     Pad,
     ReLU,
+    Rescale,
+    Scale,
+    Sigmoid,
+    Softmax,
 )
 
-__all__ = ["BLOCKS", "FAMILIES", "Architecture", "Family", "Names", "build_graph", "parse_architecture"]
+__all__ = [
+    "BLOCKS",
+    "FAMILIES",
+    "Architecture",
+    "Family",
+    "Names",
+    "Request",
+    "build_graph",
+    "own_architecture",
+    "parse_architecture",
+]
 
-BLOCKS: Mapping[int, tuple[int, int, int, int]] = {
+Blocks = tuple[int, int, int, int]
+
+BLOCKS: Mapping[int, Blocks] = {
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
     50: (3, 4, 6, 3),
@@ -44,16 +63,18 @@ BLOCKS: Mapping[int, tuple[int, int, int, int]] = {
 
 Block = Literal["basic", "bottleneck"]
 Border = Literal["explicit", "same"]  # a padding layer and a "valid" window, or TensorFlow's "same"
+PoolBorder = Literal["explicit", "same", "valid", "infinity"]  # infinity: one pixel that never wins
 
 
 def block_kind(depth: int) -> Block:
-    """Depths up to 34 are made of two 3x3 convolutions per block, deeper ones of 1x1, 3x3, 1x1."""
-    return "basic" if depth <= 34 else "bottleneck"
+    """Depths 18 and 34 are made of two 3x3 convolutions per block, the others of 1x1, 3x3, 1x1."""
+    return "basic" if depth in (18, 34) else "bottleneck"
 
 
 @dataclass(frozen=True)
 class Names:
-    """Templates of a family's layer names. ``{stage}`` is 2 to 5, ``{block}`` the family's label of the block.
+    """Templates of a family's layer names. ``{stage}`` is 2 to 5, ``{stage0}`` 0 to 3, ``{stage1}`` 1 to 4, ``{block}``
+    the family's label of the block, ``{branch}`` which of the block's convolutions, ``{i}`` which of the stem's.
 
     Layers that Keras names by a counter in the original code (``activation_7``) have names here that fit the family's
     own style; they hold no weights, so nothing is looked up by them.
@@ -75,6 +96,17 @@ class Names:
     projection: str  # {branch} of the shortcut's convolution
     global_pool: str
     classifiers: tuple[str, ...]  # the classifier's name; files of different age may use different ones
+    bn_branches: tuple[str, str, str] | None = None  # where the batch-norms after them count differently
+    softmax: str = ""  # where it is a layer of its own
+    shortcut_pool: str = ""
+    pre_bn: str = ""
+    pre_relu: str = ""
+    final_bn: str = ""
+    final_relu: str = ""
+    input_bn: str = ""
+    stem_scale: str = ""
+    scale: str = ""
+    squeeze: str = ""  # {part} of squeeze-and-excitation: pool, reduce, relu, expand, sigmoid, multiply
 
 
 Label = Callable[[int, int, int], str]
@@ -91,9 +123,14 @@ def numbers(depth: int, stage: int, index: int) -> str:
     return str(index + 1)
 
 
+def from_zero(depth: int, stage: int, index: int) -> str:
+    """0, 1, 2, ..."""
+    return str(index)
+
+
 def caffe(depth: int, stage: int, index: int) -> str:
     """keras-resnet, after the Caffe files: a, b1, b2, ... in every stage of 18 and 34 and in the long stages (3 and 4)
-    of 101 and 152; plain letters elsewhere."""
+    of 101 and deeper; plain letters elsewhere."""
     if depth == 50 or (depth > 50 and stage in (2, 5)):
         return letters(depth, stage, index)
     return "a" if index == 0 else f"b{index}"
@@ -101,30 +138,79 @@ def caffe(depth: int, stage: int, index: int) -> str:
 
 @dataclass(frozen=True)
 class Family:
-    """How one family of Keras ResNets differs from the others.
+    """How one family of Keras ResNets differs from the others. The defaults are the first paper's network.
 
-    depths         which of ``BLOCKS`` it comes in
-    bias           whether convolutions have one
+    name           the package that makes the files, and which of its networks where there are several
+    model          what ``load(architecture=)`` calls its networks, after the package and a slash
+    blocks         residual blocks in stages 2 to 5, by depth
+    bias           which convolutions have one: all, none, or "ends": the stem, projections and each bottleneck's last
     epsilon        of every batch normalisation
     stem           border of the 7x7 convolution (3 pixels where explicit)
+    deep_stem      three 3x3 convolutions instead of the 7x7, the last of them twice as wide
     pool           border of the 3x3 max-pool (1 pixel of zeros where explicit)
-    block_border   border of the 3x3 convolutions
+    block_border   border of the 3x3 convolutions; "strided": explicit where there is a stride, else same
+    order          ReLU after the sum ("post"), or batch-norm and ReLU before the convolutions ("pre")
+    stem_norm      whether batch-norm and ReLU follow the stem
+    stride         which convolution of a bottleneck has the stride of its block, from 0; and of a basic block
+    strided_block  which block of a stage has it: the first, or the last (then of stages 2 to 4)
+    projection     in the first block of every stage, or only where the number of channels or the size changes
+    average        a strided shortcut is an average-pool before a 1x1 convolution without stride
+    projection_pad an empty border before strided projections, which does nothing but is there
+    shortcut_first in which order the sum reads its inputs, which decides how Keras orders layers
+    inner          channels of stage 2's 3x3 convolution in a standard network, and how many times as many leave a bottleneck
+    expansion      see inner
+    groups         of the 3x3 convolutions, stored as a depthwise kernel (keras-applications' ResNeXt)
+    squeeze        reduction of squeeze-and-excitation, 0 without
+    probabilities  the classifier's softmax is part of its layer, a layer of its own, or missing (then we add it)
+    features       what C2 to C5 are: outputs of the stages' last blocks; "activated": those after the next batch-norm
+                   and ReLU; "largest depth": the last block before the size changes again, and at the end after ReLU
     preprocessing  convention of ``images.py`` that its training used
+    inside         layers that scale pixels, which some files of the family have in front; then pictures go in as they are
     optional_stage5  whether files without stage 5 are known
     """
 
     name: str
     title: str
-    depths: tuple[int, ...]
+    blocks: Mapping[int, Blocks] = field(hash=False)
     names: Names
     label: Label
-    bias: bool
+    bias: Literal["all", "none", "ends"]
     epsilon: float
     stem: Border
-    pool: Border
-    block_border: Border
+    pool: PoolBorder
+    block_border: Literal["explicit", "same", "strided"]
     preprocessing: str
+    model: str = "resnet{depth}"
+    deep_stem: bool = False
+    order: Literal["post", "pre"] = "post"
+    stem_norm: bool = True
+    stride: tuple[int, int] = (0, 0)
+    strided_block: Literal["first", "last"] = "first"
+    projection: Literal["always", "changed"] = "always"
+    average: bool = False
+    projection_pad: bool = False
+    shortcut_first: bool = False
+    inner: int = 64
+    expansion: int = 4
+    groups: int = 1
+    squeeze: int = 0
+    probabilities: Literal["fused", "layer", "missing"] = "fused"
+    features: Literal["blocks", "activated", "largest depth"] = "blocks"
+    inside: tuple[tuple[str, Rescale], ...] = ()
     optional_stage5: bool = False
+
+    @property
+    def package(self) -> str:
+        """The first half of its networks' names in ``load(architecture=)``."""
+        return self.name.split()[0]
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        return tuple(self.blocks)
+
+
+def _depths(*depths: int) -> dict[int, Blocks]:
+    return {depth: BLOCKS[depth] for depth in depths}
 
 
 _CAFFE_NAMES = Names(
@@ -146,72 +232,359 @@ _CAFFE_NAMES = Names(
     classifiers=("fc1000",),
 )
 
+_APPLICATIONS_NAMES = Names(
+    stem_pad="conv1_pad",
+    stem_conv="conv1_conv",
+    stem_bn="conv1_bn",
+    stem_relu="conv1_relu",
+    pool_pad="pool1_pad",
+    pool="pool1_pool",
+    pad="conv{stage}_block{block}_{branch}_pad",
+    conv="conv{stage}_block{block}_{branch}_conv",
+    bn="conv{stage}_block{block}_{branch}_bn",
+    relu="conv{stage}_block{block}_{branch}_relu",
+    add="conv{stage}_block{block}_add",
+    out="conv{stage}_block{block}_out",
+    branches=("1", "2", "3"),
+    projection="0",
+    global_pool="avg_pool",
+    classifiers=("predictions", "probs", "fc1000"),
+    shortcut_pool="conv{stage}_block{block}_0_pool",
+    pre_bn="conv{stage}_block{block}_preact_bn",
+    pre_relu="conv{stage}_block{block}_preact_relu",
+    final_bn="post_bn",
+    final_relu="post_relu",
+)
+
+_HUB_NAMES = replace(
+    _APPLICATIONS_NAMES,
+    stem_conv="conv{i}_conv",
+    stem_bn="conv{i}_bn",
+    stem_relu="conv{i}_relu",
+    pad="stack{stage0}_block{block}_{branch}_pad",
+    conv="stack{stage0}_block{block}_{branch}_conv",
+    bn="stack{stage0}_block{block}_{branch}_bn",
+    relu="stack{stage0}_block{block}_{branch}_relu",
+    add="stack{stage0}_block{block}_add",
+    out="stack{stage0}_block{block}_out",
+    global_pool="pooler",
+    classifiers=("predictions",),
+    softmax="predictions_softmax",
+    shortcut_pool="stack{stage0}_block{block}_0_pool",
+    pre_bn="stack{stage0}_block{block}_pre_activation_bn",
+    pre_relu="stack{stage0}_block{block}_pre_activation_relu",
+)
+
+_CV_NAMES = replace(
+    _APPLICATIONS_NAMES,
+    pad="v2_stack_{stage0}_block{block}_{branch}_pad",
+    conv="v2_stack_{stage0}_block{block}_{branch}_conv",
+    bn="v2_stack_{stage0}_block{block}_{branch}_bn",
+    relu="v2_stack_{stage0}_block{block}_{branch}_relu",
+    add="v2_stack_{stage0}_block{block}_add",
+    out="v2_stack_{stage0}_block{block}_out",
+    classifiers=("predictions",),
+    shortcut_pool="v2_stack_{stage0}_block{block}_0_max_pooling",
+    pre_bn="v2_stack_{stage0}_block{block}_use_preactivation_bn",
+    pre_relu="v2_stack_{stage0}_block{block}_use_preactivation_relu",
+)
+
+_HUB = Family(
+    name="keras-hub",
+    title="keras-hub ResNetBackbone",
+    blocks=_depths(18, 34, 50, 101, 152) | {26: (2, 2, 2, 2)},
+    names=_HUB_NAMES,
+    label=from_zero,
+    bias="none",
+    epsilon=1e-5,
+    stem="explicit",
+    pool="explicit",
+    block_border="strided",
+    preprocessing="torch",
+    stride=(1, 0),
+    projection="changed",
+    shortcut_first=True,
+    probabilities="missing",
+)
+
+_CLASSIFIERS = Family(
+    name="image-classifiers",
+    title="image-classifiers (qubvel/classification_models)",
+    blocks=_depths(18, 34, 50, 101, 152),
+    names=Names(
+        stem_pad="conv0_pad",
+        stem_conv="conv0",
+        stem_bn="bn0",
+        stem_relu="relu0",
+        pool_pad="pooling0_pad",
+        pool="pooling0",
+        pad="stage{stage1}_unit{block}_{branch}_pad",
+        conv="stage{stage1}_unit{block}_{branch}",
+        bn="stage{stage1}_unit{block}_bn{branch}",
+        relu="stage{stage1}_unit{block}_relu{branch}",
+        add="stage{stage1}_unit{block}_add",
+        out="stage{stage1}_unit{block}_add",
+        branches=("conv1", "conv2", "conv3"),
+        bn_branches=("2", "3", ""),
+        projection="sc",
+        global_pool="pool1",
+        classifiers=("fc1",),
+        softmax="softmax",
+        pre_bn="stage{stage1}_unit{block}_bn1",
+        pre_relu="stage{stage1}_unit{block}_relu1",
+        final_bn="bn1",
+        final_relu="relu1",
+        input_bn="bn_data",
+        squeeze="stage{stage1}_unit{block}_se_{part}",
+    ),
+    label=numbers,
+    bias="none",
+    epsilon=2e-5,
+    stem="explicit",
+    pool="explicit",
+    block_border="explicit",
+    preprocessing="none",
+    order="pre",
+    stride=(1, 0),
+    probabilities="layer",
+    features="activated",
+)
+
+_KERAS_CV = Family(
+    name="keras-cv",
+    title="KerasCV ResNetBackbone",
+    blocks=_depths(18, 34, 50, 101, 152),
+    names=_CV_NAMES,
+    label=numbers,
+    bias="none",
+    epsilon=1.001e-5,
+    stem="same",
+    pool="same",
+    block_border="same",
+    preprocessing="unit",
+    projection="changed",
+    shortcut_first=True,
+    inside=(("rescaling", Rescale((1 / 255,), (0.0,))),),
+)
+
+_FCHOLLET = Family(
+    name="fchollet",
+    title="the original Keras ResNet50 (Keras 1 and early Keras 2)",
+    blocks=_depths(50),
+    names=replace(_CAFFE_NAMES, out="res{stage}{block}_relu"),
+    label=letters,
+    bias="all",
+    epsilon=1e-3,
+    stem="explicit",
+    # one pixel of zeros since keras-applications 1.0.6; pool=valid is the older, unpadded network, with C1 of 55x55
+    pool="explicit",
+    block_border="same",
+    preprocessing="caffe",
+)
+
+_APPLICATIONS = Family(
+    name="keras.applications",
+    title="Keras applications, ResNet v1",
+    blocks=_depths(50, 101, 152),
+    names=_APPLICATIONS_NAMES,
+    label=numbers,
+    bias="all",
+    epsilon=1.001e-5,
+    stem="explicit",
+    pool="explicit",
+    block_border="same",
+    preprocessing="caffe",
+    shortcut_first=True,
+)
+
+_KERAS_RESNET = Family(
+    name="keras-resnet",
+    title="keras-resnet (broadinstitute, keras-retinanet)",
+    blocks=_depths(18, 34, 50, 101, 152) | {200: (3, 24, 36, 3)},
+    names=replace(
+        _CAFFE_NAMES,
+        stem_pad="padding_conv1",
+        add="res{stage}{block}",
+        out="res{stage}{block}_relu",
+        global_pool="pool5",
+    ),
+    label=caffe,
+    bias="none",
+    epsilon=1e-5,
+    # version 0.1.0 and the published weights; 0.2.0 turned to "same", which the file's list of layers tells
+    stem="explicit",
+    pool="same",
+    block_border="explicit",
+    preprocessing="caffe",
+)
+
 FAMILIES: Mapping[str, Family] = {
     family.name: family
     for family in (
-        Family(
+        replace(
+            _FCHOLLET,
             name="matterport",
             title="Mask R-CNN (matterport/Mask_RCNN)",
-            depths=(50, 101, 152),
+            blocks=_depths(50, 101, 152),
             names=_CAFFE_NAMES,
-            label=letters,
-            bias=True,
-            epsilon=1e-3,
-            stem="explicit",
             pool="same",
-            block_border="same",
             preprocessing="matterport",
             optional_stage5=True,
         ),
-        Family(
-            name="keras.applications",
-            title="Keras applications, ResNet v1",
-            depths=(50, 101, 152),
-            names=Names(
-                stem_pad="conv1_pad",
-                stem_conv="conv1_conv",
-                stem_bn="conv1_bn",
-                stem_relu="conv1_relu",
-                pool_pad="pool1_pad",
-                pool="pool1_pool",
-                pad="conv{stage}_block{block}_{branch}_pad",
-                conv="conv{stage}_block{block}_{branch}_conv",
-                bn="conv{stage}_block{block}_{branch}_bn",
-                relu="conv{stage}_block{block}_{branch}_relu",
-                add="conv{stage}_block{block}_add",
-                out="conv{stage}_block{block}_out",
-                branches=("1", "2", "3"),
-                projection="0",
-                global_pool="avg_pool",
-                classifiers=("predictions", "probs", "fc1000"),
-            ),
-            label=numbers,
-            bias=True,
-            epsilon=1.001e-5,
-            stem="explicit",
-            pool="explicit",
-            block_border="same",
-            preprocessing="caffe",
+        _FCHOLLET,
+        _APPLICATIONS,
+        replace(
+            _APPLICATIONS,
+            name="keras.applications V2",
+            title="Keras applications, ResNet V2",
+            model="resnet{depth}v2",
+            names=replace(_APPLICATIONS_NAMES, add=_APPLICATIONS_NAMES.out),
+            bias="ends",
+            block_border="explicit",
+            preprocessing="tf",
+            order="pre",
+            stem_norm=False,
+            stride=(1, 0),
+            strided_block="last",
+            features="largest depth",
         ),
-        Family(
-            name="keras-resnet",
-            title="keras-resnet (broadinstitute, keras-retinanet)",
-            depths=(18, 34, 50, 101, 152),
+        replace(
+            _APPLICATIONS,
+            name="keras.applications ResNeXt",
+            title="keras-applications, ResNeXt",
+            model="resnext{depth}",
+            blocks=_depths(50, 101),
+            bias="none",
+            block_border="explicit",
+            preprocessing="torch",
+            stride=(1, 0),
+            inner=128,
+            expansion=2,
+            groups=32,
+        ),
+        _KERAS_RESNET,
+        replace(
+            _KERAS_RESNET,
+            name="flyyufelix",
+            title="flyyufelix (cnn_finetune) with separate Scale layers",
+            blocks=_depths(101, 152),
+            names=replace(
+                _KERAS_RESNET.names,
+                stem_scale="scale_conv1",
+                scale="scale{stage}{block}_branch{branch}",
+                global_pool="avg_pool",
+            ),
+            epsilon=1.1e-5,
+            pool="valid",
+        ),
+        _HUB,
+        replace(
+            _HUB,
+            name="keras-hub V2",
+            title="keras-hub ResNetBackbone with pre-activation",
+            model="resnet{depth}v2",
+            names=replace(_HUB_NAMES, add=_HUB_NAMES.out),
+            order="pre",
+            stem_norm=False,
+            pool="infinity",
+        ),
+        replace(
+            _HUB,
+            name="keras-hub vd",
+            title="keras-hub ResNetBackbone of the kind vd",
+            model="resnet{depth}vd",
+            blocks=_depths(18, 34, 50, 101, 152) | {200: (3, 12, 48, 3)},
+            deep_stem=True,
+            average=True,
+            projection="always",
+        ),
+        _KERAS_CV,
+        replace(
+            _KERAS_CV,
+            name="keras-cv V2",
+            title="KerasCV ResNetV2Backbone",
+            model="resnet{depth}v2",
+            names=replace(_CV_NAMES, add=_CV_NAMES.out),
+            bias="ends",
+            order="pre",
+            stem_norm=False,
+            stride=(1, 1),
+            strided_block="last",
+            features="largest depth",
+        ),
+        replace(
+            _HUB,
+            name="kimm",
+            title="kimm (keras-image-models, after timm)",
+            blocks=_depths(18, 34, 50, 101, 152),
+            names=Names(
+                stem_pad="conv_stem_pad",
+                stem_conv="conv_stem_conv2d",
+                stem_bn="conv_stem_bn",
+                stem_relu="conv_stem",
+                pool_pad="pool_pad",
+                pool="pool",
+                pad="layer{stage1}_{block}_{branch}_pad",
+                conv="layer{stage1}_{block}_{branch}_conv2d",
+                bn="layer{stage1}_{block}_{branch}_bn",
+                relu="layer{stage1}_{block}_{branch}",
+                add="layer{stage1}_{block}_add",
+                out="layer{stage1}_{block}",
+                branches=("conv1", "conv2", "conv3"),
+                projection="downsample",
+                global_pool="avg_pool",
+                classifiers=("classifier",),
+            ),
+            projection_pad=True,
+            shortcut_first=False,
+            probabilities="fused",
+            inside=(
+                ("rescaling", Rescale((1 / 255,), (0.0,))),
+                # kimm gives Keras the deviations where it takes variances, so what divides is their square root
+                (
+                    "normalization",
+                    Rescale(
+                        tuple(v**-0.5 for v in (0.229, 0.224, 0.225)),
+                        tuple(-m * v**-0.5 for m, v in zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)),
+                    ),
+                ),
+            ),
+        ),
+        _CLASSIFIERS,
+        replace(
+            _CLASSIFIERS,
+            name="image-classifiers SE",
+            title="image-classifiers, SE-ResNet",
+            model="seresnet{depth}",
+            blocks=_depths(18, 34),
+            squeeze=16,
+        ),
+        replace(
+            _FCHOLLET,
+            name="opennsfw2",
+            title="opennsfw2 (Yahoo open_nsfw, thin ResNet-50)",
             names=replace(
                 _CAFFE_NAMES,
-                stem_pad="padding_conv1",
-                add="res{stage}{block}",
-                out="res{stage}{block}_relu",
-                global_pool="pool5",
+                stem_conv="conv_1",
+                stem_bn="bn_1",
+                stem_relu="activation_1",
+                conv="conv_stage{stage0}_block{block}_{branch}",
+                bn="bn_stage{stage0}_block{block}_{branch}",
+                relu="activation_stage{stage0}_block{block}_{branch}",
+                add="add_stage{stage0}_block{block}",
+                out="activation_stage{stage0}_block{block}",
+                branches=("branch2a", "branch2b", "branch2c"),
+                projection="proj_shortcut",
+                global_pool="global_average_pooling2d",
+                classifiers=("fc_nsfw",),
+                softmax="predictions",
             ),
-            label=caffe,
-            bias=False,
+            label=from_zero,
             epsilon=1e-5,
-            # version 0.1.0 and the published weights; 0.2.0 turned to "same", which the file's list of layers tells
-            stem="explicit",
             pool="same",
-            block_border="explicit",
-            preprocessing="caffe",
+            inner=32,
+            probabilities="layer",
+            preprocessing="nsfw",
         ),
     )
 }
@@ -227,6 +600,11 @@ class Architecture:
     stem        border of the stem, where files of one family differ in it
     classes     how many the classifier tells apart, None without a classifier
     classifier  its layer's name
+    pool        border of the max-pool, None for the family's
+    epsilon     of the batch-norms, None for the family's
+    groups      of the 3x3 convolutions
+    inside      whether the network scales pixels itself
+    own         the model's name, where the network is built from the file's own description instead of the table
     """
 
     family: Family
@@ -237,6 +615,11 @@ class Architecture:
     stem: Border = "explicit"
     classes: int | None = None
     classifier: str = ""
+    pool: PoolBorder | None = None
+    epsilon: float | None = None
+    groups: int = 1
+    inside: bool = False
+    own: str = ""
 
     @classmethod
     def standard(
@@ -246,14 +629,16 @@ class Architecture:
 
         ``width`` is the stem's; all others are in proportion.
         """
-        expansion = 1 if block_kind(depth) == "basic" else 4
-        widths = tuple((width << i, (width << i) * expansion) for i in range(4 if stage5 else 3))
-        return cls(family, depth, stage5, width, widths, family.stem, classes, family.names.classifiers[0])
+        expansion = 1 if block_kind(depth) == "basic" else family.expansion
+        inner = family.inner * width // 64
+        widths = tuple((inner << i, (inner << i) * expansion) for i in range(4 if stage5 else 3))
+        classifier = family.names.classifiers[0]
+        return cls(family, depth, stage5, width, widths, family.stem, classes, classifier, groups=family.groups)
 
     @property
     def name(self) -> str:
         """Family and depth, as ``load`` takes them: ``matterport/resnet101``."""
-        return f"{self.family.name}/resnet{self.depth}"
+        return f"{self.family.package}/{self.family.model.format(depth=self.depth)}"
 
     @property
     def stages(self) -> range:
@@ -263,10 +648,17 @@ class Architecture:
     @property
     def blocks(self) -> tuple[int, ...]:
         """Residual blocks in each stage that exists."""
-        return BLOCKS[self.depth][: len(self.stages)]
+        return self.family.blocks[self.depth][: len(self.stages)]
+
+    @property
+    def preprocessing(self) -> str:
+        """Convention of ``images.py`` for pictures that go in."""
+        return "none" if self.inside else self.family.preprocessing
 
     def __str__(self) -> str:
         text = self.name
+        if not self.family.blocks:
+            return text
         if not self.stage5:
             text += " without stage 5"
         standard = Architecture.standard(self.family, self.depth, stage5=self.stage5)
@@ -274,82 +666,244 @@ class Architecture:
             text += (
                 f", stem {self.stem_width} and stages {'/'.join(str(outer) for _, outer in self.widths)} channels wide"
             )
+        if self.groups != self.family.groups:
+            text += f", {self.groups} groups"
         if self.stem != self.family.stem:
             text += f", stem padded {self.stem!r}"
+        if self.pool not in (None, self.family.pool):
+            text += f", pool padded {self.pool!r}"
+        if self.epsilon not in (None, self.family.epsilon):
+            text += f", epsilon {self.epsilon:g}"
         if self.classes is not None:
             text += f", {self.classes} classes"
+        if self.own:
+            text += f", as the file describes {self.own!r}"
         return text
 
 
-def parse_architecture(text: str) -> tuple[str | None, int]:
-    """``"resnet101"`` to (None, 101), ``"matterport/resnet101"`` to ("matterport", 101). Raises UsageError."""
-    found = re.fullmatch(r"(?:(?P<family>.+)/)?resnet(?P<depth>\d+)", str(text).lower())
-    known = ", ".join(f"{family.name}/resnet{depth}" for family in FAMILIES.values() for depth in family.depths)
-    if found is None or (found["family"] and found["family"] not in FAMILIES):
+def own_architecture(name: str, graph: Graph) -> Architecture:
+    """What is to be said of a network that is in no row of the table: its name, and how deep it is.
+
+    The depth counts as those of the table do: convolutions and dense layers on the longest way through.
+    """
+    longest: dict[str, int] = {}
+    for layer in graph.layers:
+        before = max((longest[source] for source in layer.inputs), default=0)
+        longest[layer.name] = before + isinstance(layer.operator, Conv2D | Dense)
+    model = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    family = replace(
+        _FCHOLLET, name="custom", title="a network of its own", blocks={}, model=model, preprocessing="none"
+    )
+    return Architecture(family, max(longest.values(), default=0), own=name)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What ``load(architecture=)`` asks for: some families and depths, and perhaps variants of them.
+
+    candidates  (family, depth) that the text allows
+    package     the family's half of the text, None where it was left out
+    options     stem, pool or epsilon: what to believe about the network where the file does not say
+    """
+
+    text: str
+    candidates: tuple[tuple[Family, int], ...]
+    package: str | None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def allows(self, architecture: Architecture) -> bool:
+        """Whether ``architecture`` is one of those asked for."""
+        same = all(getattr(architecture, name) == value for name, value in self.options.items())
+        return same and (architecture.family, architecture.depth) in self.candidates
+
+
+_OPTIONS: Mapping[str, Callable[[str], Any]] = {
+    "stem": {"explicit": "explicit", "same": "same"}.__getitem__,
+    "pool": {"explicit": "explicit", "same": "same", "valid": "valid"}.__getitem__,
+    "epsilon": float,
+}
+
+
+def parse_architecture(text: str) -> Request:
+    """What ``"resnet101"``, ``"matterport/resnet101"`` or ``"fchollet/resnet50 pool=valid"`` asks for.
+
+    Raises UsageError for anything else.
+    """
+    name, *words = str(text).split() or [""]
+    package, _, model = name.rpartition("/")
+    every = [(family, depth) for family in FAMILIES.values() for depth in family.depths]
+    named = [(family, depth) for family, depth in every if family.model.format(depth=depth) == model.lower()]
+    found = tuple((family, depth) for family, depth in named if package.lower() in ("", family.package))
+    if not found:
+        known = "; ".join(
+            ", ".join([Architecture(family, family.depths[0]).name, *map(str, family.depths[1:])])
+            for family in FAMILIES.values()
+        )
         raise UsageError(
             f"architecture: got {text!r}; it must be a depth such as 'resnet101' or family and depth, one of: {known}"
         )
-    family, depth = found["family"], int(found["depth"])
-    depths = FAMILIES[family].depths if family else tuple(BLOCKS)
-    if depth not in depths:
-        raise UsageError(
-            f"architecture: got {text!r}; {family or 'ResNet'} comes in depths {', '.join(map(str, depths))}; known: {known}"
-        )
-    return family, depth
+    options: dict[str, Any] = {}
+    for word in words:
+        option, _, value = word.partition("=")
+        try:
+            options[option] = _OPTIONS[option](value)
+        except (KeyError, ValueError):
+            raise UsageError(
+                f"architecture: got {text!r}; after the name it takes stem=explicit or same, pool=explicit, same or "
+                f"valid, and epsilon=<number>, not {word!r}"
+            ) from None
+    return Request(str(text), found, package.lower() or None, options)
 
 
 class _Builder:
-    """Collects layers; each method adds one and returns its name."""
+    """Collects the layers of one network; each method adds one or a few and returns the name of the last.
 
-    def __init__(self) -> None:
+    ``place`` holds what the templates of names may use: stage, block, ...
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.architecture, self.family, self.names = architecture, architecture.family, architecture.family.names
+        self.epsilon = self.family.epsilon if architecture.epsilon is None else architecture.epsilon
         self.layers: list[Layer] = []
+        self.place: dict[str, Any] = {}
 
-    def add(self, name: str, operator: Operator, *inputs: str) -> str:
-        self.layers.append(Layer(name, operator, inputs))
+    def name(self, template: str, **further: Any) -> str:
+        return template.format(**self.place, **further)
+
+    def add(self, name: str, operator: Operator, *inputs: str, stored: str = "") -> str:
+        self.layers.append(Layer(name, operator, inputs, stored))
         return name
+
+    def norm(self, template: str, x: str, channels: int, branch: str = "", **options: bool) -> str:
+        return self.add(self.name(template, branch=branch), BatchNorm(channels, self.epsilon, **options), x)
+
+    def relu(self, template: str, x: str, branch: str = "") -> str:
+        return self.add(self.name(template, branch=branch), ReLU(), x)
+
+    def at(self, stage: int, index: int) -> None:
+        """From now on names are those of block ``index`` (from 0) of ``stage``."""
+        label = self.family.label(self.architecture.depth, stage, index)
+        self.place = {"stage": stage, "stage0": stage - 2, "stage1": stage - 1, "block": label}
 
 
 def build_graph(architecture: Architecture) -> Graph:
     """The graph of ``architecture``: every layer by its Keras name, in an order in which they can run."""
     family, names = architecture.family, architecture.family.names
-    builder = _Builder()
-    add, relu = builder.add, ReLU()
-
-    x = add("input", Input())
-    if architecture.stem == "explicit":
-        x = add(names.stem_pad, Pad((3, 3, 3, 3)), x)
-    stem_padding: Literal["same", "valid"] = "valid" if architecture.stem == "explicit" else "same"
-    width = architecture.stem_width
-    x = add(names.stem_conv, Conv2D(3, width, (7, 7), (2, 2), stem_padding, family.bias), x)
-    x = add(names.stem_bn, BatchNorm(width, family.epsilon), x)
-    x = add(names.stem_relu, relu, x)
-    if family.pool == "explicit":
-        x = add(names.pool_pad, Pad((1, 1, 1, 1)), x)
-    x = add(names.pool, MaxPool((3, 3), (2, 2), "valid" if family.pool == "explicit" else "same"), x)
+    builder = _Builder(architecture)
+    x = _stem(builder)
     features = {"C1": x}
-
+    width = architecture.stem_width
     for stage, blocks, (inner, outer) in zip(
         architecture.stages, architecture.blocks, architecture.widths, strict=True
     ):
         for index in range(blocks):
-            label = family.label(architecture.depth, stage, index)
-            strides = (2, 2) if stage > 2 and index == 0 else (1, 1)
-            x = _post_activation_block(builder, architecture, stage, label, index == 0, x, width, inner, outer, strides)
+            builder.at(stage, index)
+            if family.strided_block == "last":
+                strided = index == blocks - 1 and stage < 5
+            else:
+                strided = index == 0 and stage > 2
+            if strided and family.features == "largest depth":
+                features[f"C{stage}"] = x  # this block is the first that is half the size
+            block = _post_activation_block if family.order == "post" else _pre_activation_block
+            entry = x
+            x = block(builder, stage, index == 0, entry, width, inner, outer, (2, 2) if strided else (1, 1))
+            if family.features == "activated" and index == 0 and stage > 2:
+                features[f"C{stage - 1}"] = builder.name(names.pre_relu)
             width = outer
-        features[f"C{stage}"] = x
+        if family.features == "blocks":
+            features[f"C{stage}"] = x
 
+    if family.order == "pre":
+        x = builder.relu(names.final_relu, builder.norm(names.final_bn, x, width))
+        if family.features != "blocks":
+            features[f"C{architecture.stages[-1]}"] = x
+    classifier = None
     if architecture.classes is not None:
-        x = add(names.global_pool, GlobalAveragePool(), x)
-        add(architecture.classifier, Dense(width, architecture.classes, softmax=True), x)
-        return Graph(tuple(builder.layers), features, architecture.classifier)
-    return Graph(tuple(builder.layers), features)
+        x = builder.add(names.global_pool, GlobalAveragePool(), x)
+        dense = Dense(width, architecture.classes, softmax=family.probabilities == "fused")
+        classifier = builder.add(architecture.classifier, dense, x)
+        if not dense.softmax:
+            classifier = builder.add(names.softmax, Softmax(), classifier)
+    return Graph(tuple(builder.layers), features, classifier)
+
+
+def _stem(builder: _Builder) -> str:
+    """From the images to the pool's output."""
+    architecture, family, names = builder.architecture, builder.family, builder.names
+    x = builder.add("input", Input())
+    for name, rescale in family.inside if architecture.inside else ():
+        x = builder.add(name, rescale, x)
+    if names.input_bn:
+        x = builder.norm(names.input_bn, x, 3, scale=False)
+    explicit = architecture.stem == "explicit"
+    width = architecture.stem_width
+    size = 3 if family.deep_stem else 7
+    if explicit:
+        x = builder.add(names.stem_pad, Pad((size // 2,) * 4), x)
+    biased = family.bias != "none"
+    channels = 3
+    for i, out in enumerate((width // 2, width // 2, width) if family.deep_stem else (width,), 1):
+        builder.place = {"i": i}
+        first = i == 1
+        padding: Literal["same", "valid"] = "valid" if explicit and first else "same"
+        conv = Conv2D(channels, out, (size, size), (2, 2) if first else (1, 1), padding, biased)
+        x = builder.add(builder.name(names.stem_conv), conv, x)
+        channels = out
+        if family.stem_norm or out != width:
+            x = builder.norm(names.stem_bn, x, out)
+            if names.stem_scale:
+                x = builder.add(names.stem_scale, Scale(out), x)
+            x = builder.relu(names.stem_relu, x)
+    pool = architecture.pool or family.pool
+    if pool == "explicit":
+        x = builder.add(names.pool_pad, Pad((1, 1, 1, 1)), x)
+    border: Any = {"explicit": "valid", "infinity": (1, 1, 1, 1)}.get(pool, pool)
+    return builder.add(names.pool, MaxPool((3, 3), (2, 2), border), x)
+
+
+def _convolutions(
+    builder: _Builder, inner: int, outer: int, strides: tuple[int, int]
+) -> list[tuple[int, int, tuple[int, int], bool]]:
+    """(kernel, channels, stride, bias) of the convolutions on a block's main path."""
+    family = builder.family
+    basic = block_kind(builder.architecture.depth) == "basic"
+    shape = [(3, inner), (3, outer)] if basic else [(1, inner), (3, inner), (1, outer)]
+    at = family.stride[basic]
+    return [
+        (kernel, out, strides if i == at else (1, 1), family.bias == "all" or (family.bias == "ends" and i == 2))
+        for i, (kernel, out) in enumerate(shape)
+    ]
+
+
+def _convolution(
+    builder: _Builder, x: str, branch: str, channels: int, kernel: int, out: int, stride: tuple[int, int], bias: bool
+) -> str:
+    """One convolution of a block's main path, with its border."""
+    family, names = builder.family, builder.names
+    padding: Literal["same", "valid"] = "valid"
+    if kernel == 3:
+        if family.block_border == "explicit" or (family.block_border == "strided" and stride != (1, 1)):
+            x = builder.add(builder.name(names.pad, branch=branch), Pad((1, 1, 1, 1)), x)
+        else:
+            padding = "same"
+    name, stored = builder.name(names.conv, branch=branch), ""
+    groups = builder.architecture.groups if kernel == 3 else 1
+    if groups > 1:  # stored as the depthwise half of it; upstream's second half, a sum in groups, has this name
+        name, stored = name.replace("_conv", "_gconv"), name
+    return builder.add(
+        name, Conv2D(channels, out, (kernel, kernel), stride, padding, bias, groups), x, stored=stored
+    )  # fmt: skip
+
+
+def _projects(builder: _Builder, stage: int, first: bool) -> bool:
+    """Whether a block's shortcut is a convolution."""
+    basic = block_kind(builder.architecture.depth) == "basic"
+    return first and not (builder.family.projection == "changed" and basic and stage == 2)
 
 
 def _post_activation_block(
     builder: _Builder,
-    architecture: Architecture,
     stage: int,
-    label: str,
     first: bool,
     entry: str,
     width: int,
@@ -359,38 +913,81 @@ def _post_activation_block(
 ) -> str:
     """One residual block in the order of the first ResNet paper: ReLU(branch(x) + shortcut(x)).
 
-    The first convolution of the block carries the stride; the first block of every stage has a projection, a strided
-    1x1 convolution with batch-norm, for its shortcut. Returns the name of the block's output.
+    Returns the name of the block's output.
     """
-    family, names, add = architecture.family, architecture.family.names, builder.add
-
-    def name(template: str, branch: str = "") -> str:
-        return template.format(stage=stage, block=label, branch=branch)
-
-    if block_kind(architecture.depth) == "basic":
-        plan = [(3, inner, strides), (3, outer, (1, 1))]
-    else:
-        plan = [(1, inner, strides), (3, inner, (1, 1)), (1, outer, (1, 1))]
-
+    family, names, add = builder.family, builder.names, builder.add
     x, channels = entry, width
-    for position, (kernel, out, stride) in enumerate(plan):
-        branch = names.branches[position]
-        padding: Literal["same", "valid"] = "valid"
-        if kernel == 3 and family.block_border == "explicit":
-            x = add(name(names.pad, branch), Pad((1, 1, 1, 1)), x)
-        elif kernel == 3:
-            padding = "same"
-        conv = Conv2D(channels, out, (kernel, kernel), stride, padding, family.bias)
-        x = add(name(names.conv, branch), conv, x)
-        x = add(name(names.bn, branch), BatchNorm(out, family.epsilon), x)
-        if position < len(plan) - 1:
-            x = add(name(names.relu, branch), ReLU(), x)
+    plan = _convolutions(builder, inner, outer, strides)
+    for branch, (kernel, out, stride, bias) in zip(names.branches, plan, strict=False):
+        x = _convolution(builder, x, branch, channels, kernel, out, stride, bias)
+        x = builder.norm(names.bn, x, out, branch)
+        if names.scale:
+            x = add(builder.name(names.scale, branch=branch), Scale(out), x)
+        if branch != names.branches[len(plan) - 1]:
+            x = builder.relu(names.relu, x, branch)
         channels = out
 
     shortcut = entry
-    if first:
-        conv = Conv2D(width, outer, (1, 1), strides, "valid", family.bias)
-        shortcut = add(name(names.conv, names.projection), conv, entry)
-        shortcut = add(name(names.bn, names.projection), BatchNorm(outer, family.epsilon), shortcut)
-    x = add(name(names.add), Add(), x, shortcut)
-    return add(name(names.out), ReLU(), x)
+    if _projects(builder, stage, first):
+        if family.average and strides != (1, 1):
+            shortcut = add(builder.name(names.shortcut_pool), AveragePool((2, 2), strides, "same"), shortcut)
+        if family.projection_pad and strides != (1, 1):
+            shortcut = add(builder.name(names.pad, branch=names.projection), Pad((0, 0, 0, 0)), shortcut)
+        conv = Conv2D(width, outer, (1, 1), (1, 1) if family.average else strides, "valid", family.bias != "none")
+        shortcut = add(builder.name(names.conv, branch=names.projection), conv, shortcut)
+        shortcut = builder.norm(names.bn, shortcut, outer, names.projection)
+        if names.scale:
+            shortcut = add(builder.name(names.scale, branch=names.projection), Scale(outer), shortcut)
+    summands = (shortcut, x) if family.shortcut_first else (x, shortcut)
+    return builder.relu(names.out, add(builder.name(names.add), Add(), *summands))
+
+
+def _pre_activation_block(
+    builder: _Builder,
+    stage: int,
+    first: bool,
+    entry: str,
+    width: int,
+    inner: int,
+    outer: int,
+    strides: tuple[int, int],
+) -> str:
+    """One residual block in the order of the second paper: branch(ReLU(norm(x))) + shortcut.
+
+    A projection reads the activated input, too; a strided block without one takes every other pixel of the raw input.
+    Returns the name of the block's output.
+    """
+    family, names, add = builder.family, builder.names, builder.add
+    active = builder.relu(names.pre_relu, builder.norm(names.pre_bn, entry, width))
+    plan = _convolutions(builder, inner, outer, strides)
+    norms = names.bn_branches or names.branches
+    x, channels = active, width
+    for i, (kernel, out, stride, bias) in enumerate(plan):
+        x = _convolution(builder, x, names.branches[i], channels, kernel, out, stride, bias)
+        if i < len(plan) - 1:
+            x = builder.relu(names.relu, builder.norm(names.bn, x, out, norms[i]), norms[i])
+        channels = out
+    if family.squeeze:
+        x = _squeeze_and_excite(builder, x, outer)
+
+    shortcut = entry
+    if _projects(builder, stage, first):
+        conv = Conv2D(width, outer, (1, 1), strides, "valid", family.bias != "none")
+        shortcut = add(builder.name(names.conv, branch=names.projection), conv, active)
+    elif strides != (1, 1):
+        shortcut = add(builder.name(names.shortcut_pool), MaxPool((1, 1), strides, "valid"), entry)
+    summands = (shortcut, x) if family.shortcut_first else (x, shortcut)
+    return add(builder.name(names.add), Add(), *summands)
+
+
+def _squeeze_and_excite(builder: _Builder, x: str, channels: int) -> str:
+    """x times a gate per channel, made from the means of all channels (Hu et al., 2017)."""
+
+    def part(what: str, operator: Operator, *inputs: str) -> str:
+        return builder.add(builder.name(builder.names.squeeze, part=what), operator, *inputs)
+
+    few = max(1, channels // builder.family.squeeze)
+    gate = part("pool", GlobalAveragePool(keep_dims=True), x)
+    gate = part("relu", ReLU(), part("reduce", Conv2D(channels, few, (1, 1)), gate))
+    gate = part("sigmoid", Sigmoid(), part("expand", Conv2D(few, channels, (1, 1)), gate))
+    return part("multiply", Multiply(), x, gate)

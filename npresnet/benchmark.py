@@ -28,7 +28,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .architecture import FAMILIES, Architecture, build_graph, parse_architecture
+from .architecture import Architecture, build_graph, parse_architecture
 from .compare import compare
 from .errors import NpResNetError
 from .peers import PEERS, Batch, missing
@@ -191,9 +191,8 @@ class Process:
 
 def full_name(network: str) -> str:
     """Family and depth of ``network``; the first family that has the depth where it names none. Raises UsageError."""
-    family, depth = parse_architecture(network)
-    family = family or next(name for name, row in FAMILIES.items() if depth in row.depths)
-    return f"{family}/resnet{depth}"
+    family, depth = parse_architecture(network).candidates[0]
+    return Architecture(family, depth).name
 
 
 def weight_file(network: str, folder: Path) -> Path:
@@ -201,12 +200,11 @@ def weight_file(network: str, folder: Path) -> Path:
 
     Families that come with a classifier get theirs of 1000 classes. Raises UsageError for an unknown network.
     """
-    family, depth = parse_architecture(full_name(network))
-    assert family is not None
-    path = folder / f"{family}-resnet{depth}.h5"
+    family, depth = parse_architecture(network).candidates[0]
+    path = folder / f"{full_name(network).replace('/', '-')}.h5"
     if not path.exists():
-        classes = None if family == "matterport" else 1000
-        graph = build_graph(Architecture.standard(FAMILIES[family], depth, classes=classes))
+        classes = None if family.name == "matterport" else 1000
+        graph = build_graph(Architecture.standard(family, depth, classes=classes))
         write_keras_file(path, graph, random_weights(graph))
     return path
 

@@ -142,7 +142,9 @@ def _load(weights: Path, architecture: str | None, device: str, algorithm: str, 
     return load(weights, architecture, device, algorithm, threads)
 
 
-_Weights = Annotated[Path, typer.Argument(metavar="WEIGHTS", help="A Keras weight file (.h5).", show_default=False)]
+_Weights = Annotated[
+    Path, typer.Argument(metavar="WEIGHTS", help="A Keras weight file (.h5 or .keras).", show_default=False)
+]
 _Architecture = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="resnet101 or matterport/resnet101, say; else found in the file."),
@@ -231,25 +233,32 @@ def info(
     layers: Annotated[bool, typer.Option("--layers", help="List every layer and the shapes of its weights.")] = False,
 ) -> None:
     """Show what a weight file holds. Family, depth, layers matched, missing and unused, parameters, checks."""
+    from .images import CONVENTIONS
     from .weights import inspect
 
     found = inspect(weights, architecture)
     total = sum(1 for layer in found.graph.layers if layer.operator.tensors())
     _fact("file", f"{found.path} ({found.bytes:,} bytes)")
     version = f"Keras {found.keras_version}" if found.keras_version else "no Keras version noted (Keras 1?)"
-    _fact("layout", f"{found.layout}; {version}, backend {found.backend or 'not noted'}")
+    noted = f"; {version}, backend {found.backend or 'not noted'}" if found.layout.startswith("legacy") else ""
+    _fact("layout", found.layout + noted)
     _fact("architecture", str(found.architecture))
     for reason in found.reasons:
         _fact("", reason)
     _fact("parameters", f"{found.parameters:,} in {sum(map(len, found.weights.values()))} tensors")
     maps = ", ".join(f"{feature} {name}" for feature, name in found.graph.features.items())
     _fact("feature maps", maps)
-    _fact("preprocessing", found.architecture.family.preprocessing)
+    for doubt in found.doubts:
+        _fact("doubt", doubt)
+    convention = found.architecture.preprocessing
+    _fact("preprocessing", f"{convention}: pixels go in as {CONVENTIONS[convention].meaning}")
     _fact("matched", f"{len(found.matched)} of {total} layers with weights")
     for title, items in (("missing", found.missing), ("mis-shaped", found.misshaped), ("unusable", found.unsound)):
         _fact(title, f"{len(items)} {'tensor' if len(items) == 1 else 'tensors'}" if items else "none")
         for item in items:
             _fact("", item)
+    for item in found.suspicious:
+        _fact("suspicious", item)
     tensors = sum(found.unused.values())
     unused = f"{len(found.unused)} layers with {tensors} tensors, not part of the backbone"
     _fact("unused", unused if found.unused else "none")
@@ -276,7 +285,9 @@ def run(
         list[Path],
         typer.Argument(metavar="IMAGE", help="Pictures, or .npy files of prepared float32[n, h, w, 3]."),
     ],
-    weights: Annotated[Path, typer.Option(metavar="WEIGHTS", help="A Keras weight file (.h5).", show_default=False)],
+    weights: Annotated[
+        Path, typer.Option(metavar="WEIGHTS", help="A Keras weight file (.h5 or .keras).", show_default=False)
+    ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the results go.")] = Path("features.npz"),
     layers: Annotated[str | None, typer.Option(metavar="A,B", help="Save these layers' outputs, not C1 to C5.")] = None,
     size: _Size = None,

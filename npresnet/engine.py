@@ -18,17 +18,27 @@ import numpy.typing as npt
 from .errors import NpResNetError
 from .graph import (
     Add,
+    AveragePool,
     BatchNorm,
     Conv2D,
     Dense,
+    Flatten,
     GlobalAveragePool,
+    GlobalMaxPool,
     Graph,
     Input,
     Layer,
     MaxPool,
+    Multiply,
+    Normalization,
     Operator,
     Pad,
     ReLU,
+    Rescale,
+    Reshape,
+    Scale,
+    Sigmoid,
+    Softmax,
 )
 
 __all__ = ["Step", "run"]
@@ -69,29 +79,59 @@ _Kernel = Callable[[Operator, Sequence[Array], _Tensors], Array]
 def _im2col(threads: int) -> _Kernel:
     """The kernels of ``algorithm="im2col"``: float32, on ``threads`` threads."""
     from . import kernels as k  # here, because importing the kernels imports Numba
+    from .kernels.globalmaxpool import global_maxpool
+    from .kernels.grouped import grouped_conv2d
+    from .kernels.multiply import multiply
+    from .kernels.scale import scale
+    from .kernels.sigmoid import sigmoid
 
     def apply(operator: Operator, inputs: Sequence[Array], w: _Tensors) -> Array:
         x = inputs[0]
         match operator:
             case Pad(pads):
                 return k.pad(x, pads, threads=threads)
-            case Conv2D():
-                return k.conv2d_im2col(
-                    x, w["kernel"], w.get("bias"), stride=operator.stride, padding=operator.padding, threads=threads
-                )
+            case Conv2D(stride=stride, padding=padding, groups=groups, dilation=dilation):
+                options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
+                if groups > 1:
+                    return grouped_conv2d(x, w["kernel"], w.get("bias"), groups=groups, threads=threads, **options)
+                return k.conv2d_im2col(x, w["kernel"], w.get("bias"), threads=threads, **options)
             case BatchNorm(epsilon=epsilon):
-                return k.batchnorm(x, w["gamma"], w["beta"], w["mean"], w["variance"], epsilon, threads=threads)
+                gamma, beta = w.get("gamma"), w.get("beta")
+                return k.batchnorm(x, gamma, beta, w["mean"], w["variance"], epsilon, threads=threads)
+            case Scale():
+                return scale(x, w["gamma"], w["beta"], threads=threads)
+            case Rescale(factor, offset):
+                return scale(x, np.array(factor, np.float32), np.array(offset, np.float32), threads=threads)
+            case Normalization():
+                centred = scale(x, np.ones(1, np.float32), -w["mean"], threads=threads)
+                return scale(centred, 1 / _deviation(w["variance"]), np.zeros(1, np.float32), threads=threads)
             case ReLU():
-                return k.relu(x, threads=threads)
+                return k.relu(_map(x), threads=threads).reshape(x.shape)
+            case Sigmoid():
+                return sigmoid(x, threads=threads)
+            case Softmax():
+                return k.softmax(_rows(x), threads=threads).reshape(x.shape)
             case Add():
-                return k.add(x, inputs[1], threads=threads)
+                return k.add(_map(x), _map(inputs[1]), threads=threads).reshape(x.shape)
+            case Multiply():
+                a, b = sorted(inputs, key=lambda array: array.size, reverse=True)
+                return multiply(_map(a), _map(b), threads=threads).reshape(a.shape)
             case MaxPool(window, stride, padding):
                 return k.maxpool(x, window, stride=stride, padding=padding, threads=threads)
-            case GlobalAveragePool():
-                return k.global_avgpool(x, threads=threads)
-            case Dense():
-                y = k.dense(x, w["kernel"], w["bias"], threads=threads)
-                return k.softmax(y, threads=threads) if operator.softmax else y
+            case AveragePool(window, stride, padding):
+                return k.avgpool(x, window, stride=stride, padding=padding, threads=threads)
+            case GlobalAveragePool(keep_dims):
+                return _kept(k.global_avgpool(x, threads=threads), keep_dims)
+            case GlobalMaxPool(keep_dims):
+                return _kept(global_maxpool(x, threads=threads), keep_dims)
+            case Flatten():
+                return x.reshape(len(x), -1)
+            case Reshape(shape):
+                return x.reshape(len(x), *shape)
+            case Dense(channels=channels):
+                y = k.dense(_rows(x), w["kernel"], w.get("bias"), threads=threads)
+                y = k.softmax(y, threads=threads) if operator.softmax else y
+                return y.reshape(*x.shape[:-1], channels)
         raise AssertionError(operator)
 
     return apply
@@ -100,30 +140,79 @@ def _im2col(threads: int) -> _Kernel:
 def _reference(operator: Operator, inputs: Sequence[Array], w: _Tensors) -> Array:
     """The kernels of ``algorithm="reference"``: plain NumPy in the dtype of the inputs."""
     from . import kernels as k
+    from .kernels.globalmaxpool import global_maxpool_reference
+    from .kernels.grouped import grouped_conv2d_reference
+    from .kernels.multiply import multiply_reference
+    from .kernels.scale import scale_reference
+    from .kernels.sigmoid import sigmoid_reference
 
     x = inputs[0]
     w = {role: array.astype(x.dtype, copy=False) for role, array in w.items()}
     match operator:
         case Pad(pads):
             return k.pad_reference(x, pads)
-        case Conv2D():
-            return k.conv2d_reference(
-                x, w["kernel"], w.get("bias"), stride=operator.stride, padding=operator.padding
-            )  # fmt: skip
+        case Conv2D(stride=stride, padding=padding, groups=groups, dilation=dilation):
+            options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
+            if groups > 1:
+                return grouped_conv2d_reference(x, w["kernel"], w.get("bias"), groups=groups, **options)
+            return k.conv2d_reference(x, w["kernel"], w.get("bias"), **options)
         case BatchNorm(epsilon=epsilon):
-            return k.batchnorm_reference(x, w["gamma"], w["beta"], w["mean"], w["variance"], epsilon)
+            return k.batchnorm_reference(x, w.get("gamma"), w.get("beta"), w["mean"], w["variance"], epsilon)
+        case Scale():
+            return scale_reference(x, w["gamma"], w["beta"])
+        case Rescale(factor, offset):
+            return scale_reference(x, np.array(factor, x.dtype), np.array(offset, x.dtype))
+        case Normalization():
+            return (x - w["mean"]) / _deviation(w["variance"])
         case ReLU():
             return k.relu_reference(x)
+        case Sigmoid():
+            return sigmoid_reference(x)
+        case Softmax():
+            return k.softmax_reference(x)
         case Add():
             return k.add_reference(x, inputs[1])
+        case Multiply():
+            a, b = sorted(inputs, key=lambda array: array.size, reverse=True)
+            return multiply_reference(_map(a), _map(b)).reshape(a.shape)
         case MaxPool(window, stride, padding):
             return k.maxpool_reference(x, window, stride=stride, padding=padding)
-        case GlobalAveragePool():
-            return k.global_avgpool_reference(x)
-        case Dense():
-            y = k.dense_reference(x, w["kernel"], w["bias"])
-            return k.softmax_reference(y) if operator.softmax else y
+        case AveragePool(window, stride, padding):
+            return k.avgpool_reference(x, window, stride=stride, padding=padding)
+        case GlobalAveragePool(keep_dims):
+            return _kept(k.global_avgpool_reference(x), keep_dims)
+        case GlobalMaxPool(keep_dims):
+            return _kept(global_maxpool_reference(x), keep_dims)
+        case Flatten():
+            return x.reshape(len(x), -1)
+        case Reshape(shape):
+            return x.reshape(len(x), *shape)
+        case Dense(channels=channels):
+            y = k.dense_reference(_rows(x), w["kernel"], w.get("bias"))
+            y = k.softmax_reference(y) if operator.softmax else y
+            return y.reshape(*x.shape[:-1], channels)
     raise AssertionError(operator)
+
+
+def _map(x: Array) -> Array:
+    """``x`` as feature maps [n, h, w, c]: after global pooling, [n, c], there is one pixel."""
+    return x if x.ndim == 4 else x.reshape(len(x), 1, 1, -1)
+
+
+def _rows(x: Array) -> Array:
+    """``x`` as a matrix with one row of channels per pixel."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def _kept(pooled: Array, keep_dims: bool) -> Array:
+    """The result [n, c] of global pooling, as [n, 1, 1, c] where the dimensions are kept."""
+    return _map(pooled) if keep_dims else pooled
+
+
+def _deviation(variance: Array) -> Array:
+    """What Keras's Normalization divides by."""
+    deviation: Array = np.maximum(np.sqrt(variance), variance.dtype.type(1e-7))
+    return deviation
 
 
 def run(
@@ -144,7 +233,7 @@ def run(
     keep from a step what you want kept. Raises UsageError for an unknown layer or an image too small.
     """
     layers = graph.needed_for(outputs)
-    shapes = graph.shapes(images.shape[1], images.shape[2])
+    shapes = graph.shapes(images.shape[1], images.shape[2], outputs)
     apply = _reference if algorithm == "reference" else _im2col(threads)
     return _steps(layers, shapes, weights, images, apply)
 

@@ -71,6 +71,8 @@ def draw_together(layers: Sequence[Layer], outputs: Sequence[str], shapes: Mappi
 
     for layer in layers:
         operator, source = layer.operator, layer.inputs[0] if layer.inputs else ""
+        if (len(shapes[layer.name]) == 1) != isinstance(operator, Dense | GlobalAveragePool):
+            raise Unplannable
         match operator:
             case Input():
                 pass
@@ -78,7 +80,7 @@ def draw_together(layers: Sequence[Layer], outputs: Sequence[str], shapes: Mappi
                 if readers[layer.name] != 1 or layer.name in outputs:
                     raise Unplannable
                 border[layer.name] = (source, pads)
-            case Conv2D() | MaxPool():
+            case Conv2D(groups=1, dilation=(1, 1)) | MaxPool():
                 x, pads = border.get(source, (source, (0, 0, 0, 0)))
                 window = operator.kernel if isinstance(operator, Conv2D) else operator.window
                 size = shapes[source][:2]
@@ -111,8 +113,10 @@ def draw_together(layers: Sequence[Layer], outputs: Sequence[str], shapes: Mappi
                     new(Node([layer.name], None, source, relu=True))
                 else:
                     grown.relu = True
-            case Dense() | GlobalAveragePool():
+            case Dense(bias=True) | GlobalAveragePool(keep_dims=False):
                 new(Node([layer.name], operator, source))
+            case _:
+                raise Unplannable
         if source in border and not isinstance(operator, Conv2D | MaxPool):
             raise Unplannable
     if any(name not in ending and not isinstance(layers[0].operator, Input) for name in outputs):

@@ -7,8 +7,11 @@ refused by name, and declared sizes are compared with the file's own before anyt
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import stat
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,8 +34,6 @@ _MOST_EXPANSION = 1000  # unpacked bytes of a dataset per byte of the file
 # what else people hand over under the name of a weight file: the first bytes and what to say
 _IMPOSTORS: tuple[tuple[bytes | tuple[bytes, ...], str], ...] = (
     (b"version https://git-lfs", "a git-lfs pointer, not the file itself; fetch it with `git lfs pull`"),
-    (b"PK\x03\x04", "a zip archive (a `.keras` or `.npz` file?), not HDF5; in Keras, `keras.models.load_model(...)` and "
-     "`model.save('name.h5')` write the layout that npresnet reads"),
     ((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), "a Python pickle (a PyTorch checkpoint?), which is never opened "
      "because it can run code; give the Keras `.h5` file"),
     (b"\x93NUMPY", "a NumPy array, not HDF5; give the Keras `.h5` file"),
@@ -53,6 +54,9 @@ class StoredTensor:
     def read(self) -> npt.NDArray[np.float32]:
         """The numbers as float32. Raises WeightsError where they cannot be read."""
         try:
+            if self.dtype.kind == "V":  # bfloat16: the upper half of a float32
+                halves = np.asarray(self._dataset[()]).view(np.uint16)
+                return (halves.astype(np.uint32) << 16).view(np.float32)
             with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which weights.py reports
                 return np.asarray(self._dataset[()], dtype=np.float32)
         except (OSError, RuntimeError, ValueError, TypeError) as error:
@@ -62,7 +66,14 @@ class StoredTensor:
 
 
 class Group:
-    """A group of an open weight file."""
+    """A group of an open weight file.
+
+    kind    "h5", or "keras" for an archive
+    config  the model's description of its own layers; of the root only, None where the file has none
+    """
+
+    kind = "h5"
+    config: dict[str, Any] | None = None
 
     def __init__(self, group: Any, path: str, size: int, budget: list[int], depth: int = 0) -> None:
         self._group, self.path, self._size, self._budget, self._depth = group, path, size, budget, depth
@@ -117,7 +128,7 @@ class Group:
     def _tensor(self, path: str, dataset: Any) -> StoredTensor:
         if dataset.is_virtual or dataset.external:
             raise WeightsError(f"{path!r} keeps its numbers in another file; Keras writes none such: save it anew")
-        if dataset.shape is None or dataset.dtype.kind not in "fiu":
+        if dataset.shape is None or (dataset.dtype.kind not in "fiu" and dataset.dtype != np.dtype("V2")):
             raise WeightsError(
                 f"{path!r} holds {dataset.dtype} values; weights must be floating-point numbers (float16, 32 or 64)"
             )
@@ -156,6 +167,8 @@ def _refuse_impostor(path: Path) -> None:
     size = found.st_size
     if size == 0:
         raise WeightsError(f"{path}: the file is empty; download or save it again")
+    if head.startswith(b"PK\x03\x04"):
+        return
     if head.startswith(_SIGNATURE):
         # superblock 0, which Keras's writer uses: the file's end is noted at byte 40
         end = int.from_bytes(head[40:48], "little") if len(head) >= 48 and head[8] == 0 else size
@@ -173,18 +186,47 @@ def _refuse_impostor(path: Path) -> None:
     )
 
 
+def _config(text: str | bytes | None) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _archive(location: Path) -> tuple[io.BytesIO, dict[str, Any] | None]:
+    """The HDF5 part of a ``.keras`` archive, and its config."""
+    try:
+        with zipfile.ZipFile(location) as archive:
+            if "model.weights.h5" not in archive.namelist():
+                raise WeightsError(
+                    f"{location}: this is a zip archive without a `model.weights.h5`, so not a `.keras` file"
+                )
+            return io.BytesIO(archive.read("model.weights.h5")), _config(archive.read("config.json"))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise WeightsError(f"{location}: the archive is damaged ({error}); download or save it again") from None
+
+
 @contextmanager
 def open_file(path: str | os.PathLike[str]) -> Iterator[Group]:
     """The root group of the HDF5 file at ``path``, for as long as the context lasts. Raises WeightsError."""
     location = Path(path)
     _refuse_impostor(location)
+    config: dict[str, Any] | None = None
+    archive = zipfile.is_zipfile(location)
     try:
-        file = h5py.File(location, "r")
+        source: Any = location
+        if archive:
+            source, config = _archive(location)
+        file = h5py.File(source, "r")
     except (OSError, RuntimeError, ValueError) as error:
         raise WeightsError(f"{location}: the HDF5 file is damaged ({error}); download or save it again") from None
     with file:
         try:
-            yield Group(file, "", location.stat().st_size, [_MOST_ENTRIES])
+            root = Group(file, "", location.stat().st_size, [_MOST_ENTRIES])
+            root.kind = "keras" if archive else "h5"
+            root.config = config if archive else _config(root.attribute("model_config"))
+            yield root
         except WeightsError as error:
             raise WeightsError(f"{location}: {error}") from None
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # what h5py raises on damaged bytes

@@ -307,6 +307,7 @@ def _resample(image: Picture, shape: tuple[int, int], interpolation: Interpolati
 
 MEAN_PIXEL = np.array([123.7, 116.8, 103.9])  # RGB; float64, see subtract_mean_pixel
 CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)  # BGR
+NSFW_MEAN = np.array([104, 117, 123], np.float32)  # BGR
 TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # RGB, of values 0..1
 TORCH_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
@@ -345,6 +346,18 @@ def tf(image: Picture) -> Float32:
     return values
 
 
+def unit(image: Picture) -> Float32:
+    """RGB / 255, so 0..1. Source: KerasCV's ``Rescaling`` layer."""
+    return image.astype(np.float32, order="C") * np.float32(1 / 255)
+
+
+def nsfw(image: Picture) -> Float32:
+    """RGB to BGR, minus (104, 117, 123). Source: opennsfw2's ``preprocess_image``."""
+    values = image[..., ::-1].astype(np.float32, order="C")
+    values -= NSFW_MEAN
+    return values
+
+
 def unchanged(image: Picture) -> Float32:
     """RGB 0..255 as float32: for networks that scale inside."""
     return image.astype(np.float32, order="C")
@@ -354,17 +367,22 @@ def unchanged(image: Picture) -> Float32:
 class Convention:
     """How a family of networks was fed: its arithmetic, and what it does about size when nothing is asked for."""
 
+    meaning: str  # the arithmetic in words
     arithmetic: Callable[[Picture], Float32]
     default_size: str
     interpolation: Interpolation  # for an explicit WIDTHxHEIGHT
 
 
 CONVENTIONS = {
-    "matterport": Convention(subtract_mean_pixel, "square", "bilinear"),
-    "caffe": Convention(caffe, "224x224", "nearest"),
-    "torch": Convention(torch, "224x224", "nearest"),
-    "tf": Convention(tf, "224x224", "nearest"),
-    "none": Convention(unchanged, "none", "nearest"),
+    "matterport": Convention("RGB, 0 to 255, minus (123.7, 116.8, 103.9)", subtract_mean_pixel, "square", "bilinear"),
+    "caffe": Convention("BGR, 0 to 255, minus (103.939, 116.779, 123.68)", caffe, "224x224", "nearest"),
+    "torch": Convention(
+        "RGB, 0 to 1, minus (0.485, 0.456, 0.406), over (0.229, 0.224, 0.225)", torch, "224x224", "nearest"
+    ),
+    "tf": Convention("RGB, -1 to 1", tf, "224x224", "nearest"),
+    "unit": Convention("RGB, 0 to 1", unit, "224x224", "nearest"),
+    "nsfw": Convention("BGR, 0 to 255, minus (104, 117, 123)", nsfw, "224x224", "bilinear"),
+    "none": Convention("RGB, 0 to 255, as they are", unchanged, "none", "nearest"),
 }
 
 

@@ -86,7 +86,7 @@ class ResNet:
 
         Returns float32[n, h, w, 3]. Raises ImageError, UsageError, MissingExtraError (pictures need Pillow).
         """
-        return prepare(source, self.architecture.family.preprocessing, size)
+        return prepare(source, self.architecture.preprocessing, size)
 
     @overload
     def __call__(self, images: Array, outputs: None = None) -> Features: ...
@@ -139,7 +139,7 @@ class ResNet:
         network; UsageError where it runs layer by layer, which ``trace`` times.
         """
         names = tuple(self.graph.features.values()) if outputs is None else self._names(outputs)
-        batch = network_input(images)
+        batch = network_input(images, self.graph.channels)
         found = self._by_plan(lambda plans: plans.profile(batch, names, self.algorithm == "auto", repeats))
         if found is not None:
             return found
@@ -188,7 +188,7 @@ class ResNet:
 
     def _planned(self, images: Array, names: tuple[str, ...]) -> dict[str, Array] | None:
         """The outputs by plan, or None."""
-        batch = network_input(images)
+        batch = network_input(images, self.graph.channels)
         entry = self.graph.layers[0].name
         wanted = tuple(name for name in names if name != entry)
         if not wanted:
@@ -207,7 +207,7 @@ class ResNet:
 
     def _run(self, images: Array, names: Sequence[str]) -> Iterator[engine.Step]:
         wide = self.algorithm == "reference" and getattr(images, "dtype", None) == np.float64
-        batch = network_input(images, dtype=np.float64 if wide else np.float32)
+        batch = network_input(images, self.graph.channels, np.float64 if wide else np.float32)
         algorithm = "reference" if self.algorithm == "reference" else "im2col"
         return engine.run(self.graph, self.weights, batch, names, algorithm=algorithm, threads=self.threads)
 
@@ -261,8 +261,7 @@ def resnet_graph(
     Raises as ``load`` and calling the network do; UsageError if stage 5 is asked for and the file has none.
     """
     net = weights if isinstance(weights, ResNet) else load(weights, architecture)
-    family, depth = parse_architecture(architecture)
-    if depth != net.architecture.depth or family not in (None, net.architecture.family.name):
+    if not parse_architecture(architecture).allows(net.architecture):
         raise UsageError(f"architecture: got {architecture!r}, but the network is {net.architecture}; they must agree")
     features = net.graph.features
     if stage5 and "C5" not in features:

@@ -40,13 +40,14 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ImageError, MissingExtraError, UsageError, WeightsError
+from .oracle_families import BUILDERS
 
 if TYPE_CHECKING:
     import keras
@@ -55,12 +56,17 @@ Widths = Sequence[tuple[int, int]]
 Labels = Sequence[Sequence[str]]
 
 # Blocks in stages 2, 3, 4 and 5.
-_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+_BLOCKS = {
+    18: (2, 2, 2, 2), 26: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+}  # fmt: skip
 _BASIC = (18, 34)
 _DEPTHS = {
     "matterport": (50, 101, 152),
     "keras.applications": (50, 101, 152),
-    "keras-resnet": (18, 34, 50, 101, 152),
+    "keras.applications V2": (50, 101, 152),
+    "keras-resnet": (18, 34, 50, 101, 152, 200),
+    **{family: depths for family, (_, _, depths) in BUILDERS.items()},
 }
 
 # A quiet NaN with a payload that no arithmetic makes: what still holds these bits was never assigned. A plain NaN
@@ -132,20 +138,22 @@ def build(
     classes: int | None = None,
     stem: Literal["pad3", "same"] = "pad3",
     block_labels: Labels | None = None,
+    **variant: Any,
 ) -> keras.Model:
     """Build one network in Keras, with the layers' names as in the weight files and no weights worth having.
 
     The model maps float32[n, h, w, 3], any n, h and w, to the last stage's float32[n, h', w', c], or with ``classes``
     to probabilities float32[n, classes].
 
-    family        "matterport" (``resnet_graph`` of Mask R-CNN), "keras.applications" (ResNet v1) or "keras-resnet"
-                  (broadinstitute, as used by fizyr's detectors)
-    depth         18, 34 (keras-resnet only), 50, 101 or 152; matterport itself stops at 101
+    family        "matterport" (``resnet_graph`` of Mask R-CNN), "keras.applications" and "keras.applications V2",
+                  "keras-resnet" (broadinstitute, as used by fizyr's detectors), or one of ``oracle_families.BUILDERS``
+    depth         one that the family has; matterport itself stops at 101
     stage5        False ends the network with stage 4
     stem_width    channels of the first convolution
     stage_widths  (inner, outer) channels of each stage's blocks, from stage 2 on; None for the published widths
     classes       adds the family's classifier with so many classes; not for matterport, which has none
     stem          padding of the first convolution: "pad3" explicit, or "same" as in release 0.2.0 of keras-resnet
+    variant       what else ``oracle_families.py`` lets a family's builder vary: the pool's border, say
     block_labels  for each stage the labels of its blocks, where a file of the matterport or keras-resnet kind spells
                   them another way than upstream does
 
@@ -160,6 +168,8 @@ def build(
         raise UsageError(f"family: {family!r} was given; it must be one of {', '.join(map(repr, _DEPTHS))}")
     if depth not in _DEPTHS[family]:
         raise UsageError(f"depth: {depth} was given; {family} has {', '.join(map(str, _DEPTHS[family]))}")
+    if not stage5 and family not in ("matterport", "keras.applications", "keras-resnet"):
+        raise UsageError(f"stage5: False was given; networks of {family} always have stage 5")
     if classes is not None and (family == "matterport" or not stage5 or classes < 1):
         raise UsageError(
             f"classes: {classes} was given for {family} with stage5={stage5}; a classifier needs at least one class, "
@@ -179,10 +189,14 @@ def build(
             f"every width is at least 1, and each of the {len(blocks)} stages has one (inner, outer) pair"
         )
 
-    if family == "keras.applications":
+    if family not in ("matterport", "keras-resnet"):
         if block_labels is not None:
-            raise UsageError("block_labels: keras.applications numbers its blocks and leaves no choice; leave it out")
-        return _keras_applications(depth, stage5, stem_width, stage_widths, classes)
+            raise UsageError(f"block_labels: {family} numbers its blocks and leaves no choice; leave it out")
+        if family in BUILDERS:
+            builder, options, _ = BUILDERS[family]
+            return builder(depth, stem_width, stage_widths, classes, **options, **variant)
+        version = family.removeprefix("keras.applications").strip()
+        return _keras_applications(f"ResNet{depth}{version}", stage5, stem_width, stage_widths, classes)
 
     if block_labels is None:
         block_labels = [
@@ -296,17 +310,17 @@ def _keras_resnet(
 
 
 def _keras_applications(
-    depth: int, stage5: bool, stem_width: int, stage_widths: Widths, classes: int | None
+    name: str, stage5: bool, stem_width: int, stage_widths: Widths, classes: int | None
 ) -> keras.Model:
     """The model that ``keras.applications`` builds; other widths by cloning it with other numbers of filters."""
     _, keras = _tensorflow()
     # As `input_shape`, (None, None, 3) is refused together with the classifier; as a tensor it is not.
     image = keras.Input((None, None, 3), name="input_image")
-    upstream = getattr(keras.applications, f"ResNet{depth}")(
+    upstream = getattr(keras.applications, name)(
         weights=None, include_top=classes is not None, classes=classes or 1000, input_tensor=image
     )
-    last = upstream.output if stage5 else upstream.get_layer(f"conv4_block{_BLOCKS[depth][2]}_out").output
-    model = keras.Model(image, last, name=f"keras_applications_resnet{depth}")
+    ends = [layer.output for layer in upstream.layers if re.fullmatch(r"conv4_block\d+_out", layer.name)]
+    model = keras.Model(image, upstream.output if stage5 else ends[-1], name=f"keras_applications_{name.lower()}")
 
     def filters(name: str) -> int:
         if name == "conv1_conv":
@@ -373,6 +387,22 @@ def load_file(model: keras.Model, path: str | os.PathLike[str]) -> None:
             f"{path}: {'; '.join(facts)}; the file must hold exactly this network: check family and depth with "
             "`npresnet info`"
         )
+
+
+def load_model(path: str | os.PathLike[str]) -> keras.Model:
+    """The model that a file describes, with its weights, as Keras itself makes it; code in the file is not run.
+
+    Raises WeightsError where Keras refuses, MissingExtraError without TensorFlow.
+    """
+    _, keras = _tensorflow()
+    path = Path(path)
+    suffix, _ = _contents(path)
+    with _alias(path, suffix) as alias, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return keras.models.load_model(alias, compile=False, safe_mode=True)
+        except Exception as error:  # of any kind: neither the file nor the loader is ours
+            raise WeightsError(f"{path}: this version of Keras cannot load the model: {error}") from error
 
 
 def _contents(path: Path) -> tuple[str, list[str]]:
@@ -493,15 +523,18 @@ def activations(
     the first step; MissingExtraError without TensorFlow.
     """
     tensorflow, _ = _tensorflow()
-    if not isinstance(images, np.ndarray) or images.dtype != np.float32 or images.ndim != 4 or images.shape[3] != 3:
+    channels = model.inputs[0].shape[3]
+    if not isinstance(images, np.ndarray) or images.dtype != np.float32 or images.shape[3:] != (channels,):
         given = f"{images.dtype}{list(images.shape)}" if isinstance(images, np.ndarray) else type(images).__name__
-        raise ImageError(f"images: {given} was given; they must be float32[n, h, w, 3]; convert and stack them")
+        raise ImageError(
+            f"images: {given} was given; they must be float32[n, h, w, {channels}]; convert and stack them"
+        )
     if 0 in images.shape:
         raise ImageError(f"images: {list(images.shape)} was given; there must be a pixel; check how they were read")
 
-    source, *steps = model.operations
-    wanted = {step.name for step in steps} if layers is None else set(layers)
-    if unknown := sorted(wanted - {step.name for step in steps}):
+    source, steps = _flattened(model)
+    wanted = {step.layer.name for step in steps} if layers is None else set(layers)
+    if unknown := sorted(wanted - {step.layer.name for step in steps}):
         raise UsageError(
             f"layers: {', '.join(unknown)} not in {model.name}; they must be names of its layers; "
             "see `npresnet info` for the list"
@@ -509,36 +542,73 @@ def activations(
 
     # Backwards: keep what is wanted or read by something kept, and count the readers of each tensor.
     readers: Counter[int] = Counter()
-    kept: list[Any] = []
+    kept: list[_Step] = []
     for step in reversed(steps):
-        if step.name in wanted or readers[id(step.output)]:
+        if step.layer.name in wanted or readers[step.output]:
             kept.append(step)
-            readers.update(map(id, _inputs(step)))
+            readers.update(step.inputs)
     # Keras's symbolic tensors, by id, and their values, as long as a layer still reads them.
-    live = {id(source.output): tensorflow.constant(images)}
+    live = {source: tensorflow.constant(images)}
 
     def run() -> Iterator[tuple[str, NDArray[np.float32]]]:
         for step in reversed(kept):
-            inputs = list(map(id, _inputs(step)))
-            values = [live[x] for x in inputs]
+            values = [live[x] for x in step.inputs]
             # A graphics card would convolve in TF32. Entered per layer: open over a yield it would reach the caller.
             with tensorflow.device("/CPU:0"):
-                output = step(values if isinstance(step.input, list) else values[0])
+                output = step.layer(values if step.listed else values[0], **step.options)
             del values
-            readers.subtract(inputs)
-            for x in inputs:
+            readers.subtract(step.inputs)
+            for x in step.inputs:
                 if not readers[x]:
                     live.pop(x, None)
-            if readers[id(step.output)]:
-                live[id(step.output)] = output
-            array = output.numpy() if step.name in wanted else None
+            if readers[step.output]:
+                live[step.output] = output
+            array = output.numpy() if step.layer.name in wanted else None
             del output
             if array is not None:
-                yield step.name, array
+                yield step.layer.name, array
 
     return run()
 
 
-def _inputs(step: Any) -> list[Any]:
-    """The symbolic tensors that a layer reads."""
-    return step.input if isinstance(step.input, list) else [step.input]
+class _Step(NamedTuple):
+    """One layer of a model: the ids of the symbolic tensors that it reads and makes, and how it is called.
+
+    listed   it takes its inputs as a list
+    options  what it is called with besides: the value that ``keras.ops.pad`` fills in, for one; and that nothing is
+             being trained, which layers that augment images assume
+    """
+
+    layer: Any
+    inputs: tuple[int, ...]
+    output: int
+    listed: bool
+    options: dict[str, Any]
+
+
+def _flattened(model: Any, alias: dict[int, int] | None = None) -> tuple[int, list[_Step]]:
+    """A model's input, by the id of its tensor, and its layers in the order in which Keras runs them; of models inside
+    it their layers. ``alias`` has the ids of their inputs and outputs in the model around."""
+    from keras.src.ops.function import make_node_key
+
+    alias = {} if alias is None else alias
+    graph = getattr(model, "_functional", None) or model  # a Sequential keeps its graph there
+    steps: list[_Step] = []
+    for layer in graph.operations:
+        nodes = enumerate(layer._inbound_nodes)
+        node = next(node for i, node in nodes if make_node_key(layer, i) in graph._nodes)
+        if node.is_input:
+            continue
+        inputs = tuple(alias.get(id(x), id(x)) for x in node.input_tensors)
+        if hasattr(layer, "layers"):
+            inner = getattr(layer, "_functional", None) or layer
+            alias.update(zip(map(id, inner.inputs), inputs, strict=True))
+            steps += _flattened(layer, alias)[1]
+            alias.update((id(x), alias.get(id(y), id(y))) for x, y in zip(node.outputs, inner.outputs, strict=True))
+            continue
+        given = node.arguments
+        options = {name: value for name, value in given.kwargs.items() if isinstance(value, float)}
+        if getattr(layer, "_call_has_training_arg", False):
+            options["training"] = False
+        steps.append(_Step(layer, inputs, id(node.outputs[0]), isinstance(given.args[0], list), options))
+    return id(graph.inputs[0]), steps

@@ -426,7 +426,7 @@ def make_plan(
     """
     n, height, width = batch
     layers = graph.needed_for(outputs)
-    shapes = graph.shapes(height, width)
+    shapes = graph.shapes(height, width, outputs)
     names = tuple(dict.fromkeys(outputs))
     builder = _Builder(n, shapes, names, layers[0].name, threads)
     nodes = draw_together(layers, outputs, shapes)

@@ -364,7 +364,8 @@ architecture  matterport/resnet50, stem 8 and stages 32/64/128/256 channels wide
               3/4/6/3 blocks in stages 2 to 5: ResNet-50
 parameters    384,112 in 318 tensors
 feature maps  C1 pool1, C2 res2c_out, C3 res3d_out, C4 res4f_out, C5 res5c_out
-preprocessing matterport
+preprocessing matterport: pixels go in as RGB, 0 to 255, minus (123.7, 116.8,
+              103.9)
 matched       106 of 106 layers with weights
 missing       none
 mis-shaped    none

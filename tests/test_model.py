@@ -450,7 +450,10 @@ def test_work_at_224(family, depth, total):
         ({"threads": 1.5}, "threads: got 1.5"),
         ({"threads": "2"}, "threads: got '2'"),
         ({"threads": True}, "threads: got True"),
-        ({"architecture": "resnet51"}, "architecture: got 'resnet51'; .*depths 18, 34, 50, 101, 152"),
+        (
+            {"architecture": "resnet51"},
+            "architecture: got 'resnet51'; .*keras-resnet/resnet18, 34, 50, 101, 152, 200",
+        ),
         ({"architecture": "torch/resnet50"}, "architecture: got 'torch/resnet50'; .*one of: matterport/resnet50"),
         ({"architecture": 50}, "architecture: got 50; it must be a depth such as 'resnet101'"),
     ],

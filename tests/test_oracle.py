@@ -132,7 +132,8 @@ def graph(model, *, widths: bool = True) -> list[tuple[Any, ...]]:
     rows = []
     for layer in model.layers[1:]:
         config = {key: value for key, value in layer.get_config().items() if widths or key != "filters"}
-        readers = [source._keras_history.operation.name for source in oracle._inputs(layer)]
+        sources = layer.input if isinstance(layer.input, list) else [layer.input]
+        readers = [source._keras_history.operation.name for source in sources]
         rows.append((type(layer), config, [name if name in names else "image" for name in readers]))
     return rows
 

@@ -1,0 +1,147 @@
+"""Grouped convolution: the channels are split into equal groups, each convolved on its own (ResNeXt, depthwise).
+
+    out[n, oh, ow, g*q + k] = bias[g*q + k] + sum over i, j, c of
+        x[n, oh*sh + i*dh - top, ow*sw + j*dw - left, g*p + c] * w[i, j, c, g*q + k]
+    p = ci / groups input channels and q = co / groups output channels in each group
+
+With as many groups as input channels it is a depthwise convolution. The kernel is float32[kh, kw, p, co], as Keras
+stores it for ``Conv2D(groups=)``; ``depthwise_kernel`` and ``summed_depthwise_kernel`` bring other forms into it.
+
+The ladder: grouped_conv2d_reference (NumPy, one convolution per group), grouped_conv2d_cpu (Numba, direct, sums in
+float64); grouped_conv2d is grouped_conv2d_cpu.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from . import threads as _threads
+from .arrays import Array, images, kernel, result, vector
+from .conv2d import conv2d_reference
+from .geometry import Padding, pair, window_geometry
+from .jit import jit
+
+__all__ = [
+    "depthwise_kernel",
+    "grouped_conv2d",
+    "grouped_conv2d_cpu",
+    "grouped_conv2d_reference",
+    "summed_depthwise_kernel",
+]
+
+
+def depthwise_kernel(w: Array) -> Array:
+    """Keras's depthwise kernel dtype[kh, kw, c, m] as a grouped one, dtype[kh, kw, 1, c*m] in c groups."""
+    kh, kw, c, m = w.shape
+    return w.reshape(kh, kw, 1, c * m)
+
+
+def summed_depthwise_kernel(w: Array) -> Array:
+    """The depthwise kernel dtype[kh, kw, c, q] of a depthwise convolution whose results are then summed in groups, as
+    a grouped kernel dtype[kh, kw, q, c] in c / q groups.
+
+    This is how keras-applications spells the grouped convolutions of ResNeXt: output channel g*q + k is the sum over
+    the input channels g*q + i of group g of their responses number k.
+    """
+    kh, kw, c, q = w.shape
+    return np.ascontiguousarray(w.reshape(kh, kw, c // q, q, q).swapaxes(2, 3).reshape(kh, kw, q, c))
+
+
+def grouped_conv2d_reference(
+    x: Array,
+    w: Array,
+    bias: Array | None = None,
+    *,
+    groups: int,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "valid",
+    dilation: int | Sequence[int] = 1,
+) -> Array:
+    """Convolve each group of channels of x dtype[n, h, w, ci] by itself and put the results side by side."""
+    _check_groups(x, w, groups)
+    parts = zip(np.split(x, groups, axis=3), np.split(w, groups, axis=3), strict=True)
+    out = np.concatenate(
+        [conv2d_reference(a, b, stride=stride, padding=padding, dilation=dilation) for a, b in parts], axis=3
+    )
+    return out if bias is None else out + bias
+
+
+def _check_groups(x: Array, w: Array, groups: int) -> None:
+    if groups < 1 or x.shape[3] != groups * w.shape[2] or w.shape[3] % groups:
+        raise ValueError(
+            f"grouped_conv2d: x has {x.shape[3]} channels, w takes {w.shape[2]} and makes {w.shape[3]}, in {groups} "
+            "groups; x must have groups times what w takes, and w must make a multiple of groups"
+        )
+
+
+@jit
+def _grouped(x, w, bias, groups, window, out, start, stop):
+    kh, kw, sh, sw, dh, dw, top, left, ho, wo = window
+    _, height, width, _ = x.shape
+    p, q = w.shape[2], w.shape[3] // groups
+    sums = np.empty(w.shape[3], np.float64)
+    for index in range(start, stop):  # one row of output pixels
+        n, oh = divmod(index, ho)
+        for ow in range(wo):
+            sums[:] = 0.0
+            for i in range(kh):
+                ih = oh * sh + i * dh - top
+                if ih < 0 or ih >= height:
+                    continue
+                for j in range(kw):
+                    iw = ow * sw + j * dw - left
+                    if iw < 0 or iw >= width:
+                        continue
+                    seen = x[n, ih, iw]
+                    if p == 1 and q == 1:  # plain depthwise: one long loop instead of many of one step
+                        weights = w[i, j, 0]
+                        for c in range(len(sums)):
+                            sums[c] += seen[c] * weights[c]
+                        continue
+                    for g in range(groups):
+                        part = sums[g * q : (g + 1) * q]
+                        for c in range(p):
+                            value = seen[g * p + c]
+                            weights = w[i, j, c, g * q : (g + 1) * q]
+                            for k in range(q):
+                                part[k] += value * weights[k]
+            place = out[n, oh, ow]
+            for k in range(len(sums)):
+                place[k] = sums[k] + bias[k]
+
+
+def grouped_conv2d_cpu(
+    x: Array,
+    w: Array,
+    bias: Array | None = None,
+    *,
+    groups: int,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "valid",
+    dilation: int | Sequence[int] = 1,
+    out: Array | None = None,
+    threads: int | None = 1,
+) -> Array:
+    """Convolve a batch of images group by group.
+
+    x        float32[n, h, w, ci]                       w  float32[kh, kw, ci / groups, co]
+    groups   divides ci and co
+    others   as for ``conv2d``
+
+    Raises TypeError for another dtype; ValueError for shapes that do not fit or an image smaller than the window.
+    """
+    x, w = images("grouped_conv2d: x", x), kernel("grouped_conv2d: w", w)
+    _check_groups(x, w, groups)
+    bias = np.zeros(w.shape[3], np.float32) if bias is None else vector("grouped_conv2d: bias", bias, w.shape[3])
+    taps, step, gap = (w.shape[0], w.shape[1]), pair("stride", stride), pair("dilation", dilation)
+    pads, ho, wo = window_geometry((x.shape[1], x.shape[2]), taps, step, padding, gap)
+    out = result("grouped_conv2d", out, (x.shape[0], ho, wo, w.shape[3]))
+    window = (*taps, *step, *gap, pads[0], pads[2], ho, wo)
+    threads = _threads.resolve_threads(threads)
+    _threads.run(_grouped, x.shape[0] * ho, threads, x, w, bias, groups, window, out)
+    return out
+
+
+grouped_conv2d = grouped_conv2d_cpu

@@ -1,0 +1,50 @@
+"""Product of two feature maps, or of a feature map and one number per channel (squeeze-and-excitation's gate).
+
+    y[n, h, w, c] = a[n, h, w, c] * b[n, h, w, c]      or      a[n, h, w, c] * b[n, 0, 0, c]
+
+The ladder: multiply_reference (NumPy), multiply_cpu (Numba); multiply is multiply_cpu. Memory-bound.
+"""
+
+from __future__ import annotations
+
+from . import threads as _threads
+from .arrays import Array, images, result
+from .jit import jit
+
+__all__ = ["multiply", "multiply_cpu", "multiply_reference"]
+
+
+def multiply_reference(a: Array, b: Array) -> Array:
+    """a * b for dtype[n, h, w, c] and dtype[n, h, w, c] or dtype[n, 1, 1, c], in either order."""
+    return a * b
+
+
+@jit
+def _multiply(a, b, pixels, out, start, stop):
+    for pixel in range(start, stop):
+        row, place, gate = a[pixel], out[pixel], b[pixel // pixels]
+        for c in range(len(row)):
+            place[c] = row[c] * gate[c]
+
+
+def multiply_cpu(a: Array, b: Array, *, out: Array | None = None, threads: int | None = 1) -> Array:
+    """a * b, both float32[n, h, w, c], or one of them float32[n, 1, 1, c]; ``out`` has the larger shape.
+
+    Raises TypeError for another dtype, ValueError for other shapes.
+    """
+    a, b = images("multiply: a", a), images("multiply: b", b)
+    if a.size < b.size:
+        a, b = b, a
+    n, h, w, c = a.shape
+    if b.shape not in (a.shape, (n, 1, 1, c)):
+        raise ValueError(f"multiply: got shapes {a.shape} and {b.shape}; they must be equal, or one (n, 1, 1, c)")
+    out = result("multiply", out, a.shape)
+    pixels = 1 if b.shape == a.shape else h * w  # how many rows of a go with one row of b
+    _threads.run(
+        _multiply, n * h * w, _threads.resolve_threads(threads),
+        a.reshape(-1, c), b.reshape(-1, c), pixels, out.reshape(-1, c),
+    )  # fmt: skip
+    return out
+
+
+multiply = multiply_cpu

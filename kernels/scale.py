@@ -1,0 +1,62 @@
+"""A factor and an offset per channel, or one of each for all.
+
+    y[..., c] = x[..., c] * factor[c] + offset[c]
+
+The ladder: scale_reference (NumPy), scale_cpu (Numba); scale is scale_cpu. Memory-bound.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import threads as _threads
+from .arrays import Array, images, result
+from .jit import jit
+
+__all__ = ["scale", "scale_cpu", "scale_reference"]
+
+
+def scale_reference(x: Array, factor: Array, offset: Array) -> Array:
+    """x dtype[..., c] * factor + offset, both dtype[c] or dtype[1]."""
+    return x * factor + offset
+
+
+@jit
+def _scale(x, factor, offset, out, start, stop):
+    for pixel in range(start, stop):
+        row, place = x[pixel], out[pixel]
+        for c in range(len(row)):
+            place[c] = row[c] * factor[c] + offset[c]
+
+
+def scale_cpu(x: Array, factor: Array, offset: Array, *, out: Array | None = None, threads: int | None = 1) -> Array:
+    """Scale and shift the channels of feature maps.
+
+    x               float32[n, h, w, c]
+    factor, offset  float32[c], or float32[1] for all channels alike
+    out             float32[n, h, w, c], overwritten, may be x itself; made if None
+
+    Raises TypeError for another dtype, ValueError for lengths other than c and 1.
+    """
+    x = images("scale: x", x)
+    n, h, w, c = x.shape
+    numbers = []
+    for name, values in (("factor", factor), ("offset", offset)):
+        if not isinstance(values, np.ndarray) or values.dtype != np.float32:
+            raise TypeError(f"scale: {name}: got {getattr(values, 'dtype', type(values).__name__)}; it must be float32")
+        if values.shape not in ((1,), (c,)):
+            raise ValueError(f"scale: {name}: got shape {values.shape}; it must be ({c},), one per channel, or (1,)")
+        numbers.append(np.ascontiguousarray(np.broadcast_to(values, (c,))))
+    out = result("scale", out, x.shape)
+    _threads.run(
+        _scale,
+        n * h * w,
+        _threads.resolve_threads(threads),
+        x.reshape(n * h * w, c),
+        *numbers,
+        out.reshape(n * h * w, c),
+    )
+    return out
+
+
+scale = scale_cpu
