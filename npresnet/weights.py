@@ -21,7 +21,7 @@ import numpy.typing as npt
 from .architecture import BLOCKS, FAMILIES, Architecture, Family, block_kind, build_graph, parse_architecture
 from .errors import WeightsError
 from .graph import BatchNorm, Graph
-from .hdf5 import Group, StoredTensor, open_file
+from .hdf5 import Group, StoredTensor, open_weights
 
 __all__ = ["Inspection", "Weights", "inspect", "load_weights"]
 
@@ -101,15 +101,13 @@ def read_layers(root: Group) -> _File:
     Raises WeightsError for another layout, saying what to do.
     """
     layout, holder = "legacy HDF5, weights only", root
-    names = root.attribute("layer_names")
+    names = root.names("layer_names")
     groups = root.groups()
     if names is None and "model_weights" in groups:
         layout, holder = "legacy HDF5, whole model", groups["model_weights"]
-        names, groups = holder.attribute("layer_names"), holder.groups()
+        names, groups = holder.names("layer_names"), holder.groups()
     if names is None:
         raise WeightsError(_foreign_layout(root, groups))
-    if not all(isinstance(name, str) for name in names):
-        raise WeightsError("the attribute 'layer_names' holds something other than text; the file is damaged")
 
     layers: dict[str, dict[str, StoredTensor]] = {}
     for name in names:
@@ -390,7 +388,7 @@ def inspect(path: str | os.PathLike[str], architecture: str | None = None) -> In
 
     Raises WeightsError for what cannot be read or recognised, UsageError for an unknown architecture.
     """
-    with open_file(path) as root:
+    with open_weights(path) as root:
         file = read_layers(root)
         if file.backend == "theano":
             raise WeightsError(

@@ -1,0 +1,194 @@
+"""Superblock and object headers: from the first byte of the file to the messages that describe a group or dataset.
+
+    superblock ──> object header of the root group ──> messages: links to other headers, attributes, datatype, ...
+
+An object header is a list of messages in one chunk or several; a continuation message says where the next one is.
+Version 1 is what Keras's files have; version 2 carries signatures and checksums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .checksums import lookup3
+from .source import UNDEFINED, Damaged, Fields, OutsideSubset, Source
+
+__all__ = ["SIGNATURE", "Message", "Messages", "messages", "root_header"]
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+_MOST_CHUNKS = 1000  # of one header
+_HASH_COST = 64  # bytes hashed in the time of one step
+
+
+class Message:
+    """Numbers of the kinds of message that are read."""
+
+    NOTHING = 0x00
+    DATASPACE = 0x01
+    LINK_INFO = 0x02
+    DATATYPE = 0x03
+    LINK = 0x06
+    EXTERNAL_FILES = 0x07
+    LAYOUT = 0x08
+    FILTERS = 0x0B
+    ATTRIBUTE = 0x0C
+    CONTINUATION = 0x10
+    SYMBOL_TABLE = 0x11
+    ATTRIBUTE_INFO = 0x15
+
+
+# kinds that say nothing about names, shapes and numbers: fill values, group info, comment, times, reference count
+_IGNORED = frozenset({0x04, 0x05, 0x0A, 0x0D, 0x0E, 0x12, 0x16})
+_READ = frozenset(value for name, value in vars(Message).items() if name.isupper())
+
+
+@dataclass(frozen=True)
+class Messages:
+    """The messages of one object, in order."""
+
+    items: Sequence[tuple[int, bytes]]
+
+    def all(self, kind: int) -> list[bytes]:
+        """The bodies of every message of this kind."""
+        return [body for k, body in self.items if k == kind]
+
+    def one(self, kind: int) -> bytes | None:
+        """The body of the only message of this kind, or None. Raises Damaged where there are more."""
+        found = self.all(kind)
+        if len(found) > 1:
+            raise Damaged(f"an object header has {len(found)} messages of type {kind}")
+        return found[0] if found else None
+
+
+def root_header(source: Source) -> int:
+    """Where the root group's header is, from the superblock; limits ``source`` to the length that is noted there.
+
+    Raises Damaged, OutsideSubset, and WeightsError where the file is shorter than it says.
+    """
+    version = Fields(source.get(0, 9, "the superblock")[8:], "the superblock").uint(1)
+    if version == 0:
+        fields = Fields(source.get(0, 96, "the superblock"), "the superblock")
+        fields.take(13)
+        _sizes(fields)
+        fields.take(24 - 15)
+        base, _, end, driver = fields.numbers(4)
+        _, header = fields.numbers(2)  # the first is a name; the root has none
+    elif version in (2, 3):
+        data = source.get(0, 48, "the superblock")
+        fields = Fields(data, "the superblock")
+        fields.take(9)
+        _sizes(fields)
+        fields.take(1)
+        base, extension, end, header = fields.numbers(4)
+        driver = extension
+        _check(source, data, "the superblock")
+    else:
+        raise OutsideSubset(f"version {version} of the superblock")
+    if base != 0:
+        raise OutsideSubset("a base address")
+    if driver != UNDEFINED:
+        raise OutsideSubset("an extension of the superblock")
+    if end > source.size:
+        raise Damaged(f"it ends after {source.size} of {end} bytes, so its download or copy was cut short")
+    source.limit(end)
+    return header
+
+
+def _sizes(fields: Fields) -> None:
+    offsets, lengths = fields.unpack("<BB")
+    if (offsets, lengths) != (8, 8):
+        raise OutsideSubset(f"offsets of {offsets} and lengths of {lengths} bytes")
+
+
+def _check(source: Source, data: bytes, what: str) -> None:
+    """Compare the checksum at the end of ``data``."""
+    source.step(len(data) // _HASH_COST)
+    if lookup3(data[:-4]) != int.from_bytes(data[-4:], "little"):
+        raise Damaged(f"the checksum of {what} is wrong")
+
+
+def messages(source: Source, at: int) -> Messages:
+    """The messages of the object header at offset ``at``. Raises Damaged, OutsideSubset, WeightsError."""
+    if source.get(at, 4, "an object header") == b"OHDR":
+        return Messages(list(_version2(source, at)))
+    return Messages(list(_version1(source, at)))
+
+
+def _kept(kind: int, flags: int, body: bytes) -> bool:
+    """Whether a message is of interest. Raises OutsideSubset for one that this reader does not understand."""
+    if kind in _IGNORED or kind == Message.NOTHING:
+        return False
+    if kind not in _READ:
+        raise OutsideSubset(f"messages of type {kind}")
+    if flags & 2:
+        raise OutsideSubset("messages that several objects share")
+    return True
+
+
+def _continuation(body: bytes) -> tuple[int, int]:
+    at, size = Fields(body, "a continuation message").numbers(2)
+    return at, size
+
+
+def _add_chunk(chunks: list[tuple[int, int]], chunk: tuple[int, int]) -> None:
+    if chunk in chunks or len(chunks) == _MOST_CHUNKS:
+        raise Damaged("an object header continues for ever")
+    chunks.append(chunk)
+
+
+def _version1(source: Source, at: int) -> Iterator[tuple[int, bytes]]:
+    prefix = Fields(source.get(at, 16, "an object header"), "an object header")
+    version, count, size = prefix.unpack("<BxH4xI")
+    if version != 1:
+        raise Damaged(f"at {at} should be an object header")
+    chunks = [(at + 16, size)]
+    for chunk_at, chunk_size in chunks:  # which grows meanwhile
+        fields = Fields(source.get(chunk_at, chunk_size, "an object header"), "an object header")
+        while fields.left:
+            source.step()
+            kind, length, flags = fields.unpack("<HHB3x")
+            body = fields.take(length)
+            count -= 1
+            if length % 8:
+                raise Damaged(f"a message has {length} bytes, which is no multiple of 8")
+            if not _kept(kind, flags, body):
+                continue
+            if kind == Message.CONTINUATION:
+                _add_chunk(chunks, _continuation(body))
+            else:
+                yield kind, body
+    if count:
+        raise Damaged("an object header does not have the number of messages that it says")
+
+
+def _version2(source: Source, at: int) -> Iterator[tuple[int, bytes]]:
+    version, flags = source.get(at + 4, 2, "an object header")
+    if version != 2:
+        raise OutsideSubset(f"version {version} of the object header")
+    times, thresholds, width = 16 * (flags >> 5 & 1), 4 * (flags >> 4 & 1), 1 << (flags & 3)
+    start = 6 + times + thresholds + width  # of the first message
+    size = Fields(source.get(at + start - width, width, "an object header"), "an object header").uint(width)
+    chunks = [(at, start + size + 4)]
+    for number, (chunk_at, chunk_size) in enumerate(chunks):
+        data = source.get(chunk_at, chunk_size, "an object header")
+        if len(data) < 8:
+            raise Damaged("a part of an object header is too short")
+        _check(source, data, "an object header")
+        fields = Fields(data[:-4], "an object header")
+        if number == 0:
+            fields.take(start)
+        else:
+            fields.expect(b"OCHK")
+        ordered = 2 * (flags >> 2 & 1)
+        while fields.left >= 4 + ordered:  # what is left is a gap
+            source.step()
+            kind, length, message_flags = fields.unpack(f"<BHB{ordered}x")
+            body = fields.take(length)
+            if not _kept(kind, message_flags, body):
+                continue
+            if kind == Message.CONTINUATION:
+                _add_chunk(chunks, _continuation(body))
+            else:
+                yield kind, body

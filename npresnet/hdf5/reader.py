@@ -1,0 +1,90 @@
+"""The strict reader: the whole tree of an HDF5 file as Keras writes it, without the HDF5 library.
+
+Three outcomes: the tree; ``WeightsError``, because the file is damaged, or holds what no Keras file does; or
+``OutsideSubset``, because the file uses a part of HDF5 that this reader leaves to h5py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import WeightsError
+from .attributes import attributes
+from .datatypes import Bytes, Number, dataspace, datatype
+from .groups import is_group, members
+from .headers import Message, Messages, messages, root_header
+from .heaps import GlobalHeaps
+from .source import Damaged, Source
+from .storage import storage
+from .tree import DEEPEST, Group, Refused, StoredTensor
+
+__all__ = ["not_numbers", "read_tree", "too_deep"]
+
+
+def read_tree(source: Source) -> Group:
+    """The root group with everything below; numbers are read when they are asked for.
+
+    Raises WeightsError, OutsideSubset.
+    """
+    reader = _Reader(source)
+    at = root_header(source)
+    found = messages(source, at)
+    if not is_group(found):
+        raise Damaged("the root is no group")
+    return reader.group(at, found, "", 0)
+
+
+class _Reader:
+    def __init__(self, source: Source) -> None:
+        self._source, self._heaps = source, GlobalHeaps(source)
+        self._paths: dict[int, str] = {}  # of the objects seen, by address
+
+    def group(self, at: int, found: Messages, path: str, depth: int) -> Group:
+        if depth > DEEPEST:
+            raise too_deep(path)
+        self._paths[at] = path
+        below: dict[str, Group | StoredTensor | Refused] = {}
+        for name, address in members(self._source, found, path).items():
+            below[name] = self._object(address, path + name, depth)
+        return Group(path, attributes(self._source, self._heaps, found), below)
+
+    def _object(self, at: int, path: str, depth: int) -> Group | StoredTensor | Refused:
+        self._source.charge(len(path))  # a path repeats the names of all groups above
+        if at in self._paths:
+            raise WeightsError(
+                f"{path!r} is the same group or dataset as {self._paths[at]!r}; Keras never gives two names: save it anew"
+            )
+        found = messages(self._source, at)
+        if not is_group(found):
+            self._paths[at] = path
+            return self._dataset(found, path)
+        if found.one(Message.DATATYPE) is not None:
+            raise Damaged(f"{path!r} is a group and a dataset")
+        return self.group(at, found, path + "/", depth + 1)
+
+    def _dataset(self, found: Messages, path: str) -> StoredTensor | Refused:
+        bodies = found.one(Message.DATATYPE), found.one(Message.DATASPACE)
+        if bodies[0] is None or bodies[1] is None:
+            raise Damaged(f"{path!r} is neither a group nor a dataset")
+        kind, shape = datatype(bodies[0]), dataspace(bodies[1])
+        if shape is None:
+            return Refused(not_numbers(path, "no"))
+        if isinstance(kind, Number):
+            dtype = kind.dtype
+        elif isinstance(kind, Bytes) and kind.size == 2:  # bfloat16
+            dtype = np.dtype(np.float32)
+        else:
+            name = {Bytes: "opaque"}.get(type(kind), getattr(kind, "name", "text"))
+            return Refused(not_numbers(path, name))
+        read = storage(self._source, found, kind, shape, path)
+        return StoredTensor(path, shape, dtype, read, attributes(self._source, self._heaps, found))
+
+
+def too_deep(path: str) -> WeightsError:
+    """The error for groups within groups within groups."""
+    return WeightsError(f"{path[:200]!r}: groups are nested more than {DEEPEST} deep; no Keras model is")
+
+
+def not_numbers(path: str, kind: str) -> str:
+    """What is wrong with a dataset of another kind."""
+    return f"{path!r} holds {kind} values; weights must be floating-point numbers (float16, 32 or 64, or bfloat16)"
