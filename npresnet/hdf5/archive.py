@@ -72,7 +72,9 @@ class Archive:
         fields.take(4)
         disk, first_disk, here, count, directory_size, directory_at, comment = fields.unpack("<4H2IH")
         if count == 0xFFFF or directory_at == 2**32 - 1:
-            raise WeightsError("this is a zip archive of more than 4 GB, which npresnet does not read; save it as `.h5`")
+            raise WeightsError(
+                "this is a zip archive of more than 4 GB, which npresnet does not read; save it as `.h5`"
+            )
         end_at = size - tail_size + end
         if disk or first_disk or here != count or fields.left != comment or directory_at + directory_size != end_at:
             raise Damaged("the end of the zip archive contradicts itself")

@@ -74,9 +74,7 @@ def _attribute(source: Source, heaps: GlobalHeaps, body: bytes) -> tuple[str, Va
     return name[:-1].decode("utf-8", "replace"), _value(source, heaps, kind, shape, fields)
 
 
-def _value(
-    source: Source, heaps: GlobalHeaps, kind: Datatype, shape: tuple[int, ...] | None, fields: Fields
-) -> Value:
+def _value(source: Source, heaps: GlobalHeaps, kind: Datatype, shape: tuple[int, ...] | None, fields: Fields) -> Value:
     if isinstance(kind, Other | Bytes) or shape is None:
         return Unreadable(f"{kind.name} values" if isinstance(kind, Other) else "nothing" if shape is None else "bytes")
     count = math.prod(shape)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from typing import Any
 
 SLOWEST = 20 * 2**20  # bytes of the file for which there is one more second
@@ -25,19 +26,14 @@ def limit(size: int, memory: int) -> None:
         return
 
     def at_most(kind: int, most: int) -> None:
-        try:
+        with suppress(OSError, ValueError):
             resource.setrlimit(kind, (most, resource.getrlimit(kind)[1]))
-        except (OSError, ValueError):
-            pass
 
     used = resource.getrusage(resource.RUSAGE_SELF)
     at_most(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + 3 + size // SLOWEST)
-    try:
-        with open("/proc/self/statm") as statm:
-            mapped = int(statm.read().split()[0]) * resource.getpagesize()
+    with suppress(OSError), open("/proc/self/statm") as statm:  # which Linux has
+        mapped = int(statm.read().split()[0]) * resource.getpagesize()
         at_most(resource.RLIMIT_AS, mapped + memory)
-    except OSError:  # not Linux
-        pass
     at_most(resource.RLIMIT_CORE, 0)
     at_most(resource.RLIMIT_FSIZE, 0)
     at_most(resource.RLIMIT_NOFILE, 0)  # what is open stays open
@@ -53,16 +49,22 @@ class Walk:
 
     def group(self, group: Any, path: str, depth: int) -> dict[str, Any]:
         if depth > self.settings["deepest"]:
-            raise Refusal(f"{path[:200]!r}: groups are nested more than {self.settings['deepest']} deep; no Keras model is")
+            raise Refusal(
+                f"{path[:200]!r}: groups are nested more than {self.settings['deepest']} deep; no Keras model is"
+            )
         members = {}
         for name in group:
             self.entries += 1
             if self.entries > self.settings["entries"]:
-                raise Refusal(f"the file holds more than {self.settings['entries']} groups and datasets; no Keras model does")
+                raise Refusal(
+                    f"the file holds more than {self.settings['entries']} groups and datasets; no Keras model does"
+                )
             link = group.get(name, getlink=True)
             if not isinstance(link, self.h5py.HardLink):
                 kind = "an external link to another file" if isinstance(link, self.h5py.ExternalLink) else "a soft link"
-                raise Refusal(f"{path + name!r} is {kind}; Keras writes none, and following it is not safe: save it anew")
+                raise Refusal(
+                    f"{path + name!r} is {kind}; Keras writes none, and following it is not safe: save it anew"
+                )
             members[text(name)] = self.entry(group[name], path + name, depth)
         return {"members": members, "attributes": self.attributes(group)}
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ..errors import WeightsError
 from .checksums import lookup3
 from .source import UNDEFINED, Damaged, Fields, OutsideSubset, Source
 
@@ -67,33 +68,39 @@ def root_header(source: Source) -> int:
 
     Raises Damaged, OutsideSubset, and WeightsError where the file is shorter than it says.
     """
-    version = Fields(source.get(0, 9, "the superblock")[8:], "the superblock").uint(1)
+    data = source.get(0, 48, "the superblock")
+    fields = Fields(data, "the superblock")
+    fields.expect(SIGNATURE)
+    version = fields.uint(1)
     if version == 0:
-        fields = Fields(source.get(0, 96, "the superblock"), "the superblock")
-        fields.take(13)
+        fields.take(4)
         _sizes(fields)
-        fields.take(24 - 15)
-        base, _, end, driver = fields.numbers(4)
-        _, header = fields.numbers(2)  # the first is a name; the root has none
-    elif version in (2, 3):
-        data = source.get(0, 48, "the superblock")
-        fields = Fields(data, "the superblock")
         fields.take(9)
+        base, _, end = fields.numbers(3)
+        _limit(source, end)
+        rest = Fields(source.get(48, 48, "the superblock"), "the superblock")
+        extension, _, root = rest.numbers(3)  # the second is a name, which the root does not have
+    elif version in (2, 3):
+        _check(source, data, "the superblock")
         _sizes(fields)
         fields.take(1)
-        base, extension, end, header = fields.numbers(4)
-        driver = extension
-        _check(source, data, "the superblock")
+        base, extension, end, root = fields.numbers(4)
+        _limit(source, end)
     else:
         raise OutsideSubset(f"version {version} of the superblock")
     if base != 0:
         raise OutsideSubset("a base address")
-    if driver != UNDEFINED:
+    if extension != UNDEFINED:
         raise OutsideSubset("an extension of the superblock")
+    return root
+
+
+def _limit(source: Source, end: int) -> None:
     if end > source.size:
-        raise Damaged(f"it ends after {source.size} of {end} bytes, so its download or copy was cut short")
+        raise WeightsError(
+            f"the file ends after {source.size} of {end} bytes, so its download or copy was cut short; fetch it again"
+        )
     source.limit(end)
-    return header
 
 
 def _sizes(fields: Fields) -> None:

@@ -24,7 +24,10 @@ _STARTS: tuple[tuple[tuple[bytes, ...], str], ...] = (
         "or `.keras` file",
     ),
     ((b"\x93NUMPY",), "a NumPy array, not HDF5; give the Keras `.h5` file"),
-    ((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!"), "a compressed file; unpack it and give what is inside"),
+    (
+        (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!"),
+        "a compressed file; unpack it and give what is inside",
+    ),
     ((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF"), "a picture; give the weight file"),
     ((b"%PDF",), "a PDF document; give the weight file"),
     ((b"\x08\x01\x12", b"\x08\x01\x1a"), f"a TensorFlow SavedModel; {_CONVERT}"),
@@ -82,7 +85,9 @@ def archive_name(members: Iterable[str]) -> str:
     if names and all(name.endswith(".npy") for name in names):
         return f"a NumPy `.npz` archive, which holds no Keras layers; {_CONVERT}"
     if "model.weights.npz" in names:
-        return "a `.keras` archive with its weights in NumPy's format; save it again with a Keras that has h5py installed"
+        return (
+            "a `.keras` archive with its weights in NumPy's format; save it again with a Keras that has h5py installed"
+        )
     inside = next((name for name in names if name.endswith((".h5", ".hdf5", ".keras"))), None)
     if inside is not None:
         return f"a zip archive with {inside!r} inside; unpack it and give that file"

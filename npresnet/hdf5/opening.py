@@ -135,7 +135,9 @@ def _json_object(text: str | bytes, what: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{what} is no JSON text ({error}); the file is damaged: download or save it again") from None
+        raise WeightsError(
+            f"{what} is no JSON text ({error}); the file is damaged: download or save it again"
+        ) from None
     if not isinstance(value, dict):
         raise WeightsError(f"{what} is no JSON object; the file is damaged: download or save it again")
     level: list[Any] = [value]

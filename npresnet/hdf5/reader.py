@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import WeightsError
 from .attributes import attributes
-from .datatypes import Bytes, Number, dataspace, datatype
+from .datatypes import Bytes, Number, Other, dataspace, datatype
 from .groups import is_group, members
 from .headers import Message, Messages, messages, root_header
 from .heaps import GlobalHeaps
@@ -18,7 +18,7 @@ from .source import Damaged, Source
 from .storage import storage
 from .tree import DEEPEST, Group, Refused, StoredTensor
 
-__all__ = ["not_numbers", "read_tree", "too_deep"]
+__all__ = ["read_tree"]
 
 
 def read_tree(source: Source) -> Group:
@@ -41,7 +41,7 @@ class _Reader:
 
     def group(self, at: int, found: Messages, path: str, depth: int) -> Group:
         if depth > DEEPEST:
-            raise too_deep(path)
+            raise WeightsError(f"{path[:200]!r}: groups are nested more than {DEEPEST} deep; no Keras model is")
         self._paths[at] = path
         below: dict[str, Group | StoredTensor | Refused] = {}
         for name, address in members(self._source, found, path).items():
@@ -68,23 +68,18 @@ class _Reader:
             raise Damaged(f"{path!r} is neither a group nor a dataset")
         kind, shape = datatype(bodies[0]), dataspace(bodies[1])
         if shape is None:
-            return Refused(not_numbers(path, "no"))
+            return _not_numbers(path, "no")
         if isinstance(kind, Number):
             dtype = kind.dtype
         elif isinstance(kind, Bytes) and kind.size == 2:  # bfloat16
             dtype = np.dtype(np.float32)
         else:
-            name = {Bytes: "opaque"}.get(type(kind), getattr(kind, "name", "text"))
-            return Refused(not_numbers(path, name))
+            return _not_numbers(path, kind.name if isinstance(kind, Other) else "text or opaque")
         read = storage(self._source, found, kind, shape, path)
         return StoredTensor(path, shape, dtype, read, attributes(self._source, self._heaps, found))
 
 
-def too_deep(path: str) -> WeightsError:
-    """The error for groups within groups within groups."""
-    return WeightsError(f"{path[:200]!r}: groups are nested more than {DEEPEST} deep; no Keras model is")
-
-
-def not_numbers(path: str, kind: str) -> str:
-    """What is wrong with a dataset of another kind."""
-    return f"{path!r} holds {kind} values; weights must be floating-point numbers (float16, 32 or 64, or bfloat16)"
+def _not_numbers(path: str, kind: str) -> Refused:
+    return Refused(
+        f"{path!r} holds {kind} values; weights must be floating-point numbers (float16, 32 or 64, or bfloat16)"
+    )

@@ -66,7 +66,7 @@ def storage(
 
         def read() -> Array:
             source.reserve(size)
-            return np.frombuffer(data, dtype).reshape(shape)
+            return np.frombuffer(data, dtype).reshape(shape).copy()
 
     elif layout == _CONTIGUOUS:
         at, held = fields.numbers(2)
@@ -81,7 +81,7 @@ def storage(
             source.reserve(size)
             array = np.empty(shape, dtype)
             if size:
-                source.readinto(at, memoryview(array).cast("B") if shape else memoryview(array.reshape(1)).cast("B"))
+                source.readinto(at, array.reshape(-1).view(np.uint8).data)
             return array
 
     elif layout == _CHUNKED:
@@ -135,6 +135,12 @@ class _Chunks:
         if item != dtype.itemsize or 0 in chunk_shape:
             raise Damaged(f"{path!r} is stored in chunks of impossible shape {(*chunk_shape, item)}")
         filters = _filters(found.one(Message.FILTERS))
+        size = math.prod(shape) * dtype.itemsize
+        if size > _MOST_EXPANSION * source.size:
+            raise WeightsError(
+                f"{path!r} claims {size} bytes (shape {shape}) in a file of {source.size}; the file is damaged or made to "
+                "exhaust memory"
+            )
         return _Chunks(source, path, dtype, shape, tuple(chunk_shape), tree_at, filters)
 
     @property
@@ -147,11 +153,6 @@ class _Chunks:
         counts = [-(-n // step) for n, step in zip(self.shape, self.chunk_shape, strict=True)]
         size = math.prod(self.shape) * self.dtype.itemsize
         unpacked = math.prod(counts) * self._chunk_bytes  # with what sticks out
-        if unpacked > _MOST_EXPANSION * self.source.size:
-            raise WeightsError(
-                f"{self.path!r} claims {size} bytes (shape {self.shape}) in a file of {self.source.size}; the file is "
-                "damaged or made to exhaust memory"
-            )
         if self.tree_at == UNDEFINED:
             raise WeightsError(f"{self.path!r}: {_NOT_WRITTEN}")
         self.source.reserve(math.prod(self.shape) * max(4, self.dtype.itemsize) + unpacked - size)

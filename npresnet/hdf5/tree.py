@@ -83,9 +83,7 @@ class Group:
 
     def datasets(self) -> dict[str, StoredTensor]:
         """{name: tensor} of the datasets right below this one. Raises WeightsError for one that no Keras file holds."""
-        return {
-            name: _tensor(entry) for name, entry in self.members.items() if not isinstance(entry, Group)
-        }
+        return {name: _tensor(entry) for name, entry in self.members.items() if not isinstance(entry, Group)}
 
     def tensors(self) -> Iterator[StoredTensor]:
         """Every dataset in this group and below. Raises WeightsError for one that no Keras file holds."""
