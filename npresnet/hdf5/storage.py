@@ -134,7 +134,7 @@ class _Chunks:
         *chunk_shape, item = fields.numbers(axes + 1, 4)
         if item != dtype.itemsize or 0 in chunk_shape:
             raise Damaged(f"{path!r} is stored in chunks of impossible shape {(*chunk_shape, item)}")
-        filters = _filters(found.one(Message.FILTERS))
+        filters = _filters(found.one(Message.FILTERS), dtype.itemsize)
         size = math.prod(shape) * dtype.itemsize
         if size > _MOST_EXPANSION * source.size:
             raise WeightsError(
@@ -218,8 +218,11 @@ class _Chunks:
         return data
 
 
-def _filters(body: bytes | None) -> list[int]:
-    """The filters that each chunk went through, in order. Raises OutsideSubset for one that this reader does not have."""
+def _filters(body: bytes | None, item: int) -> list[int]:
+    """The filters that each chunk of numbers of ``item`` bytes went through, in order.
+
+    Raises OutsideSubset for a filter that this reader does not have; Damaged.
+    """
     if body is None:
         return []
     fields = Fields(body, "a filter message")
@@ -232,11 +235,14 @@ def _filters(body: bytes | None) -> list[int]:
         kind = fields.uint(2)
         named = version == 1 or kind >= 256
         name = fields.uint(2) if named else 0
-        _, values = fields.unpack("<HH")
+        _, count_values = fields.unpack("<HH")
         fields.take(name + (-name % 8 if version == 1 else 0))
-        fields.take(4 * (values + (values % 2 if version == 1 else 0)))
+        values = fields.numbers(count_values, 4)
+        fields.take(4 * (count_values % 2) if version == 1 else 0)
         if kind not in (_DEFLATE, _SHUFFLE, _FLETCHER32):
             raise OutsideSubset(f"filter {kind}")
+        if kind == _SHUFFLE and values != [item]:
+            raise Damaged(f"numbers of {item} bytes are shuffled as if they had {values}")
         if kind in found:
             raise Damaged(f"filter {kind} is there twice")
         found.append(kind)

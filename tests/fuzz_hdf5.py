@@ -1,0 +1,481 @@
+"""Damage small HDF5 files of every layout in every way that comes to mind, and watch the strict reader.
+
+    python -m tests.fuzz_hdf5 --mutants 1000000 [--seed 0] [--start 0] [--seconds 150] [--file mine.h5 ...]
+
+A mutant is fine if it is refused with the reader's own errors, or if everything that is read from it equals what h5py
+(in a process of its own, which may crash or hang) reads, or differs only where bytes of numbers were changed. It is a
+finding if anything else is raised, if it takes too long or too much memory, or if other names, shapes, attributes or
+numbers come out. Mutant number n of a seed is always the same, so a finding can be repeated: ``--start n --mutants 1``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import math
+import multiprocessing
+import random
+import re
+import struct
+import sys
+import time
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+import h5py
+import numpy as np
+
+from npresnet.errors import WeightsError
+from npresnet.hdf5 import Group
+from npresnet.hdf5.attributes import Unreadable
+from npresnet.hdf5.checksums import lookup3
+from npresnet.hdf5.reader import read_tree
+from npresnet.hdf5.source import MEMORY, OutsideSubset, Source
+from npresnet.hdf5.tree import Refused, StoredTensor
+
+DEBUG = 1
+SLOWEST = 2.0  # seconds of processor time for one mutant
+PATIENCE = 5.0  # seconds for h5py; a mutant on which it takes longer has no second opinion
+
+# Seeds ---------------------------------------------------------------------------------------------------------------
+
+
+def seeds() -> dict[str, bytes]:
+    """A few kilobytes of each layout that h5py writes and people make of it."""
+    numbers = np.random.default_rng(0).standard_normal((3, 3, 2, 4)).astype(np.float32)
+    return {
+        "fixed text": _written(lambda f: _legacy(f, numbers, lambda names: np.array([n.encode() for n in names]))),
+        "variable text": _written(lambda f: _legacy(f, numbers, lambda names: np.array(names, h5py.string_dtype()))),
+        "split lists": _written(lambda f: _split(f, numbers)),
+        "whole model": _written(lambda f: _whole_model(f, numbers)),
+        "objects": _written(lambda f: _objects(f, numbers)),
+        "many": _written(lambda f: [f.create_dataset(f"layer{i:03}", data=numbers[0, 0, 0] + i) for i in range(24)]),
+        "gzip": _written(lambda f: _chunked(f, numbers, compression="gzip", shuffle=True, fletcher32=True)),
+        "tree of chunks": _written(
+            lambda f: f.create_dataset("n", data=np.arange(70, dtype="f4"), chunks=(1,), maxshape=(None,))
+        ),
+        "chunks": _written(lambda f: _chunked(f, numbers)),
+        "types": _written(_types),
+        "latest": _written(lambda f: _legacy(f, numbers, lambda names: np.array([n.encode() for n in names])), "latest"),
+    }
+
+
+def _written(write: Callable[[Any], object], libver: str | None = None) -> bytes:
+    held = io.BytesIO()
+    with h5py.File(held, "w", libver=libver) as file:
+        write(file)
+    return held.getvalue()
+
+
+def _legacy(file: Any, numbers: Any, names: Callable[[list[str]], Any]) -> None:
+    file.attrs["layer_names"] = names(["conv1", "bn_conv1", "relu"])
+    file.attrs["keras_version"], file.attrs["backend"] = "2.2.4", b"tensorflow"
+    file.create_group("relu").attrs["weight_names"] = np.zeros(0)
+    conv, norm = file.create_group("conv1"), file.create_group("bn_conv1")
+    conv.attrs["weight_names"] = names(["conv1/kernel:0", "conv1/bias:0"])
+    conv["conv1/kernel:0"], conv["conv1/bias:0"] = numbers, numbers[0, 0, 0]
+    norm.attrs["weight_names"] = names([f"bn_conv1/{role}:0" for role in ("gamma", "beta")])
+    norm["bn_conv1/gamma:0"], norm["bn_conv1/beta:0"] = numbers[0, 0, 0], numbers[0, 0, 1]
+
+
+def _split(file: Any, numbers: Any) -> None:
+    for i in range(3):
+        file.attrs[f"layer_names{i}"] = np.array([f"conv{i}{j}".encode() for j in range(4)])
+    file["conv00/kernel:0"] = numbers
+
+
+def _whole_model(file: Any, numbers: Any) -> None:
+    _legacy(file.create_group("model_weights"), numbers, lambda names: np.array(names, h5py.string_dtype()))
+    file.attrs["model_config"] = '{"class_name": "Functional", "config": {"layers": []}}' * 4
+    optimizer = file.create_group("optimizer_weights")
+    optimizer["adam/iterations:0"], optimizer["adam/conv1/m"] = np.int64(7), numbers
+
+
+def _objects(file: Any, numbers: Any) -> None:
+    for name, arrays in {"conv2d": (numbers, numbers[0, 0, 0]), "dense": (numbers[0, 0],)}.items():
+        holder = file.create_group(f"layers/{name}/vars")
+        holder.attrs["name"] = name
+        for i, array in enumerate(arrays):
+            holder[str(i)] = array
+    file.create_group("optimizer/vars")["0"] = np.int64(3)
+
+
+def _chunked(file: Any, numbers: Any, **options: Any) -> None:
+    file.attrs["layer_names"] = np.array([b"conv1"])
+    file.create_dataset("conv1/kernel:0", data=numbers, chunks=(2, 2, 2, 3), **options)
+    file.create_dataset("conv1/bias:0", data=numbers[0, 0, 0], chunks=(4,), **options)
+
+
+def _types(file: Any) -> None:
+    values = np.arange(12).reshape(3, 4) / 8
+    for dtype in ("<f2", ">f2", ">f4", "<f8", ">f8", "<i4", ">i8", "u1"):
+        file.create_dataset(f"kind {dtype}", data=values.astype(dtype))
+    file["bfloat16"] = (values.astype("<f4").view("<u4") >> 16).astype("<u2").view("V2")
+    file["bfloat16"].attrs["dtype"] = "bfloat16"
+    compact = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    compact.set_layout(h5py.h5d.COMPACT)
+    space = h5py.h5s.create_simple((4,))
+    h5py.h5d.create(file.id, b"compact", h5py.h5t.IEEE_F32LE, space, compact).write(
+        h5py.h5s.ALL, h5py.h5s.ALL, values[0].astype("f4")
+    )
+    file.attrs["numbers"], file.attrs["number"] = values, 2.5
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Contents:
+    """All that was read: {path: (shape, bytes of float32)}, {path: {attribute: value}}."""
+
+    tensors: dict[str, tuple[tuple[int, ...], bytes]] = field(default_factory=dict)
+    attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)  # datasets of other things than numbers
+
+
+def ours(data: bytes) -> Contents:
+    """Everything that the strict reader reads. Raises WeightsError, OutsideSubset."""
+    source = Source(io.BytesIO(data), 0, len(data), len(data) + MEMORY)
+    contents = Contents()
+    _collect(read_tree(source), contents)
+    return contents
+
+
+def _collect(group: Group, contents: Contents) -> None:
+    contents.attributes[group.path] = dict(group.attributes)
+    for entry in group.members.values():
+        if isinstance(entry, Group):
+            _collect(entry, contents)
+        elif isinstance(entry, StoredTensor):
+            contents.attributes[entry.path] = dict(entry.attributes)
+            contents.tensors[entry.path] = entry.shape, entry.read().tobytes()
+        else:
+            contents.refused.add(re.match("'(.*)' holds", entry.reason)[1])
+
+
+def theirs(data: bytes) -> Contents:
+    """Everything of the same kind that h5py reads. Raises whatever it likes, or does not come back."""
+    contents = Contents()
+    with h5py.File(h5py.h5f.open_file_image(data)) as file:
+        contents.attributes[""] = _attributes(file)
+
+        def visit(group: Any, path: str, depth: int) -> None:
+            for name in group if depth < 20 else ():
+                entry, below = group[name], path + _text(name)
+                if isinstance(entry, h5py.Group):
+                    contents.attributes[below + "/"] = _attributes(entry)
+                    visit(entry, below + "/", depth + 1)
+                elif isinstance(entry, h5py.Dataset):
+                    array = entry[()] if entry.shape is not None and math.prod(entry.shape) < 2**22 else None
+                    dtype = entry.dtype
+                    if array is None:
+                        continue
+                    if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None:
+                        array = (np.asarray(array).view("<u2").astype("<u4") << 16).view("<f4")
+                    if array.dtype.kind in "fiu":
+                        with np.errstate(all="ignore"):
+                            contents.tensors[below] = entry.shape, np.asarray(array).astype("<f4").tobytes()
+                        contents.attributes[below] = _attributes(entry)
+
+        visit(file, "", 0)
+    return contents
+
+
+def _attributes(entry: Any) -> dict[str, Any]:
+    return {_text(name): _value(entry.attrs[name]) for name in entry.attrs}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, bytes | str):
+        return _text(value)
+    if isinstance(value, np.ndarray):
+        return [_value(item) for item in value.ravel()]
+    return value.item() if isinstance(value, np.generic) else Unreadable("")
+
+
+def _text(value: str | bytes) -> str:
+    data = value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
+    return data.decode("utf-8", "replace")
+
+
+# The second opinion --------------------------------------------------------------------------------------------------
+
+
+def _serve(pipe: Connection) -> None:
+    while True:
+        data = pipe.recv_bytes()
+        try:
+            pipe.send(theirs(data))
+        except Exception as error:
+            pipe.send(f"{type(error).__name__}: {error}"[:200])
+
+
+class Oracle:
+    """h5py in another process: an answer, an error as text, or None where it crashed or did not come back."""
+
+    def __init__(self) -> None:
+        self._process: Any = None
+
+    def __call__(self, data: bytes) -> Contents | str | None:
+        if self._process is None:
+            self._pipe, other = multiprocessing.Pipe()
+            self._process = multiprocessing.get_context("fork").Process(target=_serve, args=(other,), daemon=True)
+            self._process.start()
+            other.close()
+        try:
+            self._pipe.send_bytes(data)
+            if self._pipe.poll(PATIENCE):
+                answer: Contents | str = self._pipe.recv()
+                return answer
+        except (EOFError, OSError):
+            pass
+        self.close()
+        return None
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._pipe.close()
+            self._process = None
+
+
+# Mutants -------------------------------------------------------------------------------------------------------------
+
+_SIGNATURES = (b"TREE", b"SNOD", b"HEAP", b"GCOL", b"OHDR", b"OCHK")
+_BOUNDARIES = (
+    0, 1, 2, 3, 4, 7, 8, 15, 16, 32, 127, 128, 255, 256, 4095, 4096, 32767, 32768, 65535, 65536, 2**31 - 1, 2**31,
+    2**32 - 1, 2**32, 2**62, 2**63 - 1, 2**63, 2**64 - 8, 2**64 - 2, 2**64 - 1,
+)  # fmt: skip
+
+
+@dataclass
+class Seed:
+    """A file to damage: its structures, what it holds, and the places of its numbers."""
+
+    name: str
+    data: bytes
+    structures: list[int]
+    pointers: list[int]
+    contents: Contents | None
+
+    @staticmethod
+    def of(name: str, data: bytes) -> Seed:
+        """Offsets where something begins: signatures, and whatever an 8-byte word of the file points to."""
+        words = {at: struct.unpack_from("<Q", data, at)[0] for at in range(0, len(data) - 7, 4)}
+        pointers = [at for at, word in words.items() if 0 < word < len(data)]
+        pointed = {words[at] for at in pointers}
+        signed = {at for s in _SIGNATURES for at in _find(data, s)}
+        structures = sorted(pointed | signed | {0})
+        try:
+            contents: Contents | None = ours(data)
+        except OutsideSubset:
+            contents = None
+        return Seed(name, data, structures, pointers, contents)
+
+
+def _find(data: bytes, piece: bytes) -> Iterator[int]:
+    at = data.find(piece)
+    while at >= 0:
+        yield at
+        at = data.find(piece, at + 1)
+
+
+def mutant(seed: Seed, random: random.Random) -> bytes:
+    """One to four changes."""
+    data = bytearray(seed.data)
+    for _ in range(random.choice((1, 1, 1, 2, 3, 4))):
+        random.choice(_CHANGES)(data, seed, random)
+    if random.random() < 0.8:
+        _seal(data)
+    return bytes(data)
+
+
+def _seal(data: bytearray) -> None:
+    """Make the checksums of superblock and headers right again, or they would be all that is noticed."""
+    if len(data) > 48 and data[8] in (2, 3):
+        struct.pack_into("<I", data, 44, lookup3(bytes(data[:44])))
+    for at in _find(bytes(data), b"OHDR"):
+        flags = data[at + 5] if at + 6 < len(data) else 0
+        width, start = 1 << (flags & 3), 6 + 16 * (flags >> 5 & 1) + 4 * (flags >> 4 & 1)
+        end = at + start + width + int.from_bytes(data[at + start : at + start + width], "little")
+        if end + 4 <= len(data):
+            struct.pack_into("<I", data, end, lookup3(bytes(data[at:end])))
+
+
+def _near_structure(data: bytearray, seed: Seed, random: random.Random, n: int) -> int:
+    """An offset in the first bytes of some structure, with room for ``n`` bytes."""
+    at = random.choice(seed.structures) + random.choice((0, 0, 4, 8, 16, 24)) + random.randrange(24)
+    return max(0, min(at, len(data) - n))
+
+
+def _flip_bit(data: bytearray, seed: Seed, random: random.Random) -> None:
+    data[random.randrange(len(data))] ^= 1 << random.randrange(8)
+
+
+def _set_byte(data: bytearray, seed: Seed, random: random.Random) -> None:
+    data[_near_structure(data, seed, random, 1)] = random.choice((0, 1, 2, 3, 4, 0x10, 0x7F, 0x80, 0xFF, random.randrange(256)))
+
+
+def _set_integer(data: bytearray, seed: Seed, random: random.Random) -> None:
+    n = random.choice((1, 2, 4, 8, 8))
+    at = _near_structure(data, seed, random, n)
+    value = random.choice((*_BOUNDARIES, len(data), len(data) - 1, len(data) + 1, random.randrange(len(data))))
+    data[at : at + n] = (value % (1 << 8 * n)).to_bytes(n, "little")
+
+
+def _add(data: bytearray, seed: Seed, random: random.Random) -> None:
+    n = random.choice((1, 2, 4, 8))
+    at = _near_structure(data, seed, random, n)
+    value = int.from_bytes(data[at : at + n], "little") + random.choice((-16, -8, -4, -2, -1, 1, 2, 4, 8, 16))
+    data[at : at + n] = (value % (1 << 8 * n)).to_bytes(n, "little")
+
+
+def _repoint(data: bytearray, seed: Seed, random: random.Random) -> None:
+    """Let something that points into the file point to another structure: cycles, trees linked across."""
+    at = min(random.choice(seed.pointers), len(data) - 8)
+    struct.pack_into("<Q", data, at, random.choice(seed.structures))
+
+
+def _splice(data: bytearray, seed: Seed, random: random.Random) -> None:
+    n = random.choice((1, 4, 8, 16, 40, 64, 256))
+    n = min(n, len(data) // 2)
+    start, target = _near_structure(data, seed, random, n), _near_structure(data, seed, random, n)
+    data[target : target + n] = data[start : start + n]
+
+
+def _shift(data: bytearray, seed: Seed, random: random.Random) -> None:
+    at, n = random.randrange(len(data)), random.choice((1, 4, 8, 16))
+    if random.random() < 0.5:
+        data[at:at] = bytes(n)
+    elif len(data) > 200:
+        del data[at : at + n]
+
+
+def _cut(data: bytearray, seed: Seed, random: random.Random) -> None:
+    end = random.randrange(96, max(97, len(data)))
+    del data[end:]
+    if random.random() < 0.8 and len(data) >= 48 and data[8] == 0:  # and say so, or that would be all that is noticed
+        struct.pack_into("<Q", data, 40, len(data))
+
+
+def _blank(data: bytearray, seed: Seed, random: random.Random) -> None:
+    n = random.choice((1, 8, 64, 512))
+    at = random.randrange(max(1, len(data) - n))
+    data[at : at + n] = random.choice((b"\0", b"\xff", b"\x01")) * min(n, len(data) - at)
+
+
+_CHANGES: Sequence[Callable[[bytearray, Seed, random.Random], None]] = (
+    _flip_bit, _set_byte, _set_byte, _set_integer, _set_integer, _set_integer, _add, _add, _repoint, _repoint, _splice,
+    _shift, _cut, _blank,
+)  # fmt: skip
+
+
+# Judgement -----------------------------------------------------------------------------------------------------------
+
+
+def differences(found: Contents, expected: Contents) -> list[str]:
+    """What ``found`` has otherwise than ``expected``, in words; datasets and attributes that either could not read as
+    text or numbers do not count."""
+    result = []
+    for path in (found.tensors.keys() | expected.tensors.keys()) - found.refused:
+        if found.tensors.get(path) != expected.tensors.get(path):
+            result.append(f"tensor {path!r}")
+    for path in found.attributes.keys() | expected.attributes.keys():
+        one, other = found.attributes.get(path), expected.attributes.get(path)
+        if one is None or other is None:
+            if path.endswith("/") or not path:
+                result.append(f"group {path!r}")
+            continue
+        for name in one.keys() | other.keys():
+            a, b = one.get(name), other.get(name)
+            if isinstance(a, Unreadable) or isinstance(b, Unreadable):
+                continue
+            if repr(a) != repr(b):
+                result.append(f"attribute {name!r} of {path!r}: {a!r:.60} and {b!r:.60}")
+    return result
+
+
+def judge(seed: Seed, data: bytes, oracle: Oracle) -> tuple[str, str]:
+    """(outcome, what is wrong or ""): reads one mutant and compares."""
+    started = time.process_time()
+    try:
+        found = ours(data)
+    except WeightsError:
+        found, outcome = None, "refused"
+    except OutsideSubset:
+        found, outcome = None, "left to h5py"
+    except Exception as error:
+        return "wrong", f"raises {type(error).__name__}: {error}"
+    seconds = time.process_time() - started
+    if seconds > SLOWEST:
+        return "wrong", f"takes {seconds:.1f} s"
+    if found is None:
+        return outcome, ""
+    if seed.contents is not None and found == seed.contents and len(data) == len(seed.data):
+        unchanged = True
+    else:
+        unchanged = False
+    opinion = oracle(data)
+    if DEBUG and not isinstance(opinion, Contents) and not unchanged:
+        print(seed.name, opinion, "|", differences(found, seed.contents)[:2])
+    if isinstance(opinion, Contents):
+        different = differences(found, opinion)
+        return ("wrong", f"h5py reads other things: {'; '.join(different[:4])}") if different else ("read as h5py does", "")
+    return (f"read; h5py {'fails' if opinion else 'crashes or hangs'}{', contents as before' if unchanged else ''}", "")
+
+
+def run(chosen: Mapping[str, bytes], number: int, start: int, count: int, seconds: float = math.inf) -> tuple[Counter[str], list[str], int]:
+    """(outcomes, findings, how many were tried) of the mutants ``start`` to ``start + count`` of seed ``number``."""
+    ready = [Seed.of(name, data) for name, data in chosen.items()]
+    outcomes: Counter[str] = Counter()
+    findings = []
+    oracle = Oracle()
+    end = time.monotonic() + seconds
+    done = 0
+    try:
+        for index in range(start, start + count):
+            if time.monotonic() > end:
+                break
+            generator = random.Random(f"{number}/{index}")
+            seed = ready[index % len(ready)]
+            data = mutant(seed, generator)
+            outcome, fault = judge(seed, data, oracle)
+            outcomes[outcome] += 1
+            if fault:
+                findings.append(f"mutant {index} of {seed.name!r}: {fault}")
+            done += 1
+    finally:
+        oracle.close()
+    return outcomes, findings, done
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Damage small HDF5 files and watch the strict reader.")
+    parser.add_argument("--mutants", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="stop after this time")
+    parser.add_argument("--file", action="append", default=[], help="damage this file too")
+    options = parser.parse_args()
+    chosen = seeds()
+    for name in options.file:
+        with open(name, "rb") as file:
+            chosen[name] = file.read()
+    began = time.monotonic()
+    outcomes, findings, done = run(chosen, options.seed, options.start, options.mutants, options.seconds)
+    print(f"{done} mutants of seed {options.seed} from {options.start} in {time.monotonic() - began:.0f} s")
+    for outcome, count in outcomes.most_common():
+        print(f"{count:9} {outcome}")
+    for finding in findings[:50]:
+        print(finding)
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
