@@ -93,7 +93,7 @@ def _referenced(heaps: GlobalHeaps, reference: bytes) -> bytes:
     """The text that a reference leads to: (bytes, address of a global heap, index in it)."""
     fields = Fields(reference, "a reference to text")
     size, at, index = fields.unpack("<IQI")
-    if size == 0:
+    if size == 0 and at in (0, UNDEFINED):
         return b""
     found = heaps.get(at, index)
     if len(found) != size:

@@ -10,7 +10,9 @@ The new way is a link message in the group's own header for each member.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from ..errors import WeightsError
 from .headers import Message, Messages
@@ -19,7 +21,9 @@ from .source import UNDEFINED, Damaged, Fields, OutsideSubset, Source
 
 __all__ = ["is_group", "members", "tree_leaves"]
 
-_SOFT_LINK = 2  # "cache type" of a symbol table entry that is no object
+_GROUP, _SOFT_LINK = 1, 2  # kinds ("cache types") of symbol table entries beside 0, which says nothing
+
+_Key = TypeVar("_Key", bytes, tuple[int, ...])
 
 
 def is_group(found: Messages) -> bool:
@@ -48,14 +52,19 @@ def members(source: Source, found: Messages, path: str) -> dict[str, int]:
     return result
 
 
-def tree_leaves(source: Source, at: int, kind: int, key_size: int, what: str) -> Iterator[tuple[bytes, int]]:
-    """(key before it, address) of everything that the leaves of a version 1 B-tree point to, from left to right.
+def tree_leaves(
+    source: Source, at: int, kind: int, key_size: int, order: Callable[[bytes], _Key], what: str
+) -> Iterator[tuple[bytes, int, bytes]]:
+    """(key before it, address, key after it) of all that the leaves of a version 1 B-tree point to, from left to right.
+
+    A node has one key more than children. They ascend, and those around a child are the outermost of its own.
 
     kind, key_size  0 and 8 bytes for groups; 1 and a size that depends on the axes for chunks
+    order           from the bytes of a key to what the tree is sorted by
     """
     seen: set[int] = set()
 
-    def walk(at: int, level: int | None) -> Iterator[tuple[bytes, int]]:
+    def walk(at: int, level: int | None, outer: tuple[_Key, _Key] | None) -> Iterator[tuple[bytes, int, bytes]]:
         if at in seen:
             raise Damaged(f"the tree of {what} has a node twice")
         seen.add(at)
@@ -64,34 +73,52 @@ def tree_leaves(source: Source, at: int, kind: int, key_size: int, what: str) ->
         node_kind, node_level, used = head.unpack("<BBH")
         if node_kind != kind or (level is not None and node_level != level):
             raise Damaged(f"a node of the tree of {what} is of the wrong kind or level")
-        fields = Fields(source.get(at + 24, used * (key_size + 8), what), what)
+        source.step(used)
+        fields = Fields(source.get(at + 24, used * (key_size + 8) + key_size, what), what)
+        keys, children = [fields.take(key_size)], []
         for _ in range(used):
-            source.step()
-            key, child = fields.take(key_size), fields.uint(8)
+            children.append(fields.uint(8))
+            keys.append(fields.take(key_size))
+        sorted_by = [order(key) for key in keys]
+        if any(not one < other for one, other in itertools.pairwise(sorted_by)):
+            raise Damaged(f"a node of the tree of {what} is not in order")
+        if outer is not None and outer != (sorted_by[0], sorted_by[-1]):
+            raise Damaged(f"a node of the tree of {what} does not fit where it is")
+        for i, child in enumerate(children):
             if node_level:
-                yield from walk(child, node_level - 1)
+                yield from walk(child, node_level - 1, (sorted_by[i], sorted_by[i + 1]))
             else:
-                yield key, child
+                yield keys[i], child, keys[i + 1]
 
-    return walk(at, None)
+    return walk(at, None, None)
 
 
 def _symbol_table(source: Source, body: bytes, path: str) -> Iterator[tuple[str, int]]:
     tree_at, heap_at = Fields(body, "a symbol table message").numbers(2)
     heap = LocalHeap(source, heap_at)
-    for _, at in tree_leaves(source, tree_at, 0, 8, "a group"):
+
+    def name(key: bytes) -> bytes:
+        return heap.name(int.from_bytes(key, "little"))
+
+    for before, at, last in tree_leaves(source, tree_at, 0, 8, name, "a group"):
         head = Fields(source.get(at, 8, "a symbol table node"), "a symbol table node")
         head.expect(b"SNOD")
         version, count = head.unpack("<BxH")
         if version != 1:
             raise OutsideSubset(f"version {version} of the symbol table node")
         fields = Fields(source.get(at + 8, 40 * count, "a symbol table node"), "a symbol table node")
-        for _ in range(count):
-            name_at, address, cache = fields.unpack("<QQI20x")
-            name = heap.name(name_at)
+        entries = [fields.unpack("<QQI20x") for _ in range(count)]
+        names = [heap.name(name_at) for name_at, _, _ in entries]
+        if any(not one < other for one, other in itertools.pairwise([name(before), *names])) or names[-1:] != [
+            name(last)
+        ]:
+            raise Damaged("a symbol table node is not in order")
+        for raw, (_, address, cache) in zip(names, entries, strict=True):
             if cache == _SOFT_LINK:
-                raise _refused(path + name, "a soft link")
-            yield name, address
+                raise _refused(path + checked_name(raw), "a soft link")
+            if cache not in (0, _GROUP):
+                raise Damaged(f"a symbol table entry is of kind {cache}")
+            yield checked_name(raw), address
 
 
 def _refuse_dense(info: bytes) -> None:

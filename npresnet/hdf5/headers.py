@@ -42,6 +42,7 @@ class Message:
 
 # kinds that say nothing about names, shapes and numbers: fill values, group info, comment, times, reference count
 _IGNORED = frozenset({0x04, 0x05, 0x0A, 0x0D, 0x0E, 0x12, 0x16})
+_HARMLESS = 1 | 4  # flags: the message is constant; it must not be shared
 _READ = frozenset(value for name, value in vars(Message).items() if name.isupper())
 
 
@@ -73,21 +74,23 @@ def root_header(source: Source) -> int:
     fields.expect(SIGNATURE)
     version = fields.uint(1)
     if version == 0:
-        fields.take(4)
+        versions = fields.take(4)
         _sizes(fields)
-        fields.take(9)
-        base, _, end = fields.numbers(3)
+        leaf, internal, status, base, free, end = fields.unpack("<xHHIQQQ")
         _limit(source, end)
         rest = Fields(source.get(48, 48, "the superblock"), "the superblock")
-        extension, _, root = rest.numbers(3)  # the second is a name, which the root does not have
+        extension, _, root, cache = rest.unpack("<QQQI20x")  # the second is a name, which the root does not have
+        if any(versions) or not leaf or not internal or free != UNDEFINED or cache > 1:
+            raise OutsideSubset("an unusual superblock")
     elif version in (2, 3):
         _check(source, data, "the superblock")
         _sizes(fields)
-        fields.take(1)
-        base, extension, end, root = fields.numbers(4)
+        status, base, extension, end, root = fields.unpack("<BQQQQ")
         _limit(source, end)
     else:
         raise OutsideSubset(f"version {version} of the superblock")
+    if status:
+        raise OutsideSubset("marks of a program that has it open, or did not close it")
     if base != 0:
         raise OutsideSubset("a base address")
     if extension != UNDEFINED:
@@ -129,8 +132,8 @@ def _kept(kind: int, flags: int, body: bytes) -> bool:
         return False
     if kind not in _READ:
         raise OutsideSubset(f"messages of type {kind}")
-    if flags & 2:
-        raise OutsideSubset("messages that several objects share")
+    if flags & ~_HARMLESS:
+        raise OutsideSubset(f"messages with flags {flags}, shared ones for instance")
     return True
 
 

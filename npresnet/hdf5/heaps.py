@@ -6,30 +6,42 @@ from __future__ import annotations
 
 from .source import Damaged, Fields, OutsideSubset, Source
 
-__all__ = ["GlobalHeaps", "LocalHeap"]
+__all__ = ["GlobalHeaps", "LocalHeap", "checked_name"]
 
+_LAST_BLOCK = 1  # no address, for blocks begin at multiples of 8
 _LONGEST_NAME = 1000  # bytes; Keras joins the names of scopes by slashes, which HDF5 makes groups of
 
 
 class LocalHeap:
-    """The names of one group's members."""
+    """The names of one group's members, and between them free space, which is a chain of blocks."""
 
     def __init__(self, source: Source, at: int) -> None:
         fields = Fields(source.get(at, 32, "a local heap"), "a local heap")
         fields.expect(b"HEAP")
-        version, size, data_at = fields.unpack("<B3xQ8xQ")
+        version, size, free, data_at = fields.unpack("<B3xQQQ")
         if version != 0:
             raise OutsideSubset(f"version {version} of the local heap")
-        self._data = source.get(data_at, size, "a local heap")
         self._source = source
+        self._data = source.get(data_at, size, "a local heap")
+        self._free: list[tuple[int, int]] = []
+        while free != _LAST_BLOCK:
+            source.step()
+            block = Fields(self._data[free : free + 16], "a free block of a local heap")
+            following, length = block.numbers(2)
+            if length < 16 or free + length > size or free == following:
+                raise Damaged("the free space of a local heap is not in it")
+            self._free.append((free, free + length))
+            free = following
 
-    def name(self, at: int) -> str:
-        """The name that begins at ``at`` in the heap and ends with a null. Raises Damaged."""
+    def name(self, at: int) -> bytes:
+        """The name that begins at ``at`` in the heap and ends with a null. Raises Damaged, WeightsError."""
         end = self._data.find(b"\0", at, at + _LONGEST_NAME + 1)
         if at >= len(self._data) or end < 0:
             raise Damaged(f"a name does not end within the heap, or has more than {_LONGEST_NAME} bytes")
+        if any(start <= end and at < stop for start, stop in self._free):
+            raise Damaged("a name is where its heap is free")
         self._source.charge(end - at)
-        return checked_name(self._data[at:end])
+        return self._data[at:end]
 
 
 def checked_name(name: bytes) -> str:

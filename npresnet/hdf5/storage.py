@@ -168,13 +168,17 @@ class _Chunks:
         """All chunks of the array. Raises Damaged where one is missing, or is there twice."""
         axes = len(self.shape)
         found: dict[tuple[int, ...], _Chunk] = {}
-        for key, at in tree_leaves(self.source, self.tree_at, 1, 8 + 8 * (axes + 1), "chunks"):
-            fields = Fields(key, "a chunk's key")
-            size, skipped = fields.unpack("<II")
-            *start, zero = fields.numbers(axes + 1)
-            if zero or any(
-                begin % step or begin >= n for begin, step, n in zip(start, self.chunk_shape, self.shape, strict=True)
-            ):
+
+        def place(key: bytes) -> tuple[int, ...]:
+            found = tuple(Fields(key[8:], "a chunk's key").numbers(axes + 1))
+            if any(n % step for n, step in zip(found, (*self.chunk_shape, self.dtype.itemsize), strict=True)):
+                raise Damaged(f"{self.path!r} has a chunk at an impossible place {found}")
+            return found
+
+        for key, at, _ in tree_leaves(self.source, self.tree_at, 1, 8 + 8 * (axes + 1), place, "chunks"):
+            size, skipped = Fields(key, "a chunk's key").unpack("<II")
+            *start, zero = place(key)
+            if zero or any(begin >= n for begin, n in zip(start, self.shape, strict=True)):
                 raise Damaged(f"{self.path!r} has a chunk at an impossible place {(*start, zero)}")
             found[tuple(start)] = _Chunk(tuple(start), at, size, skipped)
         if len(found) != expected:
