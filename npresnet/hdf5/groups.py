@@ -15,13 +15,15 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from ..errors import WeightsError
-from .headers import Message, Messages
+from .headers import Message, Messages, Superblock
 from .heaps import LocalHeap, checked_name
 from .source import UNDEFINED, Damaged, Fields, OutsideSubset, Source
 
 __all__ = ["is_group", "members", "tree_leaves"]
 
 _GROUP, _SOFT_LINK = 1, 2  # kinds ("cache types") of symbol table entries beside 0, which says nothing
+
+_ENTRY = 40  # bytes of a symbol table entry
 
 _Key = TypeVar("_Key", bytes, tuple[int, ...])
 
@@ -31,14 +33,14 @@ def is_group(found: Messages) -> bool:
     return any(kind in (Message.SYMBOL_TABLE, Message.LINK_INFO, Message.LINK) for kind, _ in found.items)
 
 
-def members(source: Source, found: Messages, path: str) -> dict[str, int]:
+def members(source: Source, block: Superblock, found: Messages, path: str) -> dict[str, int]:
     """{name: address of the object header} of a group's members, in the file's order.
 
     Raises WeightsError for a link that leads elsewhere; Damaged, OutsideSubset.
     """
     table, info = found.one(Message.SYMBOL_TABLE), found.one(Message.LINK_INFO)
     if table is not None:
-        links = _symbol_table(source, table, path)
+        links = _symbol_table(source, block, table, path)
     else:
         if info is not None:
             _refuse_dense(info)
@@ -53,7 +55,7 @@ def members(source: Source, found: Messages, path: str) -> dict[str, int]:
 
 
 def tree_leaves(
-    source: Source, at: int, kind: int, key_size: int, order: Callable[[bytes], _Key], what: str
+    source: Source, at: int, kind: int, key_size: int, order: Callable[[bytes], _Key], width: int, what: str
 ) -> Iterator[tuple[bytes, int, bytes]]:
     """(key before it, address, key after it) of all that the leaves of a version 1 B-tree point to, from left to right.
 
@@ -61,6 +63,7 @@ def tree_leaves(
 
     kind, key_size  0 and 8 bytes for groups; 1 and a size that depends on the axes for chunks
     order           from the bytes of a key to what the tree is sorted by
+    width           children of a full node; every node takes that much space
     """
     seen: set[int] = set()
 
@@ -71,6 +74,8 @@ def tree_leaves(
         head = Fields(source.get(at, 24, what), what)
         head.expect(b"TREE")
         node_kind, node_level, used = head.unpack("<BBH")
+        if used > width or at + 24 + width * (key_size + 8) + key_size > source.size:
+            raise Damaged(f"a node of the tree of {what} is too large")
         if node_kind != kind or (level is not None and node_level != level):
             raise Damaged(f"a node of the tree of {what} is of the wrong kind or level")
         source.step(used)
@@ -93,20 +98,22 @@ def tree_leaves(
     return walk(at, None, None)
 
 
-def _symbol_table(source: Source, body: bytes, path: str) -> Iterator[tuple[str, int]]:
+def _symbol_table(source: Source, block: Superblock, body: bytes, path: str) -> Iterator[tuple[str, int]]:
     tree_at, heap_at = Fields(body, "a symbol table message").numbers(2)
     heap = LocalHeap(source, heap_at)
 
     def name(key: bytes) -> bytes:
         return heap.name(int.from_bytes(key, "little"))
 
-    for before, at, last in tree_leaves(source, tree_at, 0, 8, name, "a group"):
+    for before, at, last in tree_leaves(source, tree_at, 0, 8, name, 2 * block.internal, "a group"):
         head = Fields(source.get(at, 8, "a symbol table node"), "a symbol table node")
         head.expect(b"SNOD")
         version, count = head.unpack("<BxH")
         if version != 1:
             raise OutsideSubset(f"version {version} of the symbol table node")
-        fields = Fields(source.get(at + 8, 40 * count, "a symbol table node"), "a symbol table node")
+        if count > 2 * block.leaf or at + 8 + 2 * block.leaf * _ENTRY > source.size:
+            raise Damaged("a symbol table node is too large")
+        fields = Fields(source.get(at + 8, _ENTRY * count, "a symbol table node"), "a symbol table node")
         entries = [fields.unpack("<QQI20x") for _ in range(count)]
         names = [heap.name(name_at) for name_at, _, _ in entries]
         if any(not one < other for one, other in itertools.pairwise([name(before), *names])) or names[-1:] != [

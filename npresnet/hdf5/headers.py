@@ -15,7 +15,7 @@ from ..errors import WeightsError
 from .checksums import lookup3
 from .source import UNDEFINED, Damaged, Fields, OutsideSubset, Source
 
-__all__ = ["SIGNATURE", "Message", "Messages", "messages", "root_header"]
+__all__ = ["SIGNATURE", "Message", "Messages", "Superblock", "messages", "superblock"]
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -40,8 +40,15 @@ class Message:
     ATTRIBUTE_INFO = 0x15
 
 
-# kinds that say nothing about names, shapes and numbers: fill values, group info, comment, times, reference count
-_IGNORED = frozenset({0x04, 0x05, 0x0A, 0x0D, 0x0E, 0x12, 0x16})
+# kinds that say nothing about names, shapes and numbers, and the versions of them that there are
+_IGNORED = {
+    0x05: b"\1\2\3",  # fill value
+    0x0A: b"\0",  # group info
+    0x12: b"\1",  # time of change
+    0x16: b"\0",  # reference count
+}
+_OLD_FILL_VALUE = 0x04  # without a version: bytes, then the value
+
 _HARMLESS = 1 | 4  # flags: the message is constant; it must not be shared
 _READ = frozenset(value for name, value in vars(Message).items() if name.isupper())
 
@@ -64,8 +71,17 @@ class Messages:
         return found[0] if found else None
 
 
-def root_header(source: Source) -> int:
-    """Where the root group's header is, from the superblock; limits ``source`` to the length that is noted there.
+@dataclass(frozen=True)
+class Superblock:
+    """What the first bytes say: where the root group's header is, and half the width of the nodes of group trees."""
+
+    root: int
+    leaf: int = 4
+    internal: int = 16
+
+
+def superblock(source: Source) -> Superblock:
+    """The superblock, which also limits ``source`` to the length that is noted there.
 
     Raises Damaged, OutsideSubset, and WeightsError where the file is shorter than it says.
     """
@@ -80,12 +96,14 @@ def root_header(source: Source) -> int:
         _limit(source, end)
         rest = Fields(source.get(48, 48, "the superblock"), "the superblock")
         extension, _, root, cache = rest.unpack("<QQQI20x")  # the second is a name, which the root does not have
+        found = Superblock(root, leaf, internal)
         if any(versions) or not leaf or not internal or free != UNDEFINED or cache > 1:
             raise OutsideSubset("an unusual superblock")
     elif version in (2, 3):
         _check(source, data, "the superblock")
         _sizes(fields)
         status, base, extension, end, root = fields.unpack("<BQQQQ")
+        found = Superblock(root)
         _limit(source, end)
     else:
         raise OutsideSubset(f"version {version} of the superblock")
@@ -95,7 +113,7 @@ def root_header(source: Source) -> int:
         raise OutsideSubset("a base address")
     if extension != UNDEFINED:
         raise OutsideSubset("an extension of the superblock")
-    return root
+    return found
 
 
 def _limit(source: Source, end: int) -> None:
@@ -128,12 +146,16 @@ def messages(source: Source, at: int) -> Messages:
 
 def _kept(kind: int, flags: int, body: bytes) -> bool:
     """Whether a message is of interest. Raises OutsideSubset for one that this reader does not understand."""
-    if kind in _IGNORED or kind == Message.NOTHING:
+    if kind == Message.NOTHING:
+        return False
+    if flags & ~_HARMLESS:
+        raise OutsideSubset(f"messages with flags {flags}, shared ones for instance")
+    if kind == _OLD_FILL_VALUE and Fields(body, "a fill value").uint(4) <= len(body) - 4:
+        return False
+    if kind in _IGNORED and body[:1] and body[:1] in _IGNORED[kind]:
         return False
     if kind not in _READ:
         raise OutsideSubset(f"messages of type {kind}")
-    if flags & ~_HARMLESS:
-        raise OutsideSubset(f"messages with flags {flags}, shared ones for instance")
     return True
 
 

@@ -12,7 +12,7 @@ from ..errors import WeightsError
 from .attributes import attributes
 from .datatypes import Bytes, Number, Other, dataspace, datatype
 from .groups import is_group, members
-from .headers import Message, Messages, messages, root_header
+from .headers import Message, Messages, Superblock, messages, superblock
 from .heaps import GlobalHeaps
 from .source import Damaged, Source
 from .storage import storage
@@ -26,17 +26,17 @@ def read_tree(source: Source) -> Group:
 
     Raises WeightsError, OutsideSubset.
     """
-    reader = _Reader(source)
-    at = root_header(source)
-    found = messages(source, at)
+    block = superblock(source)
+    reader = _Reader(source, block)
+    found = messages(source, block.root)
     if not is_group(found):
         raise Damaged("the root is no group")
-    return reader.group(at, found, "", 0)
+    return reader.group(block.root, found, "", 0)
 
 
 class _Reader:
-    def __init__(self, source: Source) -> None:
-        self._source, self._heaps = source, GlobalHeaps(source)
+    def __init__(self, source: Source, block: Superblock) -> None:
+        self._source, self._block, self._heaps = source, block, GlobalHeaps(source)
         self._paths: dict[int, str] = {}  # of the objects seen, by address
 
     def group(self, at: int, found: Messages, path: str, depth: int) -> Group:
@@ -44,7 +44,7 @@ class _Reader:
             raise WeightsError(f"{path[:200]!r}: groups are nested more than {DEEPEST} deep; no Keras model is")
         self._paths[at] = path
         below: dict[str, Group | StoredTensor | Refused] = {}
-        for name, address in members(self._source, found, path).items():
+        for name, address in members(self._source, self._block, found, path).items():
             below[name] = self._object(address, path + name, depth)
         return Group(path, attributes(self._source, self._heaps, found), below)
 

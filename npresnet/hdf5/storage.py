@@ -28,6 +28,7 @@ Array = npt.NDArray[Any]
 
 _COMPACT, _CONTIGUOUS, _CHUNKED, _VIRTUAL = 0, 1, 2, 3
 _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
+_TREE_WIDTH = 64  # children of a node of the tree of chunks; only an unusual superblock can change it
 _MOST_EXPANSION = 1032  # bytes out per byte in: deflate can do no better
 
 _NOT_WRITTEN = "its numbers were never written; save it again"
@@ -175,7 +176,7 @@ class _Chunks:
                 raise Damaged(f"{self.path!r} has a chunk at an impossible place {found}")
             return found
 
-        for key, at, _ in tree_leaves(self.source, self.tree_at, 1, 8 + 8 * (axes + 1), place, "chunks"):
+        for key, at, _ in tree_leaves(self.source, self.tree_at, 1, 8 + 8 * (axes + 1), place, _TREE_WIDTH, "chunks"):
             size, skipped = Fields(key, "a chunk's key").unpack("<II")
             *start, zero = place(key)
             if zero or any(begin >= n for begin, n in zip(start, self.shape, strict=True)):
