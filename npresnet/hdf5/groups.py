@@ -30,7 +30,7 @@ _Key = TypeVar("_Key", bytes, tuple[int, ...])
 
 def is_group(found: Messages) -> bool:
     """Whether an object with these messages is a group."""
-    return any(kind in (Message.SYMBOL_TABLE, Message.LINK_INFO, Message.LINK) for kind, _ in found.items)
+    return any(kind in (Message.SYMBOL_TABLE, Message.LINK_INFO) for kind, _ in found.items)
 
 
 def members(source: Source, block: Superblock, found: Messages, path: str) -> dict[str, int]:

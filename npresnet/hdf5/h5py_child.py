@@ -110,7 +110,7 @@ class Walk:
         array = self.datasets[number][()]
         if array.dtype.kind == "V":  # bfloat16: the upper half of a float32
             array = (array.view("<u2").astype("<u4") << 16).view("<f4")
-        with self.np.errstate(over="ignore"):
+        with self.np.errstate(over="ignore", invalid="ignore"):
             return self.np.ascontiguousarray(array, "<f4")
 
 

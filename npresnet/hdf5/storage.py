@@ -98,7 +98,7 @@ def storage(
 def _float32(array: Array, *, bfloat16: bool) -> npt.NDArray[np.float32]:
     if bfloat16:  # the upper half of a float32
         return (array.astype(np.uint32) << 16).view(np.float32)
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which weights.py reports
+    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite or NaN, weights.py reports
         return np.ascontiguousarray(array, np.float32).reshape(array.shape)
 
 
