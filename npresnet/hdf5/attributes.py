@@ -45,7 +45,9 @@ def attributes(source: Source, heaps: GlobalHeaps, found: Messages) -> Mapping[s
 def _refuse_dense(info: bytes) -> None:
     """Raise OutsideSubset where an object keeps its attributes in a heap of its own."""
     fields = Fields(info, "an attribute info message")
-    _, flags = fields.unpack("<BB")
+    version, flags = fields.unpack("<BB")
+    if version != 0:
+        raise OutsideSubset(f"version {version} of the attribute info message")
     fields.take(2 * (flags & 1))
     if fields.uint(8) != UNDEFINED:
         raise OutsideSubset("attributes in a fractal heap")

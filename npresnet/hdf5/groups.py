@@ -23,6 +23,7 @@ __all__ = ["is_group", "members", "tree_leaves"]
 
 _GROUP, _SOFT_LINK = 1, 2  # kinds ("cache types") of symbol table entries beside 0, which says nothing
 
+_WITH_GROUPS = Message.ATTRIBUTE, Message.ATTRIBUTE_INFO, Message.TIME, Message.REFERENCE_COUNT
 _ENTRY = 40  # bytes of a symbol table entry
 
 _Key = TypeVar("_Key", bytes, tuple[int, ...])
@@ -40,8 +41,10 @@ def members(source: Source, block: Superblock, found: Messages, path: str) -> di
     """
     table, info = found.one(Message.SYMBOL_TABLE), found.one(Message.LINK_INFO)
     if table is not None:
+        found.allow(Message.SYMBOL_TABLE, *_WITH_GROUPS)
         links = _symbol_table(source, block, table, path)
     else:
+        found.allow(Message.LINK_INFO, Message.LINK, Message.GROUP_INFO, *_WITH_GROUPS)
         if info is not None:
             _refuse_dense(info)
         links = (_link(body, path) for body in found.all(Message.LINK))
@@ -131,7 +134,9 @@ def _symbol_table(source: Source, block: Superblock, body: bytes, path: str) -> 
 def _refuse_dense(info: bytes) -> None:
     """Raise OutsideSubset where a group keeps its links in a heap of its own, as large groups of the new kind do."""
     fields = Fields(info, "a link info message")
-    _, flags = fields.unpack("<BB")
+    version, flags = fields.unpack("<BB")
+    if version != 0:
+        raise OutsideSubset(f"version {version} of the link info message")
     fields.take(8 * (flags & 1))
     if fields.uint(8) != UNDEFINED:
         raise OutsideSubset("links in a fractal heap")

@@ -24,33 +24,38 @@ _HASH_COST = 64  # bytes hashed in the time of one step
 
 
 class Message:
-    """Numbers of the kinds of message that are read."""
+    """Numbers of the kinds of message that Keras's files have, and a few that must be recognised to be refused."""
 
     NOTHING = 0x00
     DATASPACE = 0x01
     LINK_INFO = 0x02
     DATATYPE = 0x03
+    OLD_FILL_VALUE = 0x04
+    FILL_VALUE = 0x05
     LINK = 0x06
     EXTERNAL_FILES = 0x07
     LAYOUT = 0x08
+    GROUP_INFO = 0x0A
     FILTERS = 0x0B
     ATTRIBUTE = 0x0C
     CONTINUATION = 0x10
     SYMBOL_TABLE = 0x11
+    TIME = 0x12
     ATTRIBUTE_INFO = 0x15
+    REFERENCE_COUNT = 0x16
 
+
+_KNOWN = frozenset(value for name, value in vars(Message).items() if name.isupper())
 
 # kinds that say nothing about names, shapes and numbers, and the versions of them that there are
 _IGNORED = {
-    0x05: b"\1\2\3",  # fill value
-    0x0A: b"\0",  # group info
-    0x12: b"\1",  # time of change
-    0x16: b"\0",  # reference count
+    Message.FILL_VALUE: b"\1\2\3",
+    Message.GROUP_INFO: b"\0",
+    Message.TIME: b"\1",
+    Message.REFERENCE_COUNT: b"\0",
 }
-_OLD_FILL_VALUE = 0x04  # without a version: bytes, then the value
 
 _HARMLESS = 1 | 4  # flags: the message is constant; it must not be shared
-_READ = frozenset(value for name, value in vars(Message).items() if name.isupper())
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,12 @@ class Messages:
         if len(found) > 1:
             raise Damaged(f"an object header has {len(found)} messages of type {kind}")
         return found[0] if found else None
+
+    def allow(self, *kinds: int) -> None:
+        """Raise Damaged where there is a message of any other kind, which would say nothing here."""
+        for kind, _ in self.items:
+            if kind not in kinds:
+                raise Damaged(f"an object header has a message of type {kind}, which does not belong there")
 
 
 @dataclass(frozen=True)
@@ -144,19 +155,14 @@ def messages(source: Source, at: int) -> Messages:
     return Messages(list(_version1(source, at)))
 
 
-def _kept(kind: int, flags: int, body: bytes) -> bool:
-    """Whether a message is of interest. Raises OutsideSubset for one that this reader does not understand."""
-    if kind == Message.NOTHING:
-        return False
-    if flags & ~_HARMLESS:
-        raise OutsideSubset(f"messages with flags {flags}, shared ones for instance")
-    if kind == _OLD_FILL_VALUE and Fields(body, "a fill value").uint(4) <= len(body) - 4:
-        return False
-    if kind in _IGNORED and body[:1] and body[:1] in _IGNORED[kind]:
-        return False
-    if kind not in _READ:
+def _checked(kind: int, flags: int, body: bytes) -> None:
+    """Raise OutsideSubset for a message that this reader does not understand."""
+    if kind not in _KNOWN:
         raise OutsideSubset(f"messages of type {kind}")
-    return True
+    if kind != Message.NOTHING and flags & ~_HARMLESS:
+        raise OutsideSubset(f"messages with flags {flags}, shared ones for instance")
+    if kind in _IGNORED and not (body[:1] and body[:1] in _IGNORED[kind]):
+        raise OutsideSubset(f"another version of messages of type {kind}")
 
 
 def _continuation(body: bytes) -> tuple[int, int]:
@@ -185,11 +191,10 @@ def _version1(source: Source, at: int) -> Iterator[tuple[int, bytes]]:
             count -= 1
             if length % 8:
                 raise Damaged(f"a message has {length} bytes, which is no multiple of 8")
-            if not _kept(kind, flags, body):
-                continue
+            _checked(kind, flags, body)
             if kind == Message.CONTINUATION:
                 _add_chunk(chunks, _continuation(body))
-            else:
+            elif kind != Message.NOTHING:
                 yield kind, body
     if count:
         raise Damaged("an object header does not have the number of messages that it says")
@@ -218,9 +223,8 @@ def _version2(source: Source, at: int) -> Iterator[tuple[int, bytes]]:
             source.step()
             kind, length, message_flags = fields.unpack(f"<BHB{ordered}x")
             body = fields.take(length)
-            if not _kept(kind, message_flags, body):
-                continue
+            _checked(kind, message_flags, body)
             if kind == Message.CONTINUATION:
                 _add_chunk(chunks, _continuation(body))
-            else:
+            elif kind != Message.NOTHING:
                 yield kind, body

@@ -20,6 +20,20 @@ from .tree import DEEPEST, Group, Refused, StoredTensor
 
 __all__ = ["read_tree"]
 
+_IN_DATASETS = (
+    Message.DATASPACE,
+    Message.DATATYPE,
+    Message.LAYOUT,
+    Message.FILTERS,
+    Message.EXTERNAL_FILES,
+    Message.OLD_FILL_VALUE,
+    Message.FILL_VALUE,
+    Message.ATTRIBUTE,
+    Message.ATTRIBUTE_INFO,
+    Message.TIME,
+    Message.REFERENCE_COUNT,
+)
+
 
 def read_tree(source: Source) -> Group:
     """The root group with everything below; numbers are read when they are asked for.
@@ -58,14 +72,13 @@ class _Reader:
         if not is_group(found):
             self._paths[at] = path
             return self._dataset(found, path)
-        if found.one(Message.DATATYPE) is not None:
-            raise Damaged(f"{path!r} is a group and a dataset")
         return self.group(at, found, path + "/", depth + 1)
 
     def _dataset(self, found: Messages, path: str) -> StoredTensor | Refused:
         bodies = found.one(Message.DATATYPE), found.one(Message.DATASPACE)
         if bodies[0] is None or bodies[1] is None:
             raise Damaged(f"{path!r} is neither a group nor a dataset")
+        found.allow(*_IN_DATASETS)
         kind, shape = datatype(bodies[0]), dataspace(bodies[1])
         if shape is None:
             return _not_numbers(path, "no")
