@@ -34,6 +34,7 @@ from .tree import DEEPEST, Group, Refused, StoredTensor
 
 __all__ = ["contained_tree"]
 
+_SCRIPT = Path(__file__).with_name("h5py_child.py")
 _PIECE = 2**20
 _MOST_ENTRIES = 30_000  # groups and datasets
 _MOST_INDEX = 24 * 2**20  # bytes of JSON
@@ -61,7 +62,6 @@ class _Child:
         self._source, self._reason = source, reason
         if getattr(sys, "frozen", False) or not sys.executable:
             raise self._failed("and this program cannot start a Python for h5py")
-        script = Path(__file__).with_name("h5py_child.py")
         settings = {
             "path": [os.path.abspath(path) for path in sys.path if path],
             "deepest": DEEPEST,
@@ -72,7 +72,7 @@ class _Child:
         # plug-ins are code that the library loads at a file's request; more threads would only take memory
         keep |= {"HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(script), json.dumps(settings)],
+            [sys.executable, "-I", "-S", str(_SCRIPT), json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
