@@ -97,7 +97,7 @@ def larger_than_said() -> bytes:
 
 BAD = {
     "no weights": (lambda: archive(weights=None), "a zip archive, but no `.keras` file: it lacks"),
-    "no config": (lambda: archive(config=None), "a zip archive, but no `.keras` file: it lacks"),
+    "no config": (lambda: archive(config=None), "with 'model.weights.h5' inside; unpack it and give that file"),
     "weights in NumPy's format": (
         lambda: archive([("model.weights.npz", b"")], weights=None),
         "weights in NumPy's format",

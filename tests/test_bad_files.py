@@ -1,15 +1,16 @@
 """Files that are no usable weight file: each is refused with a WeightsError that says what it is and what to do.
 
-Bytes flipped at random are not tried: they can crash or hang the HDF5 library itself, which only a reader of our own
-would mend.
+Damage at random, and files made to do harm, are in ``test_hdf5.py`` and ``test_archive.py``.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pickle
 import re
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -61,6 +62,21 @@ def _zip(path: Path) -> None:
         archive.writestr("metadata.json", "{}")
 
 
+def _zip_of(path: Path, name: str) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, b"")
+
+
+def _tar(path: Path) -> None:
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(tarfile.TarInfo("resnet.h5"))
+
+
+def _directory(path: Path, name: str) -> None:
+    path.mkdir()
+    (path / name).touch()
+
+
 def _numpy(save):
     def make(path: Path) -> None:
         with path.open("wb") as file:
@@ -95,6 +111,26 @@ IMPOSTORS = {
     ),
     "zip": (_zip, r"a zip archive, but no `\.keras` file: it lacks .*; .* `model\.save\('name\.keras'\)`"),
     "npz": (_numpy(np.savez), r"a NumPy `\.npz` archive"),
+    "PyTorch": (lambda path: _zip_of(path, "resnet/data.pkl"), "a PyTorch checkpoint, .* never opened"),
+    "old PyTorch": (_bytes(bytes.fromhex("80028a0a6cfc9c46f9206aa85019")), "a PyTorch checkpoint, .* never opened"),
+    "packed": (lambda path: _zip_of(path, "a/resnet.h5"), "a zip archive with 'a/resnet.h5' inside; unpack it"),
+    "gzip": (lambda path: path.write_bytes(gzip.compress(b"weights")), "a compressed file; unpack it"),
+    "tar": (_tar, "a tar archive; unpack it"),
+    "safetensors": (
+        lambda path: path.write_bytes((64).to_bytes(8, "little") + b'{"conv1.weight":{"dtype":"F32"}}'),
+        "a safetensors file, which holds no Keras layer names; load the model .* `model.save",
+    ),
+    "ONNX": (lambda path: path.write_bytes(b"\x08\x07\x12\x07pytorch\x1a\x032.0"), "an ONNX model, .*; load the model"),
+    "SavedModel": (_bytes(b"\x08\x01\x12\x9c\xa3"), "a TensorFlow SavedModel; load the model"),
+    "SavedModel's directory": (lambda path: _directory(path, "saved_model.pb"), "a TensorFlow SavedModel; load"),
+    "directory of checkpoints": (lambda path: _directory(path, "checkpoint"), "a directory of TensorFlow checkpoints"),
+    "index of a checkpoint": (
+        lambda path: path.write_bytes(b"\0\0\x0a\x08" + bytes(90) + bytes.fromhex("57fb808b247547db")),
+        "a part of a TensorFlow checkpoint",
+    ),
+    "TensorFlow Lite": (_bytes(b"\x1c\0\0\0TFL3"), "a TensorFlow Lite model"),
+    "picture": (_bytes(b"\x89PNG\r\n\x1a\n"), "a picture; give the weight file"),
+    "zeros": (lambda path: path.write_bytes(bytes(5000)), "nothing but zeros .*; download the file again"),
     "npy": (_numpy(np.save), "a NumPy array, not HDF5; give the Keras `.h5` file"),
     **{f"pickle {p}": (_pickle(p), "a Python pickle .* never opened .*can run code; give") for p in (2, 3, 4, 5)},
     "text": (
@@ -111,6 +147,24 @@ def test_something_else(path, kind):
     make, words = IMPOSTORS[kind]
     make(path)
     check(path, words)
+
+
+@pytest.mark.parametrize("kind", IMPOSTORS)
+def test_the_command_line_refuses_in_one_line(path, kind, monkeypatch):
+    """Exit status 2, one line, no traceback, and nothing written."""
+    testing = pytest.importorskip("typer.testing")
+    from npresnet.cli import app
+
+    IMPOSTORS[kind][0](path)
+    monkeypatch.chdir(path.parent)
+    before = sorted(path.parent.rglob("*"))
+    np.save("image.npy", np.zeros((1, 32, 32, 3), np.float32))
+    for arguments in (["info", str(path)], ["run", "image.npy", "--weights", str(path)]):
+        done = testing.CliRunner().invoke(app, arguments)
+        assert done.exit_code == 2
+        assert done.output.startswith(f"npresnet: {path}: ")
+        assert done.output.count("\n") == 1
+    assert sorted(path.parent.rglob("*")) == sorted([*before, path.parent / "image.npy"])
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

@@ -139,5 +139,5 @@ def test_links_are_refused(tmp_path):
             for i in range(20):  # so many that they are in a heap
                 file[f"group{i}"] = np.zeros(3)
             file["link"] = link
-        with pytest.raises(WeightsError, match="'link' is .* link.*; Keras writes none"), open_weights(path):
+        with pytest.raises(WeightsError, match=r"'link' is .* link.*; Keras writes none"), open_weights(path):
             pass

@@ -15,7 +15,7 @@ import pytest
 
 from npresnet import hdf5
 from npresnet.errors import WeightsError
-from npresnet.hdf5 import checksums, open_weights, opening, source, storage
+from npresnet.hdf5 import attributes, checksums, open_weights, opening, source, storage
 from npresnet.hdf5.source import MEMORY, OutsideSubset, Source
 
 from . import fuzz_hdf5, networks
@@ -289,8 +289,8 @@ def _claiming(shape: tuple[int, ...]) -> bytes:
 def _shared_text() -> bytes:
     """An attribute of 4,000 texts, all of them the same megabyte."""
     data = bytearray(_written(lambda file: file.attrs.__setitem__("t", ["a" * 2**20] + ["b"] * 3999)))
-    heap = data.index(b"GCOL")
-    reference = data.index(struct.pack("<IQ", 2**20, heap))
+    heaps = [struct.pack("<IQ", 2**20, at) for at in fuzz_hdf5._find(bytes(data), b"GCOL")]
+    reference = next(data.index(start) for start in heaps if start in data)
     data[reference : reference + 16 * 4000] = data[reference : reference + 16] * 4000
     return bytes(data)
 
@@ -326,9 +326,8 @@ def test_hostile_files_cost_little(path, kind):
     path.write_bytes(make())
     tracemalloc.start()
     try:
-        with pytest.raises(WeightsError, match=words), open_weights(path) as file:
-            for tensor in file.tensors():
-                tensor.read()
+        with pytest.raises(WeightsError, match=words):
+            read(path)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -354,7 +353,7 @@ def test_numbers_are_charged_however_often_their_bytes_are_used():
     tensors = list(fuzz_hdf5.read_tree(Source(io.BytesIO(data), 0, len(data), 8000)).tensors())
     tensors[0].read()
     tensors[0].read()
-    with pytest.raises(WeightsError, match="need 4000 bytes more where 0 are left .* made to exhaust memory"):
+    with pytest.raises(WeightsError, match=r"need 4000 bytes more where 0 are left .* made to exhaust memory"):
         tensors[1].read()
 
 
@@ -369,13 +368,13 @@ def test_twenty_thousand_mutants():
     assert report.outcomes["read as h5py does"] > 2000  # nor none
 
 
-def _no_bounds(self, at, n, what):
-    data = self._stream.getvalue()
-    return data[at : at + n].ljust(min(n, 1000), b"\0")
+def _unpack(self, layout):
+    return struct.unpack_from(layout, self._data, self._at)  # which raises an error of its own, and does not go on
 
 
 BROKEN = {
-    "structures may lie outside of the file": lambda m: m.setattr(source.Source, "get", _no_bounds),
+    "fields may end after their structure": lambda m: m.setattr(source.Fields, "unpack", _unpack),
+    "text is cut at the first null": lambda m: m.setattr(attributes, "_text", lambda d: d.split(b"\0")[0].decode()[:7]),
     "checksums are not compared": lambda m: m.setattr(storage, "fletcher32", lambda data: 0),
     "the least bit of each number is lost": lambda m: m.setattr(
         storage, "_float32", lambda array, bfloat16: (array.astype("f4").view("u4") & 0xFFFFFFFE).view("f4")
