@@ -124,6 +124,10 @@ BAD = {
     "too many counted": (lambda: end_record(count=4, here=4), "within a field|begins with"),
     "too few counted": (lambda: end_record(count=2, here=2), "longer than its members need|lacks"),
     "two disks": (lambda: end_record(disk=1), "contradicts itself"),
+    "stored, but of two sizes": (
+        lambda: changed(struct.pack("<II", len(CONFIG), len(CONFIG)), struct.pack("<II", len(CONFIG) - 1, len(CONFIG))),
+        "has two sizes",
+    ),
     "a header of another name": (lambda: changed(b"config.json", b"confiG.json", archive())[:-200] + archive()[-200:], "contradicts the directory"),
     "larger than said": (larger_than_said, "does not unpack to what the directory says"),
     "a checksum that does not fit": (lambda: changed(b"Functional", b"functional"), "does not unpack to what"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import struct
 import tracemalloc
 import zlib
@@ -248,6 +249,101 @@ def test_every_truncation(name):
             continue
         assert honest
         assert found == whole
+
+
+# One wrong field -----------------------------------------------------------------------------------------------------
+
+
+def _numbers_at(data: bytes) -> bytes:
+    """The address of the first kernel of a seed, as it is in the layout message."""
+    kernel = np.random.default_rng(0).standard_normal((3, 3, 2, 4)).astype(np.float32).tobytes()
+    return struct.pack("<Q", data.index(kernel))
+
+
+def _edit(seed: str, old, new: bytes, offset: int = 0) -> bytes:
+    """A seed with ``new`` written where the bytes ``old`` are first, or ``offset`` bytes behind."""
+    data = bytearray(fuzz_hdf5.seeds()[seed])
+    at = data.index(old(data) if callable(old) else old) + offset
+    data[at : at + len(new)] = new
+    fuzz_hdf5._seal(data)
+    return bytes(data)
+
+
+_COMPACT = b"\3\0\x10\0" + (np.arange(4) / 8).astype("f4").tobytes()
+ONE_FIELD = {
+    "two attributes of one name": (lambda: _edit("split lists", b"layer_names1", b"layer_names0"), "two attributes"),
+    "an attribute's name without its end": (lambda: _edit("split lists", b"layer_names1\0", b"X", 12), "does not end"),
+    "a null within a text": (lambda: _edit("fixed text", b"2.2.4", b"2\0"), "a null within a text"),
+    "a text shorter than it says": (lambda: _edit("variable text", b"bn_conv1/gamma:0", b"\x05", -8), "bytes where"),
+    "no layout": (lambda: _edit("fixed text", _numbers_at, b"\0", -10), "has no layout"),
+    "an unknown layout": (lambda: _edit("fixed text", _numbers_at, b"\3\7", -2), "layout of class 7"),
+    "an older layout": (lambda: _edit("fixed text", _numbers_at, b"\2", -2), "version 2 of the layout"),
+    "numbers that were never written": (lambda: _edit("fixed text", _numbers_at, b"\xff" * 8), "never written"),
+    "numbers behind the end": (lambda: _edit("fixed text", _numbers_at, b"\0\0\0\1"), "would end at"),
+    "fewer numbers than the shape": (lambda: _edit("fixed text", _numbers_at, b"\x10", 8), "claims 288 bytes"),
+    "a compact size": (lambda: _edit("types", _COMPACT, b"\x0f", 2), "has 15 bytes for 16 of numbers"),
+    "filters without chunks": (lambda: _edit("gzip", struct.pack("<BBB", 3, 2, 5), b"\3\1"), "filters but no chunks|claims"),
+    "a filter twice": (lambda: _edit("gzip", struct.pack("<HHHH", 2, 8, 1, 1), b"\1"), "filter 1 is there twice|is there twice"),
+    "another shuffle": (lambda: _edit("gzip", b"shuffle\0\4", b"\2", 8), "shuffled as if they had"),
+    "an unknown filter": (lambda: _edit("gzip", struct.pack("<HHHH", 2, 8, 1, 1), b"\x09"), "filter 9"),
+    "chunks of another rank": (lambda: _edit("gzip", struct.pack("<BBB", 3, 2, 5), b"\6", 2), "4 axes and its chunks 5"),
+    "a heap of another version": (lambda: _edit("variable text", b"GCOL", b"\2", 4), "version 2 of the global heap"),
+    "an object that a heap lacks": (lambda: _edit("variable text", b"GCOL", b"\x63", 16), "has no object 1"),
+    "a heap longer than the file": (lambda: _edit("variable text", b"GCOL", b"\xff" * 4, 8), "heap would end at"),
+    "a tree of another kind": (lambda: _edit("fixed text", b"TREE", b"\1", 4), "of the wrong kind or level"),
+    "a tree too wide": (lambda: _edit("fixed text", b"TREE", b"\xff", 6), "is too large"),
+    "a node too wide": (lambda: _edit("fixed text", b"SNOD", b"\xff", 6), "is too large"),
+    "names out of order": (lambda: _edit("fixed text", b"bn_conv1\0", b"z"), "not in order"),
+    "a soft link": (lambda: _edit("fixed text", b"SNOD", b"\2", 24), "is a soft link"),
+    "an unknown link": (lambda: _edit("fixed text", b"SNOD", b"\3", 24), "is of kind 3"),
+    "free space behind the heap": (lambda: _edit("fixed text", b"HEAP", b"\xf8\xff", 16), "ends after|is not in it"),
+    "another heap": (lambda: _edit("fixed text", b"HEAP", b"\1", 4), "version 1 of the local heap"),
+    "no signature": (lambda: _edit("fixed text", b"HEAP", b"h"), "begins with b'hEAP'"),
+    "a wrong checksum": (lambda: fuzz_hdf5.seeds()["latest"].replace(b"layer_names", b"layer_namez"), "checksum of an object header"),
+    "offsets of four bytes": (lambda: _edit("fixed text", b"\x89HDF", b"\4", 13), "offsets of 4"),
+    "a version to come": (lambda: _edit("fixed text", b"\x89HDF", b"\x09", 8), "version 9 of the superblock"),
+    "a base address": (lambda: _edit("fixed text", b"\x89HDF", b"\1", 24), "a base address"),
+    "a driver": (lambda: _edit("fixed text", b"\x89HDF", bytes(8), 48), "an extension of the superblock"),
+    "not closed": (lambda: _edit("fixed text", b"\x89HDF", b"\1", 20), "did not close it|unusual"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ONE_FIELD)
+def test_one_wrong_field(kind):
+    """Each is noticed by the check that is meant for it."""
+    make, words = ONE_FIELD[kind]
+    with pytest.raises((WeightsError, OutsideSubset), match=words):
+        fuzz_hdf5.ours(make())
+
+
+def test_a_header_that_continues_in_itself():
+    data = bytearray(_written(lambda f: [f.attrs.__setitem__(f"a{i}", np.arange(20)) for i in range(9)]))
+    at = data.index(struct.pack("<HHB3x", 0x10, 16, 0))
+    place = data[at + 8 : at + 24]
+    chunk = struct.unpack_from("<Q", place)[0]
+    nothing = next(i for i in range(chunk, len(data)) if data[i : i + 4] == struct.pack("<HH", 0x0C, 216))
+    data[nothing : nothing + 24] = data[at : at + 24]
+    with pytest.raises(WeightsError, match="continues for ever"):
+        fuzz_hdf5.ours(bytes(data))
+
+
+def test_a_file_that_shrinks_while_it_is_read(path):
+    with h5py.File(path, "w") as file:
+        file["n"] = np.ones(10**6, np.float32)
+    with open_weights(path) as file:
+        os.truncate(path, 5000)
+        with pytest.raises(WeightsError, match="became shorter"):
+            next(file.tensors()).read()
+
+
+def test_nothing_is_read_outside_of_the_file():
+    reader = Source(io.BytesIO(bytes(100)), 20, 50, 0)
+    assert reader.get(40, 10, "it") == bytes(10)
+    for at, n in ((41, 10), (2**64, 1), (0, 2**64)):
+        with pytest.raises(WeightsError, match="in a file of 50 bytes"):
+            reader.get(at, n, "it")
+    with pytest.raises(WeightsError, match="in a file of 50 bytes"):
+        reader.readinto(45, memoryview(bytearray(6)))
 
 
 # Made to exhaust time or memory --------------------------------------------------------------------------------------

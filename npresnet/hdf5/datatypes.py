@@ -5,7 +5,6 @@ Both occur in the header of a dataset and, in the same form, within each attribu
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from .source import Damaged, Fields, OutsideSubset
 
-__all__ = ["Bytes", "Datatype", "Number", "Other", "Text", "dataspace", "datatype", "elements"]
+__all__ = ["Bytes", "Datatype", "Number", "Other", "Text", "dataspace", "datatype"]
 
 _MOST_AXES = 32  # as many as HDF5 allows
 
@@ -133,8 +132,3 @@ def dataspace(data: bytes) -> tuple[int, ...] | None:
     if any(n > most for n, most in zip(shape, largest, strict=True)):
         raise Damaged("a dataspace is larger than its own maximum")
     return shape
-
-
-def elements(shape: tuple[int, ...] | None) -> int:
-    """How many elements a shape holds."""
-    return 0 if shape is None else math.prod(shape)

@@ -62,18 +62,15 @@ def tree_leaves(
 ) -> Iterator[tuple[bytes, int, bytes]]:
     """(key before it, address, key after it) of all that the leaves of a version 1 B-tree point to, from left to right.
 
-    A node has one key more than children. They ascend, and those around a child are the outermost of its own.
+    A node has one key more than children. They ascend, and those around a child are the outermost of its own; as levels
+    descend too, no node can be met twice.
 
     kind, key_size  0 and 8 bytes for groups; 1 and a size that depends on the axes for chunks
     order           from the bytes of a key to what the tree is sorted by
     width           children of a full node; every node takes that much space
     """
-    seen: set[int] = set()
 
     def walk(at: int, level: int | None, outer: tuple[_Key, _Key] | None) -> Iterator[tuple[bytes, int, bytes]]:
-        if at in seen:
-            raise Damaged(f"the tree of {what} has a node twice")
-        seen.add(at)
         head = Fields(source.get(at, 24, what), what)
         head.expect(b"TREE")
         node_kind, node_level, used = head.unpack("<BBH")
