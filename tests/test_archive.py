@@ -95,6 +95,12 @@ def larger_than_said() -> bytes:
     return changed(size, struct.pack("<I", len(WEIGHTS)), data)
 
 
+def deflated_badly() -> bytes:
+    data = bytearray(archive(method=zipfile.ZIP_DEFLATED))
+    data[data.index(b"config.json") + len("config.json")] = 0xFF
+    return bytes(data)
+
+
 BAD = {
     "no weights": (lambda: archive(weights=None), "a zip archive, but no `.keras` file: it lacks"),
     "no config": (lambda: archive(config=None), "with 'model.weights.h5' inside; unpack it and give that file"),
@@ -122,13 +128,14 @@ BAD = {
     "many members": (lambda: archive([(f"assets/{i}", "") for i in range(1100)]), "has 1103 members"),
     "more than 4 GB": (lambda: end_record(at=2**32 - 1), "of more than 4 GB"),
     "too many counted": (lambda: end_record(count=4, here=4), "within a field|begins with"),
-    "too few counted": (lambda: end_record(count=2, here=2), "longer than its members need|lacks"),
+    "too few counted": (lambda: end_record(count=2, here=2), "longer than its members need"),
     "two disks": (lambda: end_record(disk=1), "contradicts itself"),
     "stored, but of two sizes": (
         lambda: changed(struct.pack("<II", len(CONFIG), len(CONFIG)), struct.pack("<II", len(CONFIG) - 1, len(CONFIG))),
         "has two sizes",
     ),
     "a header of another name": (lambda: changed(b"config.json", b"confiG.json", archive())[:-200] + archive()[-200:], "contradicts the directory"),
+    "a stream that is none": (deflated_badly, "'config.json' cannot be unpacked"),
     "larger than said": (larger_than_said, "does not unpack to what the directory says"),
     "a checksum that does not fit": (lambda: changed(b"Functional", b"functional"), "does not unpack to what"),
     "metadata that is no JSON": (lambda: archive(metadata="{"), "metadata is no JSON text"),

@@ -254,6 +254,25 @@ def test_every_truncation(name):
 # One wrong field -----------------------------------------------------------------------------------------------------
 
 
+def _root_is_dataset() -> bytes:
+    data = bytearray(_written(lambda file: file.create_dataset("n", data=np.zeros(3))))
+    node = data.index(b"SNOD")
+    data[64:72] = data[node + 16 : node + 24]
+    return bytes(data)
+
+
+def _same_number() -> bytes:
+    data = bytearray(fuzz_hdf5.seeds()["variable text"])
+    first = data.index(b"GCOL") + 16
+    second = first + 16 + -(-struct.unpack_from("<Q", data, first + 8)[0] // 8) * 8
+    data[second : second + 2] = data[first : first + 2]
+    return bytes(data)
+
+
+def _one_chunk(file: h5py.File) -> None:
+    file.create_dataset("n", (8,), "f4", chunks=(2,))[:2] = 1
+
+
 def _numbers_at(data: bytes) -> bytes:
     """The address of the first kernel of a seed, as it is in the layout message."""
     kernel = np.random.default_rng(0).standard_normal((3, 3, 2, 4)).astype(np.float32).tobytes()
@@ -275,6 +294,22 @@ ONE_FIELD = {
     "an attribute's name without its end": (lambda: _edit("split lists", b"layer_names1\0", b"X", 12), "does not end"),
     "a null within a text": (lambda: _edit("fixed text", b"2.2.4", b"2\0"), "a null within a text"),
     "a text shorter than it says": (lambda: _edit("variable text", b"bn_conv1/gamma:0", b"\x05", -8), "bytes where"),
+    "an attribute of another version": (lambda: _edit("split lists", b"layer_names0", b"\4", -8), "version 4 of the attr"),
+    "a root that is no group": (lambda: _root_is_dataset(), "the root is no group"),
+    "chunks that are missing": (lambda: _written(_one_chunk), "has 1 of its 4 chunks"),
+    "chunks of the new kind": (
+        lambda: fuzz_hdf5._written(lambda f: f.create_dataset("n", data=np.zeros(9), chunks=(2,)), "v110"),
+        "found without a B-tree of version 1",
+    ),
+    "an attribute info of another version": (lambda: _edit("latest", b"\x15\x12\0\4", b"\1", 4), "attribute info message"),
+    "two objects of one number": (lambda: _same_number(), "two objects of one number"),
+    "a name with a slash": (lambda: _edit("objects", b"optimizer", b"opt/"), "cannot be the name"),
+    "more axes than there may be": (lambda: _edit("fixed text", b"\1\4\1\0\0\0\0\0", b"\x21", 1), "has 33 axes"),
+    "a datatype to come": (lambda: _edit("fixed text", b"\x11\x20\x1f\0\4", b"\x1c"), "datatype class 12"),
+    "a packed chunk that is longer than its numbers": (
+        lambda: _bomb((1000,), (1000,), _zeros(1000) + bytes(9000)),
+        "bytes for 4000",
+    ),
     "no layout": (lambda: _edit("fixed text", _numbers_at, b"\0", -10), "has no layout"),
     "an unknown layout": (lambda: _edit("fixed text", _numbers_at, b"\3\7", -2), "layout of class 7"),
     "an older layout": (lambda: _edit("fixed text", _numbers_at, b"\2", -2), "version 2 of the layout"),
