@@ -42,11 +42,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ImageError, MissingExtraError, UsageError, WeightsError
+from .hdf5 import open_weights
 from .oracle_families import BUILDERS
 
 if TYPE_CHECKING:
@@ -410,24 +410,13 @@ def _contents(path: Path) -> tuple[str, list[str]]:
 
     Raises WeightsError where it is neither HDF5 nor an archive.
     """
-    try:
-        with path.open("rb") as file:
-            if file.read(2) == b"PK":
-                return ".keras", []
-        with h5py.File(path, "r") as file:
-            group = file.get("model_weights", file)
-            if not any(name in group.attrs for name in ("layer_names", "layer_names0")):
-                return ".weights.h5", []
-            return ".h5", [
-                name
-                for name, layer in group.items()
-                if any(len(layer.attrs.get(names, ())) for names in ("weight_names", "weight_names0"))
-            ]
-    except OSError as error:
-        raise WeightsError(
-            f"{path}: it does not open as HDF5 ({error}); "
-            "a Keras weight file is HDF5 or a .keras archive; download or export it again"
-        ) from error
+    with open_weights(path) as file:
+        if file.kind == "keras":
+            return ".keras", []
+        group = file.groups().get("model_weights", file)
+        if group.attribute("layer_names") is None:
+            return ".weights.h5", []
+        return ".h5", [name for name, layer in group.groups().items() if layer.attribute("weight_names")]
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from .errors import WeightsError
 from .graph import Conv2D, Graph, Operator
-from .hdf5 import Group, StoredTensor
+from .hdf5 import Group, StoredTensor, WeightsFile
 
 __all__ = ["Kernel", "StoredFile", "StoredLayer", "keras_order", "read_layers", "snake_case", "stored_shapes"]
 
@@ -101,17 +101,17 @@ class StoredFile:
     unnamed: Mapping[str, Mapping[str, Mapping[int, Sequence[StoredTensor]]]] = field(default_factory=dict)
 
 
-def read_layers(root: Group) -> StoredFile:
+def read_layers(root: WeightsFile) -> StoredFile:
     """The layers of a file in any layout that Keras writes since version 1.0.
 
     Raises WeightsError for another layout, saying what to do.
     """
     layout, holder = "legacy HDF5, weights only", root
-    names = root.attribute("layer_names")
+    names = root.names("layer_names")
     groups = root.groups()
     if names is None and "model_weights" in groups:
         layout, holder = "legacy HDF5, whole model", groups["model_weights"]
-        names, groups = holder.attribute("layer_names"), holder.groups()
+        names, groups = holder.names("layer_names"), holder.groups()
     if names is not None:
         return _legacy(root, holder, groups, names, layout)
     if root.attribute("nb_layers") is not None:
@@ -126,9 +126,9 @@ def read_layers(root: Group) -> StoredFile:
 # Legacy: groups named after layers
 
 
-def _legacy(root: Group, holder: Group, groups: Mapping[str, Group], names: Any, layout: str) -> StoredFile:
-    if not all(isinstance(name, str) for name in names):
-        raise WeightsError("the attribute 'layer_names' holds something other than text; the file is damaged")
+def _legacy(
+    root: WeightsFile, holder: Group, groups: Mapping[str, Group], names: Sequence[str], layout: str
+) -> StoredFile:
     layers: dict[str, dict[str, StoredTensor]] = {}
     for name in names:
         group = _find(groups, name)

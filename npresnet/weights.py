@@ -18,7 +18,7 @@ import numpy.typing as npt
 from .architecture import Architecture, parse_architecture
 from .errors import WeightsError
 from .graph import BatchNorm, Conv2D, Graph, Layer, Normalization, Operator
-from .hdf5 import open_file
+from .hdf5 import open_weights
 from .recognise import find_network
 from .stored import StoredLayer, read_layers, stored_shapes
 
@@ -147,7 +147,7 @@ def inspect(path: str | os.PathLike[str], architecture: str | None = None) -> In
     Raises WeightsError for what cannot be read or recognised, UsageError for an unknown architecture.
     """
     request = parse_architecture(architecture) if architecture else None
-    with open_file(path) as root:
+    with open_weights(path) as root:
         file = read_layers(root)
         network = find_network(file, Path(path), request)
         report = _Report()

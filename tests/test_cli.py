@@ -207,7 +207,7 @@ def _spoiled_weights() -> None:
 
 WRONG = {  # what to make first, the arguments, the message
     "no such weights": (None, ["picture.jpg", "--weights", "missing.h5"], "missing.h5: there is no such file"),
-    "no weights": (None, ["picture.jpg", "--weights", "picture.jpg"], "picture.jpg: this is not an HDF5 file"),
+    "no weights": (None, ["picture.jpg", "--weights", "picture.jpg"], "picture.jpg: this is a picture; give the weight file"),
     "cut weights": (_spoiled_weights, ["picture.jpg", "--weights", "spoiled.h5"], "spoiled.h5: the file ends after"),
     "no such picture": (None, ["missing.jpg"], "missing.jpg: no such file"),
     "cut picture": (_cut_picture, ["cut.jpg"], "cut.jpg: the picture cannot be decoded"),
