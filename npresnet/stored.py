@@ -122,6 +122,15 @@ def read_layers(root: WeightsFile) -> StoredFile:
     return _objects(root)
 
 
+def _config(root: WeightsFile) -> dict[str, Any] | None:
+    """The model's own description of its layers; None where there is none, or it is damaged: it is additional, and a
+    network that the families' table knows is run without it."""
+    try:
+        return root.config
+    except WeightsError:
+        return None
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Legacy: groups named after layers
 
@@ -144,7 +153,7 @@ def _legacy(
     version, backend = (holder.attribute(name) or root.attribute(name) for name in ("keras_version", "backend"))
     return StoredFile(
         {name: _named(tensors) for name, tensors in layers.items()},
-        tuple(names), layout, version and str(version), backend and str(backend), root.config,
+        tuple(names), layout, version and str(version), backend and str(backend), _config(root),
     )  # fmt: skip
 
 
@@ -209,8 +218,8 @@ class _Object:
 _Unnamed = dict[tuple[str, ...], dict[str, dict[int, tuple[StoredTensor, ...]]]]
 
 
-def _objects(root: Group) -> StoredFile:
-    config = root.config
+def _objects(root: WeightsFile) -> StoredFile:
+    config = _config(root)
     found = list(_walk(root, ()))
     if not any(entry.tensors and len(entry.path) > 1 for entry in found):
         raise WeightsError(
