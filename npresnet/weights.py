@@ -186,7 +186,7 @@ class _Report:
                 self.missing.append(f"{where} {shape}")
             elif stored[role].shape != shape:
                 self.misshaped.append(f"{where}: {stored[role].shape} in the file, {shape} needed")
-            elif stored[role].dtype.kind not in "fV":  # quantised, perhaps; other layers may well count in integers
+            elif stored[role].dtype.kind != "f":  # quantised, perhaps; other layers may well count in integers
                 self.unsound.append(f"{where}: stored as {stored[role].dtype}, not as floating-point numbers")
             else:
                 arrays[role] = stored[role].read()
