@@ -106,7 +106,8 @@ def read_layers(root: WeightsFile) -> StoredFile:
 
     Raises WeightsError for another layout, saying what to do.
     """
-    layout, holder = "legacy HDF5, weights only", root
+    holder: Group = root
+    layout = "legacy HDF5, weights only"
     names = root.names("layer_names")
     groups = root.groups()
     if names is None and "model_weights" in groups:
