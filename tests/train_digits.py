@@ -4,8 +4,7 @@
 
 It writes ``digits.keras``, which Keras saves as it saves any trained model, its optimizer's state included, and
 ``digits.npz``: pictures that the network was not trained on, what they show, and TensorFlow's predictions.
-Random weights cannot show what training does to a network: statistics of batch-norms far from one another, channels that
-have died, probabilities close to 0 and 1.
+Random weights cannot show what training does to a network: its probabilities, for one thing, are close to 0 and 1.
 """
 
 from __future__ import annotations
