@@ -1,4 +1,4 @@
-"""The command line: demo, info, run, verify, bench, warmup. Each command is a thin layer over the library.
+"""The command line: demo, info, run, convert, verify, bench, warmup. Each command is a thin layer over the library.
 
 Exit status: 0 done; 1 the check failed; 2 wrong use or unreadable input. Results go to standard output as plain
 aligned text, progress and errors to standard error. Where a result cannot be written is said before the work.
@@ -259,11 +259,7 @@ def info(
             _fact("", item)
     for item in found.suspicious:
         _fact("suspicious", item)
-    tensors = sum(found.unused.values())
-    unused = f"{len(found.unused)} layers with {tensors} tensors, not part of the backbone"
-    _fact("unused", unused if found.unused else "none")
-    for name, count in found.unused.items():
-        _fact("", f"{name} ({count})")
+    _print_unused("unused", found.unused)
     if layers:
         _say()
         _table(
@@ -332,7 +328,8 @@ def run(
     batch = net.prepare([str(image) for image in images], size)
     count, labels = 0, None
     if classify:
-        (total,) = net.graph.shapes(*batch.shape[1:3], outputs=[names["probabilities"]])[names["probabilities"]]
+        classifier = names["probabilities"]
+        (total,) = net.graph.shapes(batch.shape[1], batch.shape[2], [classifier])[classifier]
         count = min(5, total) if top is None else top
         if count > total:
             raise UsageError(f"--top: got {top}, but the classifier has {total} classes; give 1 to {total}")
@@ -416,6 +413,34 @@ def _print_trace(steps: Sequence[Step]) -> None:
     _say(
         f"{len(steps)} layers in {seconds:.3f} s, {flop / 1e9:.2f} GFLOP, {flop / max(seconds, 1e-9) / 1e9:.1f} GFLOP/s"
     )
+
+
+@app.command()
+@_guarded
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A Keras weight file (.h5 or .keras).")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The .h5 file to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Write over OUT where it exists.")] = False,
+    architecture: _Architecture = None,
+) -> None:
+    """Write the network in a file as plain Keras weights, checked. What is not part of it is dropped and listed."""
+    from .convert import convert as converted
+
+    with _progress("converting", None):
+        done = converted(source, target, architecture, force)
+    _fact("architecture", str(done.architecture))
+    _fact("written", f"{target} ({done.bytes:,} bytes), {done.layers} layers with {done.tensors} tensors")
+    _print_unused("dropped", done.dropped)
+
+
+def _print_unused(label: str, layers: Mapping[str, int]) -> None:
+    """The layers of a file that are not part of its network, with their number of tensors."""
+    _fact(
+        label,
+        f"{len(layers)} layers with {sum(layers.values())} tensors, not part of the backbone" if layers else "none",
+    )
+    for name, count in layers.items():
+        _fact("", f"{name} ({count})")
 
 
 @app.command()
