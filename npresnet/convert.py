@@ -69,9 +69,10 @@ def convert(
         file = read_layers(root)
         network = find_network(file, source, parse_architecture(architecture) if architecture else None)
         weighted = [layer for layer in network.graph.layers if layer.operator.tensors()]
-        arrays = ((layer.source, _read(layer, network.layers[layer.source])) for layer in weighted)
+        names = _keras_names(file, network.layers)
+        arrays = ((names[layer.source], _read(layer, network.layers[layer.source])) for layer in weighted)
         with replaced(target) as temporary:
-            write_layers(temporary, _names(file, network.graph), arrays, file.config)
+            write_layers(temporary, _listed(file, network.graph, names), arrays, file.config)
             again = inspect(temporary, architecture)
             if not _same(again, found):
                 raise WeightsError(
@@ -89,14 +90,22 @@ def _read(layer: Layer, stored: StoredLayer) -> dict[str, npt.NDArray[np.float32
     return {role: stored[role].read() for role in sorted(stored, key=lambda role: order.get(role, -1))}
 
 
-def _names(file: StoredFile, graph: Graph) -> list[str]:
+def _keras_names(file: StoredFile, layers: Mapping[str, StoredLayer]) -> dict[str, str]:
+    """{layer of the network: its name in Keras}. They differ where Keras counted (``conv2d_3``) and the table has names."""
+    if file.unnamed:
+        return {name: name for name in layers}
+    known = {tensor.path: name for name, tensors in file.layers.items() for tensor in tensors.values()}
+    return {name: known[next(iter(tensors.values())).path] for name, tensors in layers.items()}
+
+
+def _listed(file: StoredFile, graph: Graph, names: Mapping[str, str]) -> list[str]:
     """All layers of the new file, those without weights too, for they help to tell what a network is.
 
     A legacy file lists them in order: taken are those up to the network's last with weights, but for what is dropped.
     """
-    weighted = [layer.source for layer in graph.layers if layer.operator.tensors()]
     if not file.layout.startswith("legacy"):
-        return list(dict.fromkeys(layer.source for layer in graph.layers))
+        return list(dict.fromkeys(names.get(layer.source, layer.source) for layer in graph.layers))
+    weighted = [names[layer.source] for layer in graph.layers if layer.operator.tensors()]
     end = max((position for position, name in enumerate(file.layer_names) if name in weighted), default=-1)
     kept = [name for name in file.layer_names[: end + 1] if name in weighted or name not in file.layers]
     return list(dict.fromkeys([*kept, *weighted]))

@@ -107,6 +107,24 @@ def test_grouped_convolutions(tf, tmp_path):
     keras_takes(tmp_path / "plain.h5", model)
 
 
+def test_layers_that_keras_has_counted_keep_their_numbers(tf, tmp_path):
+    """Squeeze-and-excitation in files of qubvel's own package: by other names Keras would pass over them."""
+    source = tmp_path / "gates.h5"
+    save(narrow("image-classifiers SE", 18, classes=5), source)
+    with h5py.File(source, "r+") as file:
+        names = list(map(str, file.attrs["layer_names"]))
+        gates = [name for name in names if name.endswith(("_se_reduce", "_se_expand"))]
+        counted = {name: f"conv2d_{number}" for number, name in enumerate(gates, 1)}
+        assert len(counted) == 16
+        for before, after in counted.items():
+            file.move(before, after)
+        file.attrs["layer_names"] = np.array([counted.get(name, name).encode() for name in names])
+    convert(source, tmp_path / "plain.h5")
+    with h5py.File(tmp_path / "plain.h5") as file:
+        assert set(counted.values()) <= file.keys()
+    same_network(source, tmp_path / "plain.h5")
+
+
 def test_what_only_layers_without_weights_tell(tf, tmp_path):
     """The original ResNet50 without its top differs from Mask R-CNN's in the names of its activations alone."""
     source = tmp_path / "notop.h5"
