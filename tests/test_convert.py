@@ -107,6 +107,22 @@ def test_grouped_convolutions(tf, tmp_path):
     keras_takes(tmp_path / "plain.h5", model)
 
 
+def test_file_without_names_gets_them(tf, tmp_path):
+    """As Keras wrote ``.weights.h5`` before 3.6: layers counted by class."""
+    model = narrow("keras.applications", 50, classes=5)
+    save(model, tmp_path / "source.weights.h5", "v3")
+    with h5py.File(tmp_path / "source.weights.h5", "r+") as file:
+        named = []
+        file.visititems(lambda path, item: named.append(item) if "name" in item.attrs else None)
+        for item in named:
+            del item.attrs["name"]
+    assert len(named) > 100
+    assert "without names" in inspect(tmp_path / "source.weights.h5").layout
+    convert(tmp_path / "source.weights.h5", tmp_path / "plain.h5")
+    same_network(tmp_path / "source.weights.h5", tmp_path / "plain.h5")
+    keras_takes(tmp_path / "plain.h5", model)
+
+
 def test_layers_that_keras_has_counted_keep_their_numbers(tf, tmp_path):
     """Squeeze-and-excitation in files of qubvel's own package: by other names Keras would pass over them."""
     source = tmp_path / "gates.h5"
