@@ -1,4 +1,4 @@
-"""The command line: demo, info, run, verify, bench, warmup. Each command is a thin layer over the library.
+"""The command line: demo, info, run, convert, verify, bench, warmup. Each command is a thin layer over the library.
 
 Exit status: 0 done; 1 the check failed; 2 wrong use or unreadable input. Results go to standard output as plain
 aligned text, progress and errors to standard error. Where a result cannot be written is said before the work.
@@ -259,11 +259,7 @@ def info(
             _fact("", item)
     for item in found.suspicious:
         _fact("suspicious", item)
-    tensors = sum(found.unused.values())
-    unused = f"{len(found.unused)} layers with {tensors} tensors, not part of the backbone"
-    _fact("unused", unused if found.unused else "none")
-    for name, count in found.unused.items():
-        _fact("", f"{name} ({count})")
+    _print_unused("unused", found.unused)
     if layers:
         _say()
         _table(
@@ -295,11 +291,19 @@ def run(
     algorithm: Annotated[_Algorithm, typer.Option(help="How to compute.")] = _Algorithm.auto,
     threads: _Threads = None,
     trace: Annotated[bool, typer.Option("--trace", help="Print each layer's shape, time and speed.")] = False,
+    top: Annotated[
+        int | None, typer.Option(metavar="K", help="Classify, and print the K most probable classes.", min=1)
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Names of the classes: one per line, or .json. Implies --top 5."),
+    ] = None,
     architecture: _Architecture = None,
 ) -> None:
     """Run pictures through a network and save its feature maps C1 to C5."""
     import numpy as np
 
+    from .classes import most_probable, read_names
     from .results import save_arrays
 
     check_writable(out)
@@ -313,7 +317,23 @@ def run(
                 f"--layers: got {layers!r}, which names no layer; give names from `npresnet info --layers`"
             )
     net.graph.needed_for(names.values())  # an unknown layer is an error before the pictures are read
+    classify = top is not None or classes is not None
+    if classify:
+        if net.graph.classifier is None:
+            raise UsageError(
+                f"--top: the weights of {net.architecture} hold no classifier; leave it out, or give a file that was "
+                "saved with its top"
+            )
+        names["probabilities"] = net.graph.classifier
     batch = net.prepare([str(image) for image in images], size)
+    count, labels = 0, None
+    if classify:
+        classifier = names["probabilities"]
+        (total,) = net.graph.shapes(batch.shape[1], batch.shape[2], [classifier])[classifier]
+        count = min(5, total) if top is None else top
+        if count > total:
+            raise UsageError(f"--top: got {top}, but the classifier has {total} classes; give 1 to {total}")
+        labels = read_names(classes, total) if classes else None
     wanted = list(names.values())
     collected: dict[str, list[Any]] = {name: [] for name in wanted}
     steps: list[Step] = []
@@ -342,6 +362,14 @@ def run(
         _say()
     _table(("output", "layer", "shape"), ((k, n, _shape(arrays[k].shape)) for k, n in names.items()), "lll")
     _say()
+    if classify:
+        # where a .npy brought several images, files and images do not match one to one
+        sources = list(map(str, images)) if len(images) == len(batch) else [f"image {i}" for i in range(len(batch))]
+        operator = net.graph.by_name[names["probabilities"]].operator
+        softmax = operator.kind in ("softmax", "sigmoid") or getattr(operator, "softmax", False)
+        heading = "probability" if softmax else "score"  # a network of its own may end without softmax
+        _print_classes(sources, most_probable(arrays["probabilities"], count), labels, heading)
+        _say()
     _fact("network", str(net.architecture))
     _fact("images", f"{len(batch)} of {batch.shape[2]}x{batch.shape[1]} pixels in {seconds:.2f} s")
     _fact("saved", str(out))
@@ -354,6 +382,21 @@ def step_without_array(step: Step) -> Step:
     import numpy as np
 
     return replace(step, array=np.empty(0, np.float32))
+
+
+def _print_classes(
+    sources: Sequence[str], best: Sequence[Sequence[tuple[int, float]]], names: Sequence[str] | None, heading: str
+) -> None:
+    """The most probable classes of each image, with their names if those are known."""
+    rows = [
+        (source, str(number), *([names[number]] if names else []), f"{probability:.4f}")
+        for source, classes in zip(sources, best, strict=True)
+        for number, probability in classes
+    ]
+    if names:
+        _table(("image", "class", "name", heading), rows, "lrlr")
+    else:
+        _table(("image", "class", heading), rows, "lrr")
 
 
 def _print_trace(steps: Sequence[Step]) -> None:
@@ -370,6 +413,34 @@ def _print_trace(steps: Sequence[Step]) -> None:
     _say(
         f"{len(steps)} layers in {seconds:.3f} s, {flop / 1e9:.2f} GFLOP, {flop / max(seconds, 1e-9) / 1e9:.1f} GFLOP/s"
     )
+
+
+@app.command()
+@_guarded
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A Keras weight file (.h5 or .keras).")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The .h5 file to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Write over OUT where it exists.")] = False,
+    architecture: _Architecture = None,
+) -> None:
+    """Write the network in a file as plain Keras weights, checked. What is not part of it is dropped and listed."""
+    from .convert import convert as converted
+
+    with _progress("converting", None):
+        done = converted(source, target, architecture, force)
+    _fact("architecture", str(done.architecture))
+    _fact("written", f"{target} ({done.bytes:,} bytes), {done.layers} layers with {done.tensors} tensors")
+    _print_unused("dropped", done.dropped)
+
+
+def _print_unused(label: str, layers: Mapping[str, int]) -> None:
+    """The layers of a file that are not part of its network, with their number of tensors."""
+    _fact(
+        label,
+        f"{len(layers)} layers with {sum(layers.values())} tensors, not part of the backbone" if layers else "none",
+    )
+    for name, count in layers.items():
+        _fact("", f"{name} ({count})")
 
 
 @app.command()

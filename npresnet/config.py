@@ -269,8 +269,13 @@ def _build(nodes: Mapping[str, _Node], outputs: Sequence[str], name: str) -> Own
         raise ValueError("no input")
     graph = Graph(tuple(layers), {})
     found = tuple(same[output] for output in outputs if output in same)
-    classifier = next((output for output in found if len(shapes[output]) == 1), None)
+    classifier = next((output for output in found if _classifies(graph.by_name[output], shapes[output])), None)
     return OwnNetwork(Graph(graph.layers, feature_maps(graph), classifier), found, unsupported, name)
+
+
+def _classifies(layer: Layer, shape: _Shape) -> bool:
+    """Whether an output has one number per class; a pool's has one per channel, which is a feature."""
+    return len(shape) == 1 and not isinstance(layer.operator, GlobalAveragePool | GlobalMaxPool)
 
 
 def _input_shape(config: _Config, first: bool) -> tuple[int | None, int | None, int] | None:

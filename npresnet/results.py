@@ -32,8 +32,11 @@ def save_arrays(
 ) -> None:
     """Write arrays and, under the key ``about``, JSON text that says how they were made.
 
+    arrays  by "C1" to "C5", "probabilities", or the name of a layer
+
     The file appears under its name only when complete. Raises UsageError where it cannot be written.
     """
+    layers = {**net.graph.features, "probabilities": net.graph.classifier}
     about = {
         "npresnet": __version__,
         "weights": weights.name,
@@ -41,7 +44,7 @@ def save_arrays(
         "architecture": str(net.architecture),
         "algorithm": net.algorithm,
         "images": list(images),
-        "layers": {key: net.graph.features.get(key, key) for key in arrays},
+        "layers": {key: layers.get(key) or key for key in arrays},
     }
     with replaced(path) as temporary, temporary.open("wb") as file:
         contents: dict[str, Any] = {"about": np.array(json.dumps(about)), **arrays}

@@ -1,4 +1,4 @@
-"""Weights without a download: seeded random numbers of a plausible spread, and the writer of Keras weight files.
+"""Weights without a download: seeded random numbers of a plausible spread, and Keras weight files of them.
 
 Such a network recognises nothing, but it computes exactly as a trained one does: what the demo, the benchmarks and
 many tests run on.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from .files import replaced
 from .graph import BatchNorm, Conv2D, Dense, Graph
 from .weights import Weights
+from .writer import write_layers
 
 __all__ = ["random_weights", "write_keras_file"]
 
@@ -50,24 +50,17 @@ def random_weights(graph: Graph, seed: int = 0) -> Weights:
     return weights
 
 
-_KERAS_NAMES = {"mean": "moving_mean", "variance": "moving_variance"}
-
-
 def write_keras_file(path: str | os.PathLike[str], graph: Graph, weights: Weights) -> Path:
-    """Write weights in the legacy Keras layout, as Keras 2 spells it; Keras itself loads the file by name.
+    """Write a network's weights in the legacy Keras layout; Keras itself loads the file by name.
 
     The file appears under its name only when it is complete. Returns its path.
     """
-    with replaced(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["layer_names"] = np.array([layer.name.encode() for layer in graph.layers])
-        file.attrs["backend"] = b"tensorflow"
-        file.attrs["keras_version"] = b"2.2.4"
-        for layer in graph.layers:
-            group = file.create_group(layer.name)
-            names = {
-                role: f"{layer.name}/{_KERAS_NAMES.get(role, role)}:0" for role in layer.operator.tensors()
-            }  # fmt: skip
-            group.attrs["weight_names"] = np.array([name.encode() for name in names.values()])
-            for role, name in names.items():
-                group[name] = weights[layer.name][role]
+    names = [layer.name for layer in graph.layers]
+    tensors = (
+        (layer.name, {role: weights[layer.name][role] for role in layer.operator.tensors()})
+        for layer in graph.layers
+        if layer.operator.tensors()
+    )
+    with replaced(path) as temporary:
+        write_layers(temporary, names, tensors)
     return Path(path)

@@ -519,7 +519,7 @@ def test_whole_demo(tmp_path):
 
 # What it looks like --------------------------------------------------------------------------------------------------
 
-HELP = ["", "demo", "info", "run", "verify", "warmup", "bench"]
+HELP = ["", "demo", "info", "run", "convert", "verify", "warmup", "bench"]
 
 
 @pytest.mark.parametrize("command", HELP)

@@ -1,0 +1,45 @@
+"""Writing Keras weight files: the legacy HDF5 layout, which every Keras loads by the names of layers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["write_layers"]
+
+_KERAS_NAMES = {"mean": "moving_mean", "variance": "moving_variance"}
+
+
+def write_layers(
+    path: str | os.PathLike[str],
+    names: Sequence[str],
+    layers: Iterable[tuple[str, Mapping[str, npt.NDArray[Any]]]],
+    config: Mapping[str, Any] | None = None,
+) -> None:
+    """Write layers as Keras 2 saved weights.
+
+    names   of all layers, in order, also of those without weights
+    layers  (name, {role: array}) of those with weights, roles in Keras's order; taken one at a time
+    config  the model's description of its layers; Keras passes over it in a file of weights alone, npresnet does not
+
+    Raises OSError where the file cannot be written.
+    """
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = np.array([name.encode() for name in names])
+        file.attrs["backend"] = b"tensorflow"
+        file.attrs["keras_version"] = b"2.2.4"
+        if config is not None:
+            file.attrs["model_config"] = json.dumps(config).encode()
+        for name in names:
+            file.create_group(name).attrs["weight_names"] = np.zeros(0)
+        for name, tensors in layers:
+            spelled = {f"{name}/{_KERAS_NAMES.get(role, role)}:0": array for role, array in tensors.items()}
+            file[name].attrs["weight_names"] = np.array([entry.encode() for entry in spelled])
+            for entry, array in spelled.items():
+                file[name][entry] = array
