@@ -13,7 +13,7 @@ version with its one idea (figures: ``bench/bench_ops.py``):
                        1x1 with stride 1 needs no copy: the image already is that matrix
     conv2d_winograd    3x3 with stride 1 for a quarter of the multiplications (``winograd.py``), a block of tiles at a
                        time; anything else as conv2d_im2col
-    conv2d             the plain name: conv2d_im2col, which is exact to the last rounding for every shape
+    conv2d             the plain name: conv2d_im2col, which is as exact for every value as for every shape
 
 All versions take the same arguments. Networks that are called, not traced, run on the same kernels with batch-norm,
 addition and ReLU drawn in (``steps.py``).
@@ -28,7 +28,7 @@ import numpy as np
 from . import threads as _threads
 from .arrays import Array, images, kernel, result, vector
 from .gemm import _gemm_packed, block_rows, multiply_block, natives, pack_b, pack_bias
-from .geometry import Padding, pair, window_geometry
+from .geometry import Padding, Window, pair, window, window_geometry
 from .im2col import im2col_rows
 from .jit import jit
 from .simd import LANES
@@ -36,9 +36,6 @@ from .steps import winograd
 from .winograd import transform_kernel
 
 __all__ = ["conv2d", "conv2d_direct", "conv2d_im2col", "conv2d_reference", "conv2d_winograd"]
-
-Window = tuple[int, int, int, int, int, int, int, int, int, int]
-"""(kh, kw, sh, sw, dh, dw, top, left, ho, wo): all that a compiled loop needs to know about the geometry."""
 
 
 def conv2d_reference(
@@ -83,11 +80,8 @@ def _arguments(
         )
     if bias is not None:
         bias = vector("conv2d: bias", bias, w.shape[3])
-    taps = (w.shape[0], w.shape[1])
-    step, gap = pair("stride", stride), pair("dilation", dilation)
-    pads, ho, wo = window_geometry((x.shape[1], x.shape[2]), taps, step, padding, gap)
-    window = (*taps, *step, *gap, pads[0], pads[2], ho, wo)
-    return x, w, bias, window, result("conv2d", out, (x.shape[0], ho, wo, w.shape[3]))
+    geometry = window((x.shape[1], x.shape[2]), (w.shape[0], w.shape[1]), stride, padding, dilation)
+    return x, w, bias, geometry, result("conv2d", out, (x.shape[0], *geometry[-2:], w.shape[3]))
 
 
 @jit

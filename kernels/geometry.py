@@ -17,13 +17,17 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, Literal
 
-__all__ = ["Padding", "Pads", "out_size", "pair", "resolve_padding", "window_geometry"]
+__all__ = ["Padding", "Pads", "Window", "out_size", "pair", "resolve_padding", "window", "window_geometry"]
 
 Pads = tuple[int, int, int, int]
 """(top, bottom, left, right), in pixels."""
 
 Padding = Literal["same", "valid"] | int | Sequence[int]
 """``"same"``, ``"valid"``, one number for all four sides, or (top, bottom, left, right)."""
+
+
+Window = tuple[int, int, int, int, int, int, int, int, int, int]
+"""(kh, kw, sh, sw, dh, dw, top, left, ho, wo): all that a compiled loop needs to know about the geometry."""
 
 
 def _numbers(value: object, count: int) -> tuple[int, ...]:
@@ -92,3 +96,16 @@ def window_geometry(
             f"the {kernel[0]}x{kernel[1]} window with dilation {dilation}; give a larger image or more padding"
         )
     return pads, out_h, out_w
+
+
+def window(
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: int | Sequence[int],
+    padding: Padding,
+    dilation: int | Sequence[int],
+) -> Window:
+    """A window of ``kernel`` taps over an image of ``size``, as compiled loops want it. Raises as ``window_geometry``."""
+    step, gap = pair("stride", stride), pair("dilation", dilation)
+    pads, ho, wo = window_geometry(size, kernel, step, padding, gap)
+    return (*kernel, *step, *gap, pads[0], pads[2], ho, wo)

@@ -20,7 +20,7 @@ import numpy as np
 from . import threads as _threads
 from .arrays import Array, images, kernel, result, vector
 from .conv2d import conv2d_reference
-from .geometry import Padding, pair, window_geometry
+from .geometry import Padding, window
 from .jit import jit
 
 __all__ = [
@@ -135,12 +135,10 @@ def grouped_conv2d_cpu(
     x, w = images("grouped_conv2d: x", x), kernel("grouped_conv2d: w", w)
     _check_groups(x, w, groups)
     bias = np.zeros(w.shape[3], np.float32) if bias is None else vector("grouped_conv2d: bias", bias, w.shape[3])
-    taps, step, gap = (w.shape[0], w.shape[1]), pair("stride", stride), pair("dilation", dilation)
-    pads, ho, wo = window_geometry((x.shape[1], x.shape[2]), taps, step, padding, gap)
-    out = result("grouped_conv2d", out, (x.shape[0], ho, wo, w.shape[3]))
-    window = (*taps, *step, *gap, pads[0], pads[2], ho, wo)
+    geometry = window((x.shape[1], x.shape[2]), (w.shape[0], w.shape[1]), stride, padding, dilation)
+    out = result("grouped_conv2d", out, (x.shape[0], *geometry[-2:], w.shape[3]))
     threads = _threads.resolve_threads(threads)
-    _threads.run(_grouped, x.shape[0] * ho, threads, x, w, bias, groups, window, out)
+    _threads.run(_grouped, x.shape[0] * out.shape[1], threads, x, w, bias, groups, geometry, out)
     return out
 
 

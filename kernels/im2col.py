@@ -18,7 +18,7 @@ import numpy as np
 
 from . import threads as _threads
 from .arrays import Array, images, result
-from .geometry import Padding, pair, window_geometry
+from .geometry import Padding, pair, window, window_geometry
 from .jit import jit
 
 __all__ = ["im2col", "im2col_cpu", "im2col_reference", "im2col_rows"]
@@ -98,12 +98,11 @@ def im2col_cpu(
     Raises TypeError for another dtype; ValueError for a wrong rank or where no window fits the image.
     """
     x = images("im2col: x", x)
-    taps, step, gap = pair("kernel", kernel), pair("stride", stride), pair("dilation", dilation)
+    taps = pair("kernel", kernel)
     n, h, w, c = x.shape
-    pads, ho, wo = window_geometry((h, w), taps, step, padding, gap)
-    cols = result("im2col", out, (n * ho * wo, taps[0] * taps[1] * c))
-    window = (*taps, *step, *gap, pads[0], pads[2], ho, wo)
-    _threads.run(_im2col, len(cols), _threads.resolve_threads(threads), x, window, cols)
+    geometry = window((h, w), taps, stride, padding, dilation)
+    cols = result("im2col", out, (n * geometry[-2] * geometry[-1], taps[0] * taps[1] * c))
+    _threads.run(_im2col, len(cols), _threads.resolve_threads(threads), x, geometry, cols)
     return cols
 
 

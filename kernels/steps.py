@@ -24,12 +24,24 @@ from numba.extending import intrinsic
 
 from . import threads as _threads
 from .arrays import Array
+from .gemm import KC
 from .jit import call, jit, native
 from .simd import LANES, copy_floats
 from .tile import MR, NR, multiply
 from .winograd import input_transform2, input_transform4, output_transform2, output_transform4
 
-__all__ = ["COLUMNS", "SYNC", "Column", "Kind", "addresses", "run_steps", "v_bytes", "winograd", "working_bytes"]
+__all__ = [
+    "COLUMNS",
+    "SYNC",
+    "TILES",
+    "Column",
+    "Kind",
+    "addresses",
+    "run_steps",
+    "v_bytes",
+    "winograd",
+    "working_bytes",
+]
 
 
 class Kind(IntEnum):
@@ -81,6 +93,8 @@ class Column(IntEnum):
 
 
 COLUMNS = len(Column)
+TILES = 28
+"""Tiles of one item of a Winograd step that keeps its V to itself: found by measuring."""
 SYNC = 3
 """Numbers per step that threads share: items claimed, items done, the clock when the step was done. One more number
 behind them all is the clock at the start."""
@@ -590,16 +604,16 @@ def winograd(x: Array, panels: Array, bias: Array, out: Array, threads: int) -> 
     """
     n, h, w, ci = x.shape
     tiles = n * -(-h // 4) * -(-w // 4)
-    blocks = -(-tiles // 28)
+    blocks = -(-tiles // TILES)
     zeros = np.zeros(max(ci, out.shape[3]) + NR, np.float32)
     row = {
         Column.KIND: Kind.WINOGRAD, Column.ITEMS: blocks, Column.BLOCKS: blocks, Column.M: 4, Column.N: n,
         Column.H: h, Column.W: w, Column.C: ci, Column.HO: h, Column.WO: w, Column.CO: out.shape[3],
-        Column.PASSES: max(-(-ci // 512), 1), Column.X: x.ctypes.data, Column.OUT: out.ctypes.data,
+        Column.PASSES: max(-(-ci // KC), 1), Column.X: x.ctypes.data, Column.OUT: out.ctypes.data,
         Column.WEIGHTS: panels.ctypes.data, Column.BIAS: bias.ctypes.data, Column.RESIDUAL: zeros.ctypes.data,
     }  # fmt: skip
     table = np.array([[row.get(column, 0) for column in Column]], np.int64)
-    working = [np.empty(working_bytes(Kind.WINOGRAD, 4, 28, ci) // 4 + 1, np.float32) for _ in range(threads)]
+    working = [np.empty(working_bytes(Kind.WINOGRAD, 4, TILES, ci) // 4 + 1, np.float32) for _ in range(threads)]
     sync, natives = np.zeros(SYNC + 1, np.int64), addresses(table)
     calls = [(table, sync, own.ctypes.data, zeros.ctypes.data, natives) for own in working]
     _threads.start(run_steps, calls)

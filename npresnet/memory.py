@@ -1,7 +1,7 @@
 """Memory for large arrays: aligned to cache lines, placed side by side in one arena, and used again.
 
 Asking the system for memory costs little, touching it for the first time a great deal: every page is cleared. At
-1024 x 1024 pixels that is a tenth of a whole run. So working memory, and the arrays that users get, are kept when they
+1024 x 1024 pixels that is some per cent of a whole run. So working memory, and the arrays that users get, are kept when they
 are no longer used, and given out again.
 """
 

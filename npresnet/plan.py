@@ -28,7 +28,7 @@ from .fusion import Node, Unplannable, draw_together
 from .graph import Conv2D, Dense, GlobalAveragePool, Graph, MaxPool, Shape
 from .kernels import threads as _threads
 from .kernels.gemm import KC
-from .kernels.steps import COLUMNS, SYNC, Column, Kind, addresses, run_steps, v_bytes, working_bytes
+from .kernels.steps import COLUMNS, SYNC, TILES, Column, Kind, addresses, run_steps, v_bytes, working_bytes
 from .kernels.tile import MR, NR
 from .memory import Buffer, Memory, place, rounded
 from .weights import Weights
@@ -305,7 +305,7 @@ class _Builder:
             self._refer(Column.BUFFER, v)
             self.scratch = max(self.scratch, working_bytes(Kind.WINOGRAD_OUT, m, -(-tiles // blocks), c))
         else:
-            blocks = _parts(tiles, 28, 1, 2 * threads)
+            blocks = _parts(tiles, TILES, 1, 2 * threads)
             self._step(done, Kind.WINOGRAD, **size)
             self._items(blocks, blocks=blocks)
             self._refer(Column.X, self._where[node.x])
