@@ -9,12 +9,20 @@ from . import threads as _threads
 from .arrays import Array, images, result
 from .jit import jit
 
-__all__ = ["add", "add_cpu", "add_reference"]
+__all__ = ["add", "add_cpu", "add_reference", "check_shapes"]
 
 
 def add_reference(a: Array, b: Array) -> Array:
     """a + b for arrays of one shape and any dtype."""
     return a + b
+
+
+def check_shapes(a: Array, b: Array) -> None:
+    """Refuse two shapes: ValueError."""
+    if a.shape != b.shape:
+        raise ValueError(
+            f"add: a has shape {tuple(a.shape)} and b {tuple(b.shape)}; they must be equal, nothing is broadcast"
+        )
 
 
 @jit
@@ -27,8 +35,7 @@ def _add(a, b, out, start, stop):
 def add_cpu(a: Array, b: Array, *, out: Array | None = None, threads: int | None = 1) -> Array:
     """a + b, both float32[n, h, w, c]; ``out`` may be either. TypeError for another dtype, ValueError for two shapes."""
     a, b = images("add: a", a), images("add: b", b)
-    if a.shape != b.shape:
-        raise ValueError(f"add: a has shape {a.shape} and b {b.shape}; they must be equal, nothing is broadcast")
+    check_shapes(a, b)
     out = result("add", out, a.shape)
     _threads.run(_add, a.size, _threads.resolve_threads(threads), a.reshape(-1), b.reshape(-1), out.reshape(-1))
     return out

@@ -11,18 +11,54 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Array", "images", "matrix", "result", "vector"]
+__all__ = ["Array", "check_float32", "check_out", "check_vector", "images", "kernel", "matrix", "result", "vector"]
 
 Array = npt.NDArray[Any]
 
 
+def check_float32(name: str, array: Any, rank: int, layout: str) -> Any:
+    """``array`` itself, if it is float32 of ``rank`` dimensions; TypeError or ValueError otherwise.
+
+    Also for arrays on a device, which have NumPy's attributes but are not NumPy's.
+    """
+    if not hasattr(array, "dtype") or array.dtype != np.float32:
+        given = f"dtype {array.dtype}" if hasattr(array, "dtype") else f"a {type(array).__name__}"
+        raise TypeError(f"{name}: got {given}; this kernel takes float32 arrays; convert with .astype(numpy.float32)")
+    if len(array.shape) != rank:
+        raise ValueError(f"{name}: got shape {tuple(array.shape)}; it must have {rank} dimensions, {layout}")
+    return array
+
+
+def check_vector(name: str, array: Any, length: int) -> None:
+    """Refuse what is not float32[length]: TypeError, ValueError."""
+    check_float32(name, array, 1, "one number per channel")
+    if array.shape[0] != length:
+        raise ValueError(f"{name}: got {array.shape[0]} numbers; it must be {length}, one per channel")
+
+
+def check_out(name: str, out: Any, shape: tuple[int, ...], contiguous: bool | None = None) -> None:
+    """Refuse an array that cannot take a result of ``shape`` in place: TypeError, ValueError.
+
+    contiguous  whether it is one stretch of memory that may be written to; None: ask NumPy
+    """
+    if contiguous is None:
+        if not isinstance(out, np.ndarray):
+            raise TypeError(
+                f"{name}: out is a {type(out).__name__}; it must be a float32 array of shape {shape}, or None"
+            )
+        contiguous = out.flags.c_contiguous and out.flags.writeable
+    if out.dtype != np.float32 or tuple(out.shape) != shape or not contiguous:
+        raise ValueError(
+            f"{name}: out has shape {tuple(out.shape)} and dtype {out.dtype}; it must be a writable C-contiguous float32 "
+            f"array of shape {shape}"
+        )
+
+
 def _float32(name: str, array: Array, rank: int, layout: str) -> Array:
     """``array`` as a C-contiguous, aligned float32 array of ``rank`` dimensions; TypeError or ValueError otherwise."""
-    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
-        given = f"a {type(array).__name__}" if not isinstance(array, np.ndarray) else f"dtype {array.dtype}"
-        raise TypeError(f"{name}: got {given}; this kernel takes float32 arrays; convert with .astype(numpy.float32)")
-    if array.ndim != rank:
-        raise ValueError(f"{name}: got shape {array.shape}; it must have {rank} dimensions, {layout}")
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name}: got a {type(array).__name__}; this kernel takes float32 arrays")
+    check_float32(name, array, rank, layout)
     # the micro-kernel's loads count on aligned elements
     return np.ascontiguousarray(array) if array.flags.aligned else array.copy("C")
 
@@ -45,8 +81,7 @@ def matrix(name: str, array: Array) -> Array:
 def vector(name: str, array: Array, length: int) -> Array:
     """One number per channel or column, float32[length]."""
     array = _float32(name, array, 1, "one number per channel")
-    if len(array) != length:
-        raise ValueError(f"{name}: got {len(array)} numbers; it must be {length}, one per channel")
+    check_vector(name, array, length)
     return array
 
 
@@ -54,11 +89,5 @@ def result(name: str, out: Array | None, shape: tuple[int, ...]) -> Array:
     """``out`` if it can take a result of ``shape`` in place, a new array for None; TypeError, ValueError otherwise."""
     if out is None:
         return np.empty(shape, np.float32)
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"{name}: out is a {type(out).__name__}; it must be a float32 array of shape {shape}, or None")
-    if out.dtype != np.float32 or out.shape != shape or not out.flags.c_contiguous or not out.flags.writeable:
-        raise ValueError(
-            f"{name}: out has shape {out.shape} and dtype {out.dtype}; it must be a writable C-contiguous float32 "
-            f"array of shape {shape}"
-        )
+    check_out(name, out, shape)
     return out

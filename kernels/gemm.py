@@ -22,7 +22,7 @@ from .arrays import Array, matrix, result, vector
 from .jit import call, jit
 from .tile import MR, NR, multiply
 
-__all__ = ["gemm", "gemm_blocked", "gemm_naive", "gemm_packed", "gemm_reference", "pack_b", "pack_bias"]
+__all__ = ["check_operands", "gemm", "gemm_blocked", "gemm_naive", "gemm_packed", "gemm_reference", "pack_b", "pack_bias"]
 
 
 def gemm_reference(a: Array, b: Array, bias: Array | None = None, *, out: Array | None = None) -> Array:
@@ -33,15 +33,20 @@ def gemm_reference(a: Array, b: Array, bias: Array | None = None, *, out: Array 
     return c
 
 
+def check_operands(a: Array, b: Array) -> None:
+    """Refuse matrices that cannot be multiplied: ValueError."""
+    if a.shape[1] != b.shape[0]:
+        raise ValueError(
+            f"gemm: a is {a.shape[0]}x{a.shape[1]} and b {b.shape[0]}x{b.shape[1]}; a's columns must be b's rows"
+        )
+
+
 def _operands(
     a: Array, b: Array, bias: Array | None, out: Array | None, threads: int | None
 ) -> tuple[Array, Array, Array, Array, int]:
     """The arguments that all versions share, checked and contiguous; a missing bias becomes zeros."""
     a, b = matrix("gemm: a", a), matrix("gemm: b", b)
-    if a.shape[1] != b.shape[0]:
-        raise ValueError(
-            f"gemm: a is {a.shape[0]}x{a.shape[1]} and b {b.shape[0]}x{b.shape[1]}; a's columns must be b's rows"
-        )
+    check_operands(a, b)
     row = np.zeros(b.shape[1], np.float32) if bias is None else vector("gemm: bias", bias, b.shape[1])
     return a, b, row, result("gemm", out, (a.shape[0], b.shape[1])), _threads.resolve_threads(threads)
 

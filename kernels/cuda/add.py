@@ -1,0 +1,28 @@
+"""Addition on a card; what it is says the CPU's ``add.py``. add_cuda: one thread per element, then the next ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import cuda
+
+from ..add import check_shapes
+from .launch import ELEMENTS, Call, grid_1d, kernel
+
+__all__ = ["add_cuda"]
+
+
+@kernel("vector vector vector", threads=ELEMENTS)
+def _add(a, b, out):
+    for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
+        out[i] = a[i] + b[i]
+
+
+def add_cuda(a: Any, b: Any, *, out: Any = None, stream: Any = None) -> Any:
+    """a + b, both float32[n, h, w, c]; ``out`` may be either. TypeError for another dtype, ValueError for two shapes."""
+    call = Call(stream)
+    a, b = call.images("add: a", a), call.images("add: b", b)
+    check_shapes(a, b)
+    out = call.result("add", out, a.shape)
+    _add.launch(grid_1d(a.size), call.stream, *(array.reshape(array.size) for array in (a, b, out)))
+    return call.finish()

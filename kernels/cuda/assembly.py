@@ -1,0 +1,141 @@
+"""What the compiler makes of a kernel: registers, spills, shared memory, and every instruction. No card is needed.
+
+    assembly = assemble(kernel, (9, 0))
+    assembly.registers, assembly.spills, assembly.count("FFMA"), assembly.count("LDG.E.128")
+
+Kernels go the same way as when they are launched: Numba's NVVM makes LTO-IR of them, nvJitLink machine code (SASS) of
+that; nvdisasm lists it. It takes numba-cuda with its CUDA parts, and the package nvidia-cuda-nvdisasm.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from numba import cuda
+
+from .launch import Kernel
+
+__all__ = ["Assembly", "assemble", "intermediate", "newest"]
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The machine code of one kernel for one architecture.
+
+    registers     of each thread
+    spills        bytes written to and read from local memory because there were too few registers
+    stack         bytes of local memory per thread: arrays whose indices are not known at compile time
+    shared        bytes of static shared memory per block
+    instructions  {instruction with its modifiers, "LDG.E.128" say: how many in the code}
+    text          the code itself
+    """
+
+    registers: int
+    spills: int
+    stack: int
+    shared: int
+    instructions: Mapping[str, int]
+    text: str
+
+    def count(self, name: str) -> int:
+        """How many instructions have the given name, with whatever modifiers: "LDG" counts "LDG.E.128", too."""
+        return sum(n for found, n in self.instructions.items() if f"{found}.".startswith(f"{name}."))
+
+    def loops(self) -> Iterator[Counter[str]]:
+        """The instructions of each innermost loop: what lies between a label and a jump back to it, no label between."""
+        body: Counter[str] | None = None
+        label = ""
+        for line in self.text.splitlines():
+            if found := re.match(r"\s*(\.L_x?_?\d+):", line):
+                label, body = found[1], Counter()
+            elif body is not None and (name := _name(line)):
+                body[name] += 1
+                if name.startswith("BRA") and f"({label})" in line:
+                    yield body
+                    body = None
+
+
+def _name(line: str) -> str | None:
+    found = re.match(r"\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)", line)
+    return found[1] if found else None
+
+
+def intermediate(kernel: Kernel, capability: tuple[int, int], output: str = "ptx") -> str | bytes:
+    """PTX, or LTO-IR (``output="ltoir"``), of a kernel for a compute capability such as (9, 0)."""
+    code, _ = cuda.compile(
+        kernel.function, kernel.signature, cc=capability, device=False, abi="numba", output=output,
+        launch_bounds=kernel.bounds,
+    )  # fmt: skip
+    return code
+
+
+def newest() -> tuple[int, int]:
+    """The newest compute capability that the installed CUDA compiles for."""
+    from numba.cuda.cudadrv import nvrtc
+
+    return max(nvrtc.get_supported_ccs())
+
+
+def assemble(kernel: Kernel, capability: tuple[int, int]) -> Assembly:
+    """Compile a kernel to machine code for a compute capability such as (9, 0).
+
+    Raises FileNotFoundError where nvdisasm is not installed; Numba's and nvJitLink's errors where a kernel is wrong.
+    """
+    from cuda.bindings import nvjitlink
+
+    code = intermediate(kernel, capability, "ltoir")
+    options = [f"-arch=sm_{capability[0]}{capability[1]}", "-lto", "-verbose", "-O3"]
+    linker = nvjitlink.create(len(options), options)
+    try:
+        nvjitlink.add_data(linker, nvjitlink.InputType.LTOIR, code, len(code), kernel.name)
+        nvjitlink.complete(linker)
+        log = bytearray(nvjitlink.get_info_log_size(linker))
+        nvjitlink.get_info_log(linker, log)
+        cubin = bytearray(nvjitlink.get_linked_cubin_size(linker))
+        nvjitlink.get_linked_cubin(linker, cubin)
+    finally:
+        nvjitlink.destroy(linker)
+    text = _disassemble(bytes(cubin))
+    report = log.decode()
+    return Assembly(
+        registers=_number(r"Used (\d+) registers", report),
+        spills=_number(r"(\d+) bytes spill stores", report) + _number(r"(\d+) bytes spill loads", report),
+        stack=_number(r"(\d+) bytes stack frame", report),
+        shared=_number(r"(\d+) bytes smem", report),
+        instructions=Counter(filter(None, map(_name, text.splitlines()))),
+        text=text,
+    )
+
+
+def _number(pattern: str, report: str) -> int:
+    found = re.search(pattern, report)
+    if found is None and "smem" not in pattern:
+        raise ValueError(f"the linker's report does not tell {pattern!r}: {report!r}")
+    return int(found[1]) if found else 0
+
+
+def _disassemble(cubin: bytes) -> str:
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        return subprocess.run([_nvdisasm(), "-c", file.name], capture_output=True, text=True, check=True).stdout
+
+
+def _nvdisasm() -> str:
+    """The disassembler: on the path, or in the package nvidia-cuda-nvdisasm."""
+    found = shutil.which("nvdisasm")
+    if found:
+        return found
+    import nvidia  # a namespace of NVIDIA's packages
+
+    for root in map(Path, nvidia.__path__):
+        for path in root.glob("cu*/bin/nvdisasm*"):
+            return str(path)
+    raise FileNotFoundError("nvdisasm: not found; `pip install nvidia-cuda-nvdisasm` brings it")

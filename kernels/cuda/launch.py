@@ -1,0 +1,207 @@
+"""How kernels get onto a card: compilation, grids, arrays. The only place that speaks to the driver for them.
+
+``kernel`` makes a kernel of a Python function: compiled for the card when it is first launched, never at import, with
+exactly the argument types that its declaration names. ``Call`` brings the arguments of one public function onto the
+card and its result back to where the arguments were.
+
+With ``NUMBA_ENABLE_CUDASIM=1`` in the environment the same kernels run in Numba's simulator, thread by thread in plain
+Python: no card, no speed, but every index is the one that a card would use.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numba import config, cuda, types
+
+from ..arrays import Array, check_float32, check_out, check_vector
+
+__all__ = ["SIMULATED", "Call", "Kernel", "ceil_div", "device_function", "grid_1d", "is_device_array", "kernel"]
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+"""Whether kernels run in Numba's simulator."""
+
+KERNELS: list[Kernel] = []
+"""All kernels of the package, as far as their modules are imported; what compiles them without a card goes by it."""
+
+# what declarations of arguments may say; arrays are one stretch of memory, C-contiguous
+_TYPES = {
+    "vector": types.float32[::1],
+    "matrix": types.float32[:, ::1],
+    "images": types.float32[:, :, :, ::1],
+    "int": types.int32,
+    "float": types.float32,
+}
+
+
+class Kernel:
+    """A kernel: ``kernel.launch(blocks, stream, *arguments)`` runs it. Made by the decorator ``kernel``.
+
+    arguments  one word for each: vector, matrix, images (float32 of 1, 2, 4 dimensions), int (32 bits), float
+    threads    in a block: a number, or one for each of up to three dimensions
+    together   how many blocks an SM should be able to hold at a time; registers are limited to what that leaves
+    shared     bytes of dynamic shared memory
+    """
+
+    def __init__(
+        self, function: Callable[..., None], arguments: str, threads: int | tuple[int, ...], together: int, shared: int
+    ) -> None:
+        self.function = function
+        self.name = function.__name__.lstrip("_")
+        self.arguments = tuple(arguments.split())
+        self.threads = (threads,) if isinstance(threads, int) else threads
+        self.together = together
+        self.shared = shared
+        self._compiled: Any = None
+        self._lock = threading.Lock()
+        KERNELS.append(self)
+
+    @property
+    def signature(self) -> Any:
+        """The types of its arguments, as Numba has them."""
+        return types.void(*(_TYPES[word] for word in self.arguments))
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Threads in a block, and blocks on an SM."""
+        return math.prod(self.threads), self.together
+
+    def launch(self, blocks: int | tuple[int, ...], stream: Any, *arguments: Any) -> None:
+        """Queue one run on ``stream``. Trusts its arguments; blocks: how many, in up to three dimensions."""
+        if not all((blocks,) if isinstance(blocks, int) else blocks):
+            return  # nothing to do
+        with self._lock:
+            if self._compiled is None:
+                options = {} if SIMULATED else {"launch_bounds": self.bounds}
+                self._compiled = cuda.jit(**options)(self.function)
+        if not SIMULATED:  # the simulator computes with Python's own numbers
+            arguments = tuple(_CASTS[word](a) for word, a in zip(self.arguments, arguments, strict=True))
+        self._compiled[blocks, self.threads, stream, self.shared](*arguments)
+
+
+_CASTS: dict[str, Callable[[Any], Any]] = {
+    "vector": lambda a: a, "matrix": lambda a: a, "images": lambda a: a, "int": np.int32, "float": np.float32,
+}  # fmt: skip
+
+
+def kernel(
+    arguments: str, *, threads: int | tuple[int, ...], together: int = 1, shared: int = 0
+) -> Callable[[Callable[..., None]], Kernel]:
+    """Make a ``Kernel`` of the decorated function; parameters as there."""
+    return lambda function: Kernel(function, arguments, threads, together, shared)
+
+
+device_function = cuda.jit(device=True, inline="always")
+"""Makes a function that kernels call. It is drawn into them before types are known, so that no card is needed to compile."""
+
+
+def ceil_div(a: int, b: int) -> int:
+    """a / b, rounded up."""
+    return -(-a // b)
+
+
+ELEMENTS = 256  # threads in a block of the kernels that go element by element
+_MOST_BLOCKS = 1 << 20
+
+
+def grid_1d(count: int) -> int:
+    """How many blocks of ELEMENTS threads pass over ``count`` elements. The kernel's threads step by the grid's size, so
+    that any count is right."""
+    return min(ceil_div(count, ELEMENTS), _MOST_BLOCKS)
+
+
+def is_device_array(array: Any) -> bool:
+    """Whether ``array`` lies on the card: Numba's own arrays, and all that speak ``__cuda_array_interface__``."""
+    return hasattr(array, "__cuda_array_interface__") or getattr(array, "__cuda_ndarray__", False)
+
+
+def _numba_array(array: Any) -> Any:
+    """A device array of any library as Numba's, sharing its memory."""
+    return array if getattr(array, "__cuda_ndarray__", False) else cuda.as_cuda_array(array)
+
+
+class Call:
+    """The arguments of one call of a public function, on the card.
+
+    Arrays may be NumPy's, which are copied over, or device arrays of any library. The result is made where the first
+    array was. What is wrong with an array is said in the same words as by the CPU's kernels.
+
+        call = Call(stream)
+        a = call.images("add: a", a)
+        out = call.result("add", out, a.shape)
+        _add.launch(..., call.stream, a, out)
+        return call.finish()
+    """
+
+    def __init__(self, stream: Any = None) -> None:
+        self.stream = 0 if stream is None else stream
+        self._to_host: bool | None = None
+        self._out: Any = None
+        self._result: Any = None
+
+    def images(self, name: str, array: Any) -> Any:
+        """A batch of images or feature maps, float32[n, h, w, c]."""
+        return self._array(name, array, 4, "n, h, w, c (NHWC)")
+
+    def weights(self, name: str, array: Any) -> Any:
+        """Weights of a convolution, float32[kh, kw, ci, co]."""
+        return self._array(name, array, 4, "kh, kw, ci, co (HWIO)")
+
+    def matrix(self, name: str, array: Any) -> Any:
+        """A matrix, float32[rows, columns]."""
+        return self._array(name, array, 2, "rows, columns")
+
+    def vector(self, name: str, array: Any, length: int) -> Any:
+        """One number per channel or column, float32[length]; None becomes zeros."""
+        if array is None:
+            return self.copied(np.zeros(length, np.float32))
+        check_vector(name, array, length)
+        return self._array(name, array, 1, "one number per channel")
+
+    def copied(self, array: Array) -> Any:
+        """A NumPy array, on the card."""
+        return cuda.to_device(np.ascontiguousarray(array), stream=self.stream)
+
+    def result(self, name: str, out: Any, shape: Sequence[int]) -> Any:
+        """Where the result of ``shape`` goes, on the card; ``out`` as it was given, or None."""
+        self._out = out
+        if out is not None and is_device_array(out):
+            self._result = _numba_array(out)
+            check_out(name, self._result, tuple(shape), contiguous=self._result.is_c_contiguous())
+        else:
+            if out is not None:
+                check_out(name, out, tuple(shape))
+            self._result = self.empty(shape)
+        return self._result
+
+    def empty(self, shape: Sequence[int]) -> Any:
+        """An uninitialised float32 array on the card."""
+        return cuda.device_array(tuple(shape), np.float32, stream=self.stream)
+
+    def finish(self) -> Any:
+        """The result: ``out`` if that was given, otherwise an array where the arguments were."""
+        if self._out is not None and not is_device_array(self._out):
+            self._result.copy_to_host(self._out, stream=self.stream)
+            return self._out
+        if self._out is None and self._to_host:
+            return self._result.copy_to_host(stream=self.stream)
+        return self._result if self._out is None else self._out
+
+    def _array(self, name: str, array: Any, rank: int, layout: str) -> Any:
+        on_device = is_device_array(array)
+        if self._to_host is None:
+            self._to_host = not on_device
+        if not on_device:
+            return self.copied(check_float32(name, array, rank, layout))
+        array = _numba_array(array)
+        check_float32(name, array, rank, layout)
+        if not array.is_c_contiguous():
+            raise ValueError(
+                f"{name}: the device array has strides {array.strides}; it must be C-contiguous; copy it with "
+                "its library's `ascontiguousarray` or `.contiguous()`"
+            )
+        return array
