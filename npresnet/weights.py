@@ -200,7 +200,7 @@ class _Report:
             self.matched.append(layer.name)
         role = next(iter(needed))
         if role in arrays and needed[role] != layer.operator.tensors().get("kernel", needed[role]):
-            from .kernels.grouped import depthwise_kernel, summed_depthwise_kernel  # they import Numba
+            from .kernels import depthwise_kernel, summed_depthwise_kernel  # here, because the kernels import Numba
 
             assert isinstance(layer.operator, Conv2D)
             form = depthwise_kernel if layer.operator.depthwise else summed_depthwise_kernel

@@ -289,6 +289,7 @@ def _edit(seed: str, old, new: bytes, offset: int = 0) -> bytes:
 
 
 _COMPACT = b"\3\0\x10\0" + (np.arange(4) / 8).astype("f4").tobytes()
+_CHARACTER = struct.pack("<BxxxIHH", 0x10, 1, 0, 8)  # the type within the type of a variable-length text
 ONE_FIELD = {
     "two attributes of one name": (lambda: _edit("split lists", b"layer_names1", b"layer_names0"), "two attributes"),
     "an attribute's name without its end": (lambda: _edit("split lists", b"layer_names1\0", b"X", 12), "does not end"),
@@ -306,6 +307,10 @@ ONE_FIELD = {
     "a name with a slash": (lambda: _edit("objects", b"optimizer", b"opt/"), "cannot be the name"),
     "more axes than there may be": (lambda: _edit("fixed text", b"\1\4\1\0\0\0\0\0", b"\x21", 1), "has 33 axes"),
     "a datatype to come": (lambda: _edit("fixed text", b"\x11\x20\x1f\0\4", b"\x1c"), "datatype class 12"),
+    "characters of a megabyte": (lambda: _edit("variable text", _CHARACTER, b"\1\0\x10", 4), "are no single bytes"),
+    "characters of nine bits": (lambda: _edit("variable text", _CHARACTER, b"\x09", 10), "are no single bytes"),
+    "characters that are text": (lambda: _edit("variable text", _CHARACTER, b"\x13"), "are no single bytes"),
+    "characters of a version to come": (lambda: _edit("variable text", _CHARACTER, b"\x40"), "are no single bytes"),
     "a packed chunk that is longer than its numbers": (
         lambda: _bomb((1000,), (1000,), _zeros(1000) + bytes(9000)),
         "bytes for 4000",
