@@ -5,79 +5,249 @@ functions do neither. Kernels keep their indices at 32 bits by ``int32(...)`` ar
 
 Each function has two bodies of the same meaning: one that emits the instruction, and one in plain Python, which the
 simulator runs (``NUMBA_ENABLE_CUDASIM=1``), so that a kernel's indexing can be tested without a card. Arrays are
-one-dimensional float32, places are counted in elements, and a vector of four starts at a multiple of four.
+one-dimensional float32, places are counted in elements, and a vector of n starts at a multiple of n.
 
-Sources: NVIDIA's "Parallel Thread Execution ISA", sections ld, st, cp.async, cvt, mma.
+The matrix product of the tensor cores, ``mma``, is done by the 32 threads of a warp together: C[16, 8] += A[16, 8] @ B[8, 8]. It ignores the last 13 bits of the elements of A and B.
+Each thread holds a few elements of each; with ``group`` = lane // 4 and ``quad`` = lane % 4 these are
+
+    A  a0 [group, quad]   a1 [group + 8, quad]   a2 [group, quad + 4]   a3 [group + 8, quad + 4]
+    B  b0 [quad, group]   b1 [quad + 4, group]
+    C  c0 [group, 2 * quad]   c1 [group, 2 * quad + 1]   c2 [group + 8, 2 * quad]   c3 [group + 8, 2 * quad + 1]
+
+Sources: NVIDIA's "Parallel Thread Execution ISA": ld, st, cp.async, cvt, "Matrix Fragments for mma.m16n8k8".
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import config
+from numba import config, cuda
 
-__all__ = ["load4", "store", "store4"]
+__all__ = ["copies_wait", "copy4_async", "cut", "load2", "load4", "load_matrices", "mma",
+           "store", "store2", "store4"]  # fmt: skip
 
 if config.ENABLE_CUDASIM:
 
+    def _checked(index, width):
+        assert index % width == 0, f"a vector of {width} begins at a multiple of {width}, not at {index}"
+
+    def load2(array, index):
+        """Two consecutive floats of ``array`` from ``index`` on, in one instruction (LDG.64, LDS.64)."""
+        _checked(index, 2)
+        return array[index], array[index + 1]
+
     def load4(array, index):
         """Four consecutive floats of ``array`` from ``index`` on, in one instruction (LDG.128, LDS.128)."""
-        assert index % 4 == 0, f"a vector of four begins at a multiple of four, not at {index}"
+        _checked(index, 4)
         return array[index], array[index + 1], array[index + 2], array[index + 3]
-
-    def store4(array, index, a, b, c, d):
-        """Four consecutive floats to ``array`` from ``index`` on, in one instruction (STG.128, STS.128)."""
-        assert index % 4 == 0, f"a vector of four begins at a multiple of four, not at {index}"
-        array[index], array[index + 1], array[index + 2], array[index + 3] = a, b, c, d
 
     def store(array, index, value):
         """One float to ``array`` at ``index``."""
         array[index] = value
+
+    def store2(array, index, a, b):
+        """Two consecutive floats to ``array`` from ``index`` on, in one instruction (STG.64, STS.64)."""
+        _checked(index, 2)
+        array[index], array[index + 1] = a, b
+
+    def store4(array, index, a, b, c, d):
+        """Four consecutive floats to ``array`` from ``index`` on, in one instruction (STG.128, STS.128)."""
+        _checked(index, 4)
+        array[index], array[index + 1], array[index + 2], array[index + 3] = a, b, c, d
+
+    def copy4_async(shared, to, array, index, valid):
+        """Begin to copy four floats of ``array`` to shared memory (LDGSTS.128), or to clear them there if not ``valid``.
+
+        They are there after ``copies_wait`` and a barrier.
+        """
+        _checked(to, 4)
+        if valid:
+            _checked(index, 4)
+        for i in range(4):
+            shared[to + i] = array[index + i] if valid else np.float32(0.0)
+
+    def copies_wait():
+        """Wait until all copies that this thread has begun are done."""
+
+    def cut(value):
+        """``value`` without its last 13 bits: a number of tf32, not larger in magnitude. Infinity and NaN stay."""
+        return (np.float32(value).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
+
+    _fragments: dict[int, tuple] = {}  # by thread; the simulator runs one block at a time
+
+    @cuda.jit(device=True)
+    def load_matrices(shared, index):
+        """Four matrices [8, 4] from shared memory, for the fragments of ``mma`` (LDSM.4): lane 8 * i + r names the place of
+        row r of matrix i, and gets element [lane // 4, lane % 4] of each. In the simulator all threads of a block must come
+        here together."""
+        _checked(index, 4)
+        thread = cuda.threadIdx.x
+        _fragments[thread] = (index,)
+        cuda.syncthreads()
+        warp, lane = thread // 32 * 32, thread % 32
+        rows = [_fragments[warp + 8 * matrix + lane // 4][0] for matrix in range(4)]
+        cuda.syncthreads()
+        return tuple(shared[row + lane % 4] for row in rows)
+
+    @cuda.jit(device=True)
+    def mma(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
+        """C + A @ B of a warp's matrices; takes and returns this thread's elements (see above). In the simulator all threads
+        of a block must come here together."""
+        thread = cuda.threadIdx.x
+        _fragments[thread] = (a0, a1, a2, a3, b0, b1)
+        cuda.syncthreads()
+        warp, group, quad = thread // 32 * 32, thread % 32 // 4, thread % 4
+        results = []
+        for row, column, total in (
+            (group, 2 * quad, c0), (group, 2 * quad + 1, c1), (group + 8, 2 * quad, c2), (group + 8, 2 * quad + 1, c3),
+        ):  # fmt: skip
+            exact = np.float64(total)
+            for k in range(8):
+                a = cut(_fragments[warp + row % 8 * 4 + k % 4][row // 8 + 2 * (k // 4)])
+                b = cut(_fragments[warp + column * 4 + k % 4][4 + k // 4])
+                exact += np.float64(a) * np.float64(b)
+            results.append(np.float32(exact))
+        cuda.syncthreads()
+        return tuple(results)
 
 else:
     from llvmlite import ir
     from numba import types
     from numba.cuda.extending import intrinsic
 
-    _FLOAT4 = ir.VectorType(ir.FloatType(), 4)
+    _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
 
-    def _place(context, builder, kind, array, index):
-        """The address of element ``index`` of an array, as that of a vector of four."""
+    def _place(context, builder, kind, array, index, width=1):
+        """The address of element ``index`` of an array, as that of a vector of ``width``."""
         data = context.make_array(kind)(context, builder, array).data
-        return builder.bitcast(builder.gep(data, [index], source_etype=ir.FloatType()), _FLOAT4.as_pointer())
+        place = builder.gep(data, [index], source_etype=_FLOAT)
+        return builder.bitcast(place, (ir.VectorType(_FLOAT, width) if width > 1 else _FLOAT).as_pointer())
+
+    def _loader(width, array, index):
+        def codegen(context, builder, signature, args):
+            place = _place(context, builder, signature.args[0], *args, width)
+            vector = builder.load(place, typ=ir.VectorType(_FLOAT, width), align=4 * width)
+            values = [builder.extract_element(vector, ir.Constant(_INT, i)) for i in range(width)]
+            return context.make_tuple(builder, signature.return_type, values)
+
+        return types.UniTuple(types.float32, width)(array, index), codegen
+
+    def _storer(width, array, index):
+        def codegen(context, builder, signature, args):
+            place = _place(context, builder, signature.args[0], *args[:2], width)
+            vector = ir.Constant(ir.VectorType(_FLOAT, width), ir.Undefined)
+            for i, value in enumerate(args[2:]):
+                vector = builder.insert_element(vector, value, ir.Constant(_INT, i))
+            builder.store(vector, place, align=4 * width)
+            return context.get_dummy_value()
+
+        return types.void(array, index, *[types.float32] * width), codegen
+
+    def _assembly(builder, text, constraints, result, args, volatile=True):
+        """Inline PTX; ``volatile``: it is neither dropped nor moved to where fewer threads come along."""
+        kind = ir.FunctionType(result, [arg.type for arg in args])
+        return builder.call(ir.InlineAsm(kind, text, constraints, side_effect=volatile), args)
+
+    _MEMORY = "~{memory}"  # what it does to memory the compiler must not move other accesses across
+
+    @intrinsic
+    def load2(typingctx, array, index):
+        """Two consecutive floats of ``array`` from ``index`` on, in one instruction (LDG.64, LDS.64)."""
+        return _loader(2, array, index)
 
     @intrinsic
     def load4(typingctx, array, index):
         """Four consecutive floats of ``array`` from ``index`` on, in one instruction (LDG.128, LDS.128)."""
-
-        def codegen(context, builder, signature, args):
-            place = _place(context, builder, signature.args[0], *args)
-            vector = builder.load(place, typ=_FLOAT4, align=16)
-            values = [builder.extract_element(vector, ir.Constant(ir.IntType(32), i)) for i in range(4)]
-            return context.make_tuple(builder, signature.return_type, values)
-
-        return types.UniTuple(types.float32, 4)(array, index), codegen
-
-    @intrinsic
-    def store4(typingctx, array, index, a, b, c, d):
-        """Four consecutive floats to ``array`` from ``index`` on, in one instruction (STG.128, STS.128)."""
-
-        def codegen(context, builder, signature, args):
-            place = _place(context, builder, signature.args[0], *args[:2])
-            vector = ir.Constant(_FLOAT4, ir.Undefined)
-            for i, value in enumerate(args[2:]):
-                vector = builder.insert_element(vector, value, ir.Constant(ir.IntType(32), i))
-            builder.store(vector, place, align=16)
-            return context.get_dummy_value()
-
-        return types.void(array, index, *[types.float32] * 4), codegen
+        return _loader(4, array, index)
 
     @intrinsic
     def store(typingctx, array, index, value):
         """One float to ``array`` at ``index``."""
 
         def codegen(context, builder, signature, args):
-            place = _place(context, builder, signature.args[0], *args[:2])
-            builder.store(args[2], builder.bitcast(place, ir.FloatType().as_pointer()))
+            builder.store(args[2], _place(context, builder, signature.args[0], *args[:2]))
             return context.get_dummy_value()
 
         return types.void(array, index, types.float32), codegen
+
+    @intrinsic
+    def store2(typingctx, array, index, a, b):
+        """Two consecutive floats to ``array`` from ``index`` on, in one instruction (STG.64, STS.64)."""
+        return _storer(2, array, index)
+
+    @intrinsic
+    def store4(typingctx, array, index, a, b, c, d):
+        """Four consecutive floats to ``array`` from ``index`` on, in one instruction (STG.128, STS.128)."""
+        return _storer(4, array, index)
+
+    @intrinsic
+    def copy4_async(typingctx, shared, to, array, index, valid):
+        """Begin to copy four floats of ``array`` to shared memory (LDGSTS.128), or to clear them there if not ``valid``.
+
+        They are there after ``copies_wait`` and a barrier.
+        """
+
+        def codegen(context, builder, signature, args):
+            target = _place(context, builder, signature.args[0], *args[:2])
+            target = builder.addrspacecast(target, _FLOAT.as_pointer(addrspace=3))
+            source = _place(context, builder, signature.args[2], *args[2:4])
+            source = builder.addrspacecast(source, _FLOAT.as_pointer(addrspace=1))
+            count = builder.select(args[4], ir.Constant(_INT, 16), ir.Constant(_INT, 0))  # of bytes that are read
+            places = builder.ptrtoint(target, _INT), builder.ptrtoint(source, ir.IntType(64))
+            _assembly(
+                builder, "cp.async.cg.shared.global [$0], [$1], 16, $2;", f"r,l,r,{_MEMORY}", ir.VoidType(), [*places, count]
+            )
+            return context.get_dummy_value()
+
+        return types.void(shared, to, array, index, types.boolean), codegen
+
+    @intrinsic
+    def copies_wait(typingctx):
+        """Wait until all copies that this thread has begun are done."""
+
+        def codegen(context, builder, signature, args):
+            _assembly(builder, "cp.async.wait_all;", _MEMORY, ir.VoidType(), [])
+            return context.get_dummy_value()
+
+        return types.void(), codegen
+
+    @intrinsic
+    def cut(typingctx, value):
+        """``value`` without its last 13 bits: a number of tf32, not larger in magnitude. Infinity and NaN stay."""
+
+        def codegen(context, builder, signature, args):
+            bits = builder.and_(builder.bitcast(args[0], _INT), ir.Constant(_INT, 0xFFFFE000))
+            return builder.bitcast(bits, _FLOAT)
+
+        return types.float32(types.float32), codegen
+
+    @intrinsic
+    def load_matrices(typingctx, shared, index):
+        """Four matrices [8, 4] from shared memory, for the fragments of ``mma`` (LDSM.4): lane 8 * i + r names the place of
+        row r of matrix i, and gets element [lane // 4, lane % 4] of each."""
+
+        def codegen(context, builder, signature, args):
+            place = _place(context, builder, signature.args[0], *args)
+            place = builder.ptrtoint(builder.addrspacecast(place, _FLOAT.as_pointer(addrspace=3)), _INT)
+            text = "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {$0, $1, $2, $3}, [$4];"
+            result = ir.LiteralStructType([_INT] * 4)
+            bits = _assembly(builder, text, f"=r,=r,=r,=r,r,{_MEMORY}", result, [place])
+            values = [builder.bitcast(builder.extract_value(bits, i), _FLOAT) for i in range(4)]
+            return context.make_tuple(builder, signature.return_type, values)
+
+        return types.UniTuple(types.float32, 4)(shared, index), codegen
+
+    @intrinsic
+    def mma(typingctx, a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
+        """C + A @ B of a warp's matrices; takes and returns this thread's elements (see above)."""
+
+        def codegen(context, builder, signature, args):
+            operands = [builder.bitcast(arg, _INT) for arg in args[:6]] + list(args[6:])
+            text = (
+                "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+                "{$0, $1, $2, $3}, {$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};"
+            )
+            result = ir.LiteralStructType([_FLOAT] * 4)
+            sums = _assembly(builder, text, "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f", result, operands)
+            return context.make_tuple(builder, signature.return_type, [builder.extract_value(sums, i) for i in range(4)])
+
+        return types.UniTuple(types.float32, 4)(*[types.float32] * 10), codegen

@@ -1,0 +1,225 @@
+"""Convolution on a card's tensor cores: implicit GEMM as in ``implicit.py``, multiplied by ``mma`` (see ``ptx.py``).
+
+Tensor cores multiply numbers of tf32, which has float32's range and 10 bits after the leading one, and add up in float32.
+They ignore what float32 has more. Two ways to use them:
+
+    tf32     The factors as they are. Cutting instead of rounding makes an activation too small by half a last place on
+             average, a share of 2^-11 / (its mantissa, 1 to 2), whose mean is 0.72 * 2^-11: by so much the weights are made
+             larger (``tf32_weights``), and what remains is as small as after rounding, near 3e-4, and has no direction.
+    3xtf32   Each factor as the sum of two tf32 numbers, a = a' + a'', so that a * b is a'' * b' + a' * b'' + a' * b' but for a
+             part in 2^22: three times the work, nearly float32's accuracy. The sums of tensor cores cut, too, and over
+             thousands of products that would show; so the products of each tile begin at zero and are then added to the
+             sums by ordinary additions, which round. Infinity becomes NaN here (infinity minus infinity).
+
+Tiles come by ``copy4_async``, from memory to shared memory without a register in between: while one tile is multiplied the
+next is on its way. Rows in shared memory are four numbers longer than the tile, so that the eight rows that are read
+together lie in different banks. The kernel is transposed, [co, kh * kw * ci], so that both tiles have k along their rows.
+
+Source: NVIDIA's CUTLASS, examples 27 and 28, "3xTF32".
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import cuda, float32, int32
+
+from ..arrays import Array
+from .implicit import ADD, BIAS, OUTSIDE, RELU, positive
+from .launch import Kernel, device_function, kernel
+from .ptx import copies_wait, copy4_async, cut, load2, load_matrices, mma, store2
+
+__all__ = ["TENSOR_TILES", "TensorTile", "tf32_weights"]
+
+
+class TensorTile(NamedTuple):
+    """How a block of threads works: BM x BN elements of the result, BK steps of k at a time, WM x WN elements per warp."""
+
+    bm: int
+    bn: int
+    bk: int
+    wm: int
+    wn: int
+    exact: bool
+    """3xtf32 instead of tf32."""
+
+    @property
+    def threads(self) -> int:
+        return self.bm // self.wm * (self.bn // self.wn) * 32
+
+    def __str__(self) -> str:
+        return f"{'3x' if self.exact else ''}tf32_{self.bm}x{self.bn}"
+
+
+@device_function
+def finished2(s0, s1, bias, at_bias, residual, at_residual, finish):
+    """Two sums of one row with bias, residual and ReLU, as ``finish`` says."""
+    if finish & BIAS:
+        b0, b1 = load2(bias, at_bias)
+        s0, s1 = s0 + b0, s1 + b1
+    if finish & ADD:
+        r0, r1 = load2(residual, at_residual)
+        s0, s1 = s0 + r0, s1 + r1
+    if finish & RELU:
+        s0, s1 = positive(s0), positive(s1)
+    return s0, s1
+
+
+def _convolve(tile: TensorTile, together: int) -> Kernel:
+    """The kernel for one size of tile; arguments as those of ``implicit.py``, with the kernel transposed."""
+    BM, BN, BK, WM, WN, EXACT = tile
+    THREADS = tile.threads
+    WARPS_N = BN // WN
+    ROW = BK + 4  # floats from row to row of a tile: eight rows of 16 bytes fall into 32 different banks
+    TILE_A, TILE_B = BM * ROW, BN * ROW
+    BUFFERS_A, BUFFERS_B = 2 * TILE_A, 2 * TILE_B
+    MS, NS = WM // 16, WN // 8  # mma's matrices in a warp's part of the tile
+    SUMS, SOME_A, SOME_B = 4 * MS * NS, 4 * MS, 2 * NS
+    PARTS = SUMS if EXACT else 1
+    FOURS = BK // 4
+    ROWS = THREADS // FOURS  # rows of a tile that all threads together copy at once
+    LOADS_A, LOADS_B = BM // ROWS, BN // ROWS
+
+    def convolve(
+        x, weights, bias, residual, out, h, w, ci, kw, sh, sw, top, left, ho, wo, co, rows, depth, part, finish
+    ):
+        tile_a = cuda.shared.array(BUFFERS_A, float32)  # [2, BM, BK + 4]
+        tile_b = cuda.shared.array(BUFFERS_B, float32)  # [2, BN, BK + 4]
+        sums = cuda.local.array(SUMS, float32)
+        parts = cuda.local.array(PARTS, float32)
+        a, b = cuda.local.array(SOME_A, float32), cuda.local.array(SOME_B, float32)
+        a_rest, b_rest = cuda.local.array(SOME_A, float32), cuda.local.array(SOME_B, float32)
+        corner = cuda.local.array(LOADS_A, int32)  # pixel of the batch at which the window of a row of A begins, ...
+        ih0, iw0 = cuda.local.array(LOADS_A, int32), cuda.local.array(LOADS_A, int32)  # ... and its place in the image
+        thread = cuda.threadIdx.x
+        m0, n0 = int32(cuda.blockIdx.y * BM), int32(cuda.blockIdx.x * BN)
+        first = int32(cuda.blockIdx.z * part)  # the steps of k that are this block's
+        last = int32(min(first + part, depth))
+        # what this thread copies of each tile: four steps of k of some rows
+        row, k_row = int32(thread // FOURS), int32(thread % FOURS * 4)
+        for load in range(LOADS_A):
+            m = int32(m0 + row + load * ROWS)
+            image, pixel = m // (ho * wo), m % (ho * wo)
+            ih0[load] = pixel // wo * sh - top if m < rows else -OUTSIDE
+            iw0[load] = pixel % wo * sw - left
+            corner[load] = (image * h + ih0[load]) * w + iw0[load] if m < rows else 0
+        tap, c = int32((first + k_row) // ci), int32((first + k_row) % ci)
+        i, j = int32(tap // kw), int32(tap % kw)
+        # what its warp multiplies, and the row of the matrices that this thread names to ``load_matrices``
+        warp, lane = thread // 32, thread % 32
+        warp_m, warp_n = int32(warp // WARPS_N * WM), int32(warp % WARPS_N * WN)
+        from_a = int32((warp_m + lane % 16) * ROW + lane // 16 * 4)  # rows 0-7 and 8-15 of k 0-3, then of k 4-7
+        from_b = int32((warp_n + lane // 16 * 8 + lane % 8) * ROW + lane // 8 % 2 * 4)  # k 0-3 and 4-7 of two matrices
+        for at in range(SUMS):
+            sums[at] = float32(0.0)
+        here, there = int32(0), int32(1)  # the buffers that are multiplied, and those that are filled
+        k0 = int32(first - BK)  # the first turn only copies
+        while k0 < last:
+            k = int32(k0 + BK + k_row)
+            for load in range(LOADS_A):
+                ih, iw = int32(ih0[load] + i), int32(iw0[load] + j)
+                valid = k < last and 0 <= ih < h and 0 <= iw < w
+                where = int32((corner[load] + i * w + j) * ci + c) if valid else int32(0)
+                copy4_async(tile_a, int32(there * TILE_A + (row + load * ROWS) * ROW + k_row), x, where, valid)
+            for load in range(LOADS_B):
+                n = int32(n0 + row + load * ROWS)
+                valid = k < last and n < co
+                where = int32(n * depth + k) if valid else int32(0)
+                copy4_async(tile_b, int32(there * TILE_B + (row + load * ROWS) * ROW + k_row), weights, where, valid)
+            c = int32(c + BK)
+            while c >= ci:  # on to the next tap
+                c = int32(c - ci)
+                j = int32(j + 1)
+                if j == kw:
+                    i, j = int32(i + 1), int32(0)
+            if k0 >= first:
+                for at in range(PARTS):
+                    parts[at] = float32(0.0)
+                at_a, at_b = int32(here * TILE_A + from_a), int32(here * TILE_B + from_b)
+                for step in range(0, BK, 8):
+                    for m in range(MS):
+                        a[4 * m], a[4 * m + 1], a[4 * m + 2], a[4 * m + 3] = load_matrices(
+                            tile_a, at_a + m * 16 * ROW + step
+                        )
+                    for n in range(0, NS, 2):
+                        b[2 * n], b[2 * n + 1], b[2 * n + 2], b[2 * n + 3] = load_matrices(
+                            tile_b, at_b + n * 8 * ROW + step
+                        )
+                    if EXACT:
+                        for at in range(SOME_A):
+                            a[at], a_rest[at] = split(a[at])
+                        for at in range(SOME_B):
+                            b[at], b_rest[at] = split(b[at])
+                    for both in range(MS * NS):  # one loop and not two, or the compiler unrolls too late to see registers
+                        of_a, of_b = both // NS * 4, both % NS * 2
+                        if EXACT:  # the small ones first
+                            product(a_rest, of_a, b, of_b, parts, 4 * both)
+                            product(a, of_a, b_rest, of_b, parts, 4 * both)
+                            product(a, of_a, b, of_b, parts, 4 * both)
+                        else:
+                            product(a, of_a, b, of_b, sums, 4 * both)
+                if EXACT:
+                    for at in range(SUMS):
+                        sums[at] += parts[at]
+            copies_wait()
+            here, there = there, here
+            k0 = int32(k0 + BK)
+            cuda.syncthreads()
+        group, quad = int32(lane // 4), int32(lane % 4)
+        for m in range(MS):
+            for n in range(NS):
+                for half in range(2):
+                    to_m, to_n = int32(m0 + warp_m + m * 16 + half * 8 + group), int32(n0 + warp_n + n * 8 + 2 * quad)
+                    if to_m < rows and to_n < co:
+                        where, at = int32(to_m * co + to_n), 4 * (m * NS + n) + 2 * half
+                        s0, s1 = finished2(sums[at], sums[at + 1], bias, to_n, residual, where, finish)
+                        store2(out, int32(cuda.blockIdx.z * rows * co + where), s0, s1)
+
+    convolve.__name__ = f"convolve_{tile}"
+    return kernel("vector vector vector vector vector" + 15 * " int", threads=THREADS, together=together)(convolve)
+
+
+_HALF_PLACE = float32(1.0 + 0.75 * 2.0**-11)  # about half a last place of tf32 more
+
+
+@device_function
+def split(value):
+    """A tf32 number near ``value``, to either side of it, and the rest."""
+    near = cut(value * _HALF_PLACE)
+    return near, value - near
+
+
+@device_function
+def product(a, at_a, b, at_b, sums, at):
+    """sums[16, 8] += a[16, 8] @ b[8, 8] for the fragments that begin at these places."""
+    sums[at], sums[at + 1], sums[at + 2], sums[at + 3] = mma(
+        a[at_a], a[at_a + 1], a[at_a + 2], a[at_a + 3], b[at_b], b[at_b + 1],
+        sums[at], sums[at + 1], sums[at + 2], sums[at + 3],
+    )  # fmt: skip
+
+
+_CUT_SHARE = 0.7213 * 2.0**-11  # the mean of 2^-11 / mantissa, for mantissas whose logarithm is evenly spread: 1 / (2 ln 2)
+
+TENSOR_TILES = {
+    tile: _convolve(tile, together)
+    for tile, together in (
+        (TensorTile(128, 128, 16, 64, 32, False), 2),
+        (TensorTile(128, 64, 16, 32, 32, False), 2),
+        (TensorTile(64, 64, 16, 32, 32, False), 4),
+        (TensorTile(128, 64, 16, 32, 32, True), 2),
+        (TensorTile(64, 64, 16, 32, 32, True), 3),
+    )
+}
+"""{tile: its kernel}, the largest first."""
+
+
+def tf32_weights(w: Array) -> Array:
+    """Weights as the kernel for tf32 takes them: larger by what cutting makes activations smaller, and rounded to tf32.
+
+    w, result: float32 of any shape.
+    """
+    larger = (w * (1 + _CUT_SHARE)).astype(np.float32).view(np.uint32)
+    special = larger & np.uint32(0x7F800000) == np.uint32(0x7F800000)
+    rounded = np.where(special, larger, (larger + np.uint32(0x1000)) & np.uint32(0xFFFFE000))
+    return rounded.astype(np.uint32).view(np.float32)
