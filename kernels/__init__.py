@@ -25,10 +25,21 @@ from .batchnorm import batchnorm, batchnorm_cpu, batchnorm_reference
 from .conv2d import conv2d, conv2d_direct, conv2d_im2col, conv2d_reference, conv2d_winograd
 from .dense import dense, dense_cpu, dense_reference
 from .gemm import gemm, gemm_blocked, gemm_naive, gemm_packed, gemm_reference
+from .globalmaxpool import global_maxpool, global_maxpool_cpu, global_maxpool_reference
+from .grouped import (
+    depthwise_kernel,
+    grouped_conv2d,
+    grouped_conv2d_cpu,
+    grouped_conv2d_reference,
+    summed_depthwise_kernel,
+)
 from .im2col import im2col, im2col_cpu, im2col_reference
 from .maxpool import maxpool, maxpool_cpu, maxpool_reference
+from .multiply import multiply, multiply_cpu, multiply_reference
 from .pad import pad, pad_cpu, pad_reference
 from .relu import relu, relu_cpu, relu_reference
+from .scale import scale, scale_cpu, scale_reference
+from .sigmoid import sigmoid, sigmoid_cpu, sigmoid_reference
 from .softmax import softmax, softmax_cpu, softmax_reference
 
 __all__ = [
@@ -38,13 +49,20 @@ __all__ = [
     "batchnorm", "batchnorm_cpu", "batchnorm_reference",
     "conv2d", "conv2d_direct", "conv2d_im2col", "conv2d_reference", "conv2d_winograd",
     "dense", "dense_cpu", "dense_reference",
+    "depthwise_kernel",
     "gemm", "gemm_blocked", "gemm_naive", "gemm_packed", "gemm_reference",
     "global_avgpool", "global_avgpool_reference",
+    "global_maxpool", "global_maxpool_cpu", "global_maxpool_reference",
+    "grouped_conv2d", "grouped_conv2d_cpu", "grouped_conv2d_reference",
     "im2col", "im2col_cpu", "im2col_reference",
     "maxpool", "maxpool_cpu", "maxpool_reference",
+    "multiply", "multiply_cpu", "multiply_reference",
     "pad", "pad_cpu", "pad_reference",
     "relu", "relu_cpu", "relu_reference",
+    "scale", "scale_cpu", "scale_reference",
+    "sigmoid", "sigmoid_cpu", "sigmoid_reference",
     "softmax", "softmax_cpu", "softmax_reference",
+    "summed_depthwise_kernel",
 ]  # fmt: skip
 
 LADDER = {
@@ -52,11 +70,16 @@ LADDER = {
     "im2col": (im2col_reference, im2col_cpu),
     "gemm": (gemm_reference, gemm_naive, gemm_blocked, gemm_packed),
     "conv2d": (conv2d_reference, conv2d_direct, conv2d_im2col, conv2d_winograd),
+    "grouped_conv2d": (grouped_conv2d_reference, grouped_conv2d_cpu),
     "batchnorm": (batchnorm_reference, batchnorm_cpu),
+    "scale": (scale_reference, scale_cpu),
     "relu": (relu_reference, relu_cpu),
+    "sigmoid": (sigmoid_reference, sigmoid_cpu),
     "add": (add_reference, add_cpu),
+    "multiply": (multiply_reference, multiply_cpu),
     "maxpool": (maxpool_reference, maxpool_cpu),
     "avgpool": (avgpool_reference, avgpool_cpu),
+    "global_maxpool": (global_maxpool_reference, global_maxpool_cpu),
     "dense": (dense_reference, dense_cpu),
     "softmax": (softmax_reference, softmax_cpu),
 }

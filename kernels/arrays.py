@@ -11,20 +11,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Array", "check_float32", "check_out", "check_vector", "images", "kernel", "matrix", "result", "vector"]
+__all__ = [
+    "Array",
+    "check_float32",
+    "check_out",
+    "check_vector",
+    "floats",
+    "images",
+    "kernel",
+    "matrix",
+    "result",
+    "vector",
+]
 
 Array = npt.NDArray[Any]
 
 
-def check_float32(name: str, array: Any, rank: int, layout: str) -> Any:
-    """``array`` itself, if it is float32 of ``rank`` dimensions; TypeError or ValueError otherwise.
+def check_float32(name: str, array: Any, rank: int | None = None, layout: str = "") -> Any:
+    """``array`` itself, if it is float32 of ``rank`` dimensions (None: of any); TypeError or ValueError otherwise.
 
     Also for arrays on a device, which have NumPy's attributes but are not NumPy's.
     """
     if not hasattr(array, "dtype") or array.dtype != np.float32:
         given = f"dtype {array.dtype}" if hasattr(array, "dtype") else f"a {type(array).__name__}"
         raise TypeError(f"{name}: got {given}; this kernel takes float32 arrays; convert with .astype(numpy.float32)")
-    if len(array.shape) != rank:
+    if rank is not None and len(array.shape) != rank:
         raise ValueError(f"{name}: got shape {tuple(array.shape)}; it must have {rank} dimensions, {layout}")
     return array
 
@@ -54,10 +65,11 @@ def check_out(name: str, out: Any, shape: tuple[int, ...], contiguous: bool | No
         )
 
 
-def _float32(name: str, array: Array, rank: int, layout: str) -> Array:
-    """``array`` as a C-contiguous, aligned float32 array of ``rank`` dimensions; TypeError or ValueError otherwise."""
+def floats(name: str, array: Array, rank: int | None = None, layout: str = "") -> Array:
+    """``array`` as a C-contiguous, aligned float32 array of ``rank`` dimensions, None for any; TypeError or ValueError
+    otherwise."""
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name}: got a {type(array).__name__}; this kernel takes float32 arrays")
+        raise TypeError(f"{name}: got a {type(array).__name__}; this kernel takes float32 arrays of NumPy")
     check_float32(name, array, rank, layout)
     # the micro-kernel's loads count on aligned elements
     return np.ascontiguousarray(array) if array.flags.aligned else array.copy("C")
@@ -65,22 +77,22 @@ def _float32(name: str, array: Array, rank: int, layout: str) -> Array:
 
 def images(name: str, array: Array) -> Array:
     """A batch of images or feature maps, float32[n, h, w, c]."""
-    return _float32(name, array, 4, "n, h, w, c (NHWC)")
+    return floats(name, array, 4, "n, h, w, c (NHWC)")
 
 
 def kernel(name: str, array: Array) -> Array:
     """Weights of a convolution, float32[kh, kw, ci, co]."""
-    return _float32(name, array, 4, "kh, kw, ci, co (HWIO)")
+    return floats(name, array, 4, "kh, kw, ci, co (HWIO)")
 
 
 def matrix(name: str, array: Array) -> Array:
     """A matrix, float32[rows, columns]."""
-    return _float32(name, array, 2, "rows, columns")
+    return floats(name, array, 2, "rows, columns")
 
 
 def vector(name: str, array: Array, length: int) -> Array:
     """One number per channel or column, float32[length]."""
-    array = _float32(name, array, 1, "one number per channel")
+    array = floats(name, array, 1, "one number per channel")
     check_vector(name, array, length)
     return array
 

@@ -28,12 +28,14 @@ def _multiply(a, b, pixels, out, start, stop):
 
 
 def multiply_cpu(a: Array, b: Array, *, out: Array | None = None, threads: int | None = 1) -> Array:
-    """a * b, both float32[n, h, w, c], or one of them float32[n, 1, 1, c]; ``out`` has the larger shape.
+    """a * b, both float32[n, h, w, c], or one of them float32[n, 1, 1, c].
+
+    out  float32[n, h, w, c], overwritten, may be one of that shape itself; made if None
 
     Raises TypeError for another dtype, ValueError for other shapes.
     """
     a, b = images("multiply: a", a), images("multiply: b", b)
-    if a.size < b.size:
+    if a.shape[1:3] == (1, 1):
         a, b = b, a
     n, h, w, c = a.shape
     if b.shape not in (a.shape, (n, 1, 1, c)):
@@ -42,7 +44,7 @@ def multiply_cpu(a: Array, b: Array, *, out: Array | None = None, threads: int |
     pixels = 1 if b.shape == a.shape else h * w  # how many rows of a go with one row of b
     _threads.run(
         _multiply, n * h * w, _threads.resolve_threads(threads),
-        a.reshape(-1, c), b.reshape(-1, c), pixels, out.reshape(-1, c),
+        a.reshape(n * h * w, c), b.reshape(n * b.shape[1] * b.shape[2], c), pixels, out.reshape(n * h * w, c),
     )  # fmt: skip
     return out
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import threads as _threads
-from .arrays import Array, images, result
+from .arrays import Array, floats, images, result
 from .jit import jit
 
 __all__ = ["scale", "scale_cpu", "scale_reference"]
@@ -41,9 +41,8 @@ def scale_cpu(x: Array, factor: Array, offset: Array, *, out: Array | None = Non
     x = images("scale: x", x)
     n, h, w, c = x.shape
     numbers = []
-    for name, values in (("factor", factor), ("offset", offset)):
-        if not isinstance(values, np.ndarray) or values.dtype != np.float32:
-            raise TypeError(f"scale: {name}: got {getattr(values, 'dtype', type(values).__name__)}; it must be float32")
+    for name, given in (("factor", factor), ("offset", offset)):
+        values = floats(f"scale: {name}", given)
         if values.shape not in ((1,), (c,)):
             raise ValueError(f"scale: {name}: got shape {values.shape}; it must be ({c},), one per channel, or (1,)")
         numbers.append(np.ascontiguousarray(np.broadcast_to(values, (c,))))

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from . import threads as _threads
-from .arrays import Array, result
+from .arrays import Array, floats, result
 from .jit import jit
 
 __all__ = ["sigmoid", "sigmoid_cpu", "sigmoid_reference"]
@@ -31,9 +31,7 @@ def _sigmoid(x, out, start, stop):
 
 def sigmoid_cpu(x: Array, *, out: Array | None = None, threads: int | None = 1) -> Array:
     """1 / (1 + exp(-x)) of x float32, of any shape; ``out`` may be x itself. TypeError for another dtype."""
-    if not isinstance(x, np.ndarray) or x.dtype != np.float32:
-        raise TypeError(f"sigmoid: x: got {getattr(x, 'dtype', type(x).__name__)}; this kernel takes float32 arrays")
-    x = np.ascontiguousarray(x)
+    x = floats("sigmoid: x", x)
     out = result("sigmoid", out, x.shape)
     _threads.run(_sigmoid, x.size, _threads.resolve_threads(threads), x.reshape(-1), out.reshape(-1))
     return out

@@ -79,11 +79,6 @@ _Kernel = Callable[[Operator, Sequence[Array], _Tensors], Array]
 def _im2col(threads: int) -> _Kernel:
     """The kernels of ``algorithm="im2col"``: float32, on ``threads`` threads."""
     from . import kernels as k  # here, because importing the kernels imports Numba
-    from .kernels.globalmaxpool import global_maxpool
-    from .kernels.grouped import grouped_conv2d
-    from .kernels.multiply import multiply
-    from .kernels.scale import scale
-    from .kernels.sigmoid import sigmoid
 
     def apply(operator: Operator, inputs: Sequence[Array], w: _Tensors) -> Array:
         x = inputs[0]
@@ -93,29 +88,29 @@ def _im2col(threads: int) -> _Kernel:
             case Conv2D(stride=stride, padding=padding, groups=groups, dilation=dilation):
                 options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
                 if groups > 1:
-                    return grouped_conv2d(x, w["kernel"], w.get("bias"), groups=groups, threads=threads, **options)
+                    return k.grouped_conv2d(x, w["kernel"], w.get("bias"), groups=groups, threads=threads, **options)
                 return k.conv2d_im2col(x, w["kernel"], w.get("bias"), threads=threads, **options)
             case BatchNorm(epsilon=epsilon):
                 gamma, beta = w.get("gamma"), w.get("beta")
                 return k.batchnorm(x, gamma, beta, w["mean"], w["variance"], epsilon, threads=threads)
             case Scale():
-                return scale(x, w["gamma"], w["beta"], threads=threads)
+                return k.scale(x, w["gamma"], w["beta"], threads=threads)
             case Rescale(factor, offset):
-                return scale(x, np.array(factor, np.float32), np.array(offset, np.float32), threads=threads)
+                return k.scale(x, np.array(factor, np.float32), np.array(offset, np.float32), threads=threads)
             case Normalization():
-                centred = scale(x, np.ones(1, np.float32), -w["mean"], threads=threads)
-                return scale(centred, 1 / _deviation(w["variance"]), np.zeros(1, np.float32), threads=threads)
+                centred = k.scale(x, np.ones(1, np.float32), -w["mean"], threads=threads)
+                return k.scale(centred, 1 / _deviation(w["variance"]), np.zeros(1, np.float32), threads=threads)
             case ReLU():
                 return k.relu(_map(x), threads=threads).reshape(x.shape)
             case Sigmoid():
-                return sigmoid(x, threads=threads)
+                return k.sigmoid(x, threads=threads)
             case Softmax():
                 return k.softmax(_rows(x), threads=threads).reshape(x.shape)
             case Add():
                 return k.add(_map(x), _map(inputs[1]), threads=threads).reshape(x.shape)
             case Multiply():
                 a, b = sorted(inputs, key=lambda array: array.size, reverse=True)
-                return multiply(_map(a), _map(b), threads=threads).reshape(a.shape)
+                return k.multiply(_map(a), _map(b), threads=threads).reshape(a.shape)
             case MaxPool(window, stride, padding):
                 return k.maxpool(x, window, stride=stride, padding=padding, threads=threads)
             case AveragePool(window, stride, padding):
@@ -123,7 +118,7 @@ def _im2col(threads: int) -> _Kernel:
             case GlobalAveragePool(keep_dims):
                 return _kept(k.global_avgpool(x, threads=threads), keep_dims)
             case GlobalMaxPool(keep_dims):
-                return _kept(global_maxpool(x, threads=threads), keep_dims)
+                return _kept(k.global_maxpool(x, threads=threads), keep_dims)
             case Flatten():
                 return x.reshape(len(x), -1)
             case Reshape(shape):
@@ -140,11 +135,6 @@ def _im2col(threads: int) -> _Kernel:
 def _reference(operator: Operator, inputs: Sequence[Array], w: _Tensors) -> Array:
     """The kernels of ``algorithm="reference"``: plain NumPy in the dtype of the inputs."""
     from . import kernels as k
-    from .kernels.globalmaxpool import global_maxpool_reference
-    from .kernels.grouped import grouped_conv2d_reference
-    from .kernels.multiply import multiply_reference
-    from .kernels.scale import scale_reference
-    from .kernels.sigmoid import sigmoid_reference
 
     x = inputs[0]
     w = {role: array.astype(x.dtype, copy=False) for role, array in w.items()}
@@ -154,27 +144,27 @@ def _reference(operator: Operator, inputs: Sequence[Array], w: _Tensors) -> Arra
         case Conv2D(stride=stride, padding=padding, groups=groups, dilation=dilation):
             options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
             if groups > 1:
-                return grouped_conv2d_reference(x, w["kernel"], w.get("bias"), groups=groups, **options)
+                return k.grouped_conv2d_reference(x, w["kernel"], w.get("bias"), groups=groups, **options)
             return k.conv2d_reference(x, w["kernel"], w.get("bias"), **options)
         case BatchNorm(epsilon=epsilon):
             return k.batchnorm_reference(x, w.get("gamma"), w.get("beta"), w["mean"], w["variance"], epsilon)
         case Scale():
-            return scale_reference(x, w["gamma"], w["beta"])
+            return k.scale_reference(x, w["gamma"], w["beta"])
         case Rescale(factor, offset):
-            return scale_reference(x, np.array(factor, x.dtype), np.array(offset, x.dtype))
+            return k.scale_reference(x, np.array(factor, x.dtype), np.array(offset, x.dtype))
         case Normalization():
             return (x - w["mean"]) / _deviation(w["variance"])
         case ReLU():
             return k.relu_reference(x)
         case Sigmoid():
-            return sigmoid_reference(x)
+            return k.sigmoid_reference(x)
         case Softmax():
             return k.softmax_reference(x)
         case Add():
             return k.add_reference(x, inputs[1])
         case Multiply():
             a, b = sorted(inputs, key=lambda array: array.size, reverse=True)
-            return multiply_reference(_map(a), _map(b)).reshape(a.shape)
+            return k.multiply_reference(_map(a), _map(b)).reshape(a.shape)
         case MaxPool(window, stride, padding):
             return k.maxpool_reference(x, window, stride=stride, padding=padding)
         case AveragePool(window, stride, padding):
@@ -182,7 +172,7 @@ def _reference(operator: Operator, inputs: Sequence[Array], w: _Tensors) -> Arra
         case GlobalAveragePool(keep_dims):
             return _kept(k.global_avgpool_reference(x), keep_dims)
         case GlobalMaxPool(keep_dims):
-            return _kept(global_maxpool_reference(x), keep_dims)
+            return _kept(k.global_maxpool_reference(x), keep_dims)
         case Flatten():
             return x.reshape(len(x), -1)
         case Reshape(shape):

@@ -124,10 +124,15 @@ def _size(*sizes: int) -> str:
 
 @dataclass(frozen=True)
 class Case:
-    """One call of an operator. ``batched`` counts the leading arguments that hold one item per image or row."""
+    """One call of an operator.
+
+    batched   counts the leading arguments that hold one item per image or row
+    any_rank  whether the operator takes arrays of any number of dimensions
+    """
 
     operator: ClassVar[str]
     batched: ClassVar[int] = 1
+    any_rank: ClassVar[bool] = False
 
     def arrays(self) -> tuple[Any, ...]:
         """The array arguments, new on every call; None for one that is left out."""
@@ -211,6 +216,22 @@ class Im2col(Conv2d):
 
 
 @dataclass(frozen=True)
+class GroupedConv2d(Conv2d):
+    operator = "grouped_conv2d"
+    groups: int = 1
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} in {self.groups} groups"
+
+    def arrays(self) -> tuple[Any, ...]:
+        x, _, bias = super().arrays()
+        return x, numbers((self, "w"), (*self.taps, self.shape[3] // self.groups, self.co)), bias
+
+    def options(self) -> dict[str, Any]:
+        return {"groups": self.groups, **super().options()}
+
+
+@dataclass(frozen=True)
 class Gemm(Case):
     operator = "gemm"
     m: int
@@ -281,6 +302,58 @@ class Add(Relu):
     def arrays(self) -> tuple[Any, ...]:
         # the specials of the second array meet other ones than their like
         return *super().arrays(), np.flip(numbers((self, "b"), self.shape, self.values)).copy()
+
+
+@dataclass(frozen=True)
+class Multiply(Relu):
+    """``gate``: which of the two has one pixel only, "a" or "b"; empty where neither has."""
+
+    operator = "multiply"
+    batched = 2
+    gate: str = ""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}{self.gate and f', {self.gate} a gate'}"
+
+    def arrays(self) -> tuple[Any, ...]:
+        n, _, _, c = self.shape
+        small = (n, 1, 1, c)
+        a = numbers(self, small if self.gate == "a" else self.shape, self.values)
+        return a, np.flip(numbers((self, "b"), small if self.gate == "b" else self.shape, self.values)).copy()
+
+
+@dataclass(frozen=True)
+class Scale(Relu):
+    """``alike``: one factor and one offset for all channels."""
+
+    operator = "scale"
+    alike: bool = False
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}{' all alike' if self.alike else ''}"
+
+    def arrays(self) -> tuple[Any, ...]:
+        factor, offset = numbers((self, "parameters"), (2, 1 if self.alike else self.shape[3]))
+        return *super().arrays(), factor, offset
+
+
+@dataclass(frozen=True)
+class Sigmoid(Case):
+    operator = "sigmoid"
+    any_rank = True
+    shape: tuple[int, ...]
+    values: str = "normal"
+
+    def __str__(self) -> str:
+        return f"{_size(*self.shape)} {self.values}"
+
+    def arrays(self) -> tuple[Any, ...]:
+        return (numbers(self, self.shape, self.values),)
+
+
+@dataclass(frozen=True)
+class GlobalMaxpool(Relu):
+    operator = "global_maxpool"
 
 
 @dataclass(frozen=True)
@@ -397,6 +470,20 @@ IM2COL = [
 ]
 IM2COL = list(dict.fromkeys([*IM2COL, *_all_values(Im2col((2, 5, 4, 3), (3, 2), 0, (2, 1), "same", bias=False))]))
 
+GROUPED_CONV2D = [
+    GroupedConv2d((1, 1, 1, 1), (1, 1), 1),
+    GroupedConv2d((1, 5, 6, 4), (3, 3), 8, padding="same", groups=2),
+    GroupedConv2d((2, 7, 5, 6), (3, 3), 6, groups=6),  # depthwise
+    GroupedConv2d((1, 8, 8, 3), (3, 3), 12, (2, 2), "same", groups=3),  # depthwise with a multiplier
+    GroupedConv2d((1, 9, 8, 32), (3, 3), 32, (2, 2), "same", groups=8, bias=False),
+    GroupedConv2d((1, 6, 7, 128), (3, 3), 128, padding="same", groups=32),  # as in ResNeXt
+    GroupedConv2d((1, 4, 4, 10), (1, 1), 20, groups=5, bias=False),
+    GroupedConv2d((1, 11, 9, 4), (3, 2), 4, padding="same", dilation=(2, 2), groups=4),
+    GroupedConv2d((1, 6, 6, 65), (2, 3), 13, groups=13),
+    GroupedConv2d((1, 5, 6, 4), (3, 2), 6, (2, 3), (1, 2, 0, 3), groups=2),
+    *_all_values(GroupedConv2d((1, 6, 7, 6), (3, 3), 4, (2, 2), "same", groups=2), _FINITE + SPECIAL),
+]
+
 _ROWS = (1, MR - 1, MR, MR + 1, 2 * MR + 1)
 _COLUMNS = (1, NR - 1, NR, NR + 1, 2 * NR + 3)
 GEMM = [
@@ -455,6 +542,15 @@ RELU = [
     *_all_values(Relu((1, 5, 3, 11))),
 ]
 ADD = [Add(case.shape, case.values) for case in RELU]
+MULTIPLY = [Multiply(case.shape, case.values, gate) for case in RELU for gate in ("", "a", "b")]
+GLOBAL_MAXPOOL = [GlobalMaxpool(case.shape, case.values) for case in RELU]
+SIGMOID = [*(Sigmoid(case.shape, case.values) for case in RELU), Sigmoid((3, 7)), Sigmoid((5,))]
+SCALE = [
+    Scale(case.shape, case.values, alike)
+    for case in RELU
+    for alike in (False, True)
+    if case.values != "few"  # its largest numbers overflow or not, as the factors are: float64 is no judge
+]
 
 _WINDOWS: list[tuple[Any, ...]] = [
     ((1, 1, 1, 1), (1, 1)),
@@ -499,11 +595,16 @@ CASES: dict[str, list[Any]] = {
     "im2col": IM2COL,
     "gemm": GEMM,
     "conv2d": CONV2D,
+    "grouped_conv2d": GROUPED_CONV2D,
     "batchnorm": BATCHNORM,
+    "scale": SCALE,
     "relu": RELU,
+    "sigmoid": SIGMOID,
     "add": ADD,
+    "multiply": MULTIPLY,
     "maxpool": MAXPOOL,
     "avgpool": AVGPOOL,
+    "global_maxpool": GLOBAL_MAXPOOL,
     "dense": DENSE,
     "softmax": SOFTMAX,
 }

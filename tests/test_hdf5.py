@@ -17,7 +17,7 @@ import pytest
 from npresnet import hdf5
 from npresnet.errors import WeightsError
 from npresnet.hdf5 import attributes, checksums, open_weights, opening, source, storage
-from npresnet.hdf5.source import MEMORY, OutsideSubset, Source
+from npresnet.hdf5.source import MEMORY, Budget, OutsideSubset, Source
 
 from . import fuzz_hdf5, networks
 
@@ -289,6 +289,7 @@ def _edit(seed: str, old, new: bytes, offset: int = 0) -> bytes:
 
 
 _COMPACT = b"\3\0\x10\0" + (np.arange(4) / 8).astype("f4").tobytes()
+_CHARACTER = struct.pack("<BxxxIHH", 0x10, 1, 0, 8)  # the type within the type of a variable-length text
 ONE_FIELD = {
     "two attributes of one name": (lambda: _edit("split lists", b"layer_names1", b"layer_names0"), "two attributes"),
     "an attribute's name without its end": (lambda: _edit("split lists", b"layer_names1\0", b"X", 12), "does not end"),
@@ -306,6 +307,10 @@ ONE_FIELD = {
     "a name with a slash": (lambda: _edit("objects", b"optimizer", b"opt/"), "cannot be the name"),
     "more axes than there may be": (lambda: _edit("fixed text", b"\1\4\1\0\0\0\0\0", b"\x21", 1), "has 33 axes"),
     "a datatype to come": (lambda: _edit("fixed text", b"\x11\x20\x1f\0\4", b"\x1c"), "datatype class 12"),
+    "characters of a megabyte": (lambda: _edit("variable text", _CHARACTER, b"\1\0\x10", 4), "are no single bytes"),
+    "characters of nine bits": (lambda: _edit("variable text", _CHARACTER, b"\x09", 10), "are no single bytes"),
+    "characters that are text": (lambda: _edit("variable text", _CHARACTER, b"\x13"), "are no single bytes"),
+    "characters of a version to come": (lambda: _edit("variable text", _CHARACTER, b"\x40"), "are no single bytes"),
     "a packed chunk that is longer than its numbers": (
         lambda: _bomb((1000,), (1000,), _zeros(1000) + bytes(9000)),
         "bytes for 4000",
@@ -372,7 +377,7 @@ def test_a_file_that_shrinks_while_it_is_read(path):
 
 
 def test_nothing_is_read_outside_of_the_file():
-    reader = Source(io.BytesIO(bytes(100)), 20, 50, 0)
+    reader = Source(io.BytesIO(bytes(100)), 20, 50, Budget(0))
     assert reader.get(40, 10, "it") == bytes(10)
     for at, n in ((41, 10), (2**64, 1), (0, 2**64)):
         with pytest.raises(WeightsError, match="in a file of 50 bytes"):
@@ -481,10 +486,10 @@ def test_all_bombs_together_are_bounded(path):
 def test_numbers_are_charged_however_often_their_bytes_are_used():
     """Many tensors may be the same bytes of the file: what counts is what is handed out."""
     data = _written(lambda file: [file.create_dataset(str(i), data=np.zeros(1000, "f4")) for i in range(3)])
-    tensors = list(fuzz_hdf5.read_tree(Source(io.BytesIO(data), 0, len(data), 8000)).tensors())
+    tensors = list(fuzz_hdf5.read_tree(Source(io.BytesIO(data), 0, len(data), Budget(8000))).tensors())
     tensors[0].read()
     tensors[0].read()
-    with pytest.raises(WeightsError, match=r"need 4000 bytes more where 0 are left .* made to exhaust memory"):
+    with pytest.raises(WeightsError, match=r"need 4000 bytes more where 0 are left; .* made to exhaust memory"):
         tensors[1].read()
 
 

@@ -79,6 +79,7 @@ def datatype(data: bytes) -> Datatype:
     if kind == _VARIABLE and bits & 15 == 1:
         if size != 16:
             raise Damaged(f"a reference to text has {size} bytes, not 16")
+        _check_characters(fields)
         return Text(size, variable=True)
     if kind == _OPAQUE:
         return Bytes(size)
@@ -87,6 +88,19 @@ def datatype(data: bytes) -> Datatype:
     if kind in _OTHER:
         return Other(size, _OTHER[kind])
     raise OutsideSubset(f"datatype class {kind}")
+
+
+def _check_characters(fields: Fields) -> None:
+    """Raise Damaged unless the elements of a variable-length text are bytes; a type within the type says what they are."""
+    first, bits, size = fields.unpack("<BHxI")
+    kind, version = first & 15, first >> 4
+    if (
+        version not in (1, 2, 3)
+        or kind != _INTEGER
+        or size != 1
+        or not isinstance(_integer(fields, bits, size), Number)
+    ):
+        raise Damaged("the characters of a text are no single bytes")
 
 
 def _integer(fields: Fields, bits: int, size: int) -> Datatype:
