@@ -11,24 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "Array",
-    "check_float32",
-    "check_out",
-    "check_vector",
-    "floats",
-    "images",
-    "kernel",
-    "matrix",
-    "result",
-    "vector",
-]
+__all__ = ["Array", "check_float32", "check_out", "check_vector", "floats", "images", "kernel", "matrix", "result", "vector"]
 
 Array = npt.NDArray[Any]
 
 
 def check_float32(name: str, array: Any, rank: int | None = None, layout: str = "") -> Any:
-    """``array`` itself, if it is float32 of ``rank`` dimensions (None: of any); TypeError or ValueError otherwise.
+    """``array`` itself, if it is float32 of ``rank`` dimensions (None: any); TypeError or ValueError otherwise.
 
     Also for arrays on a device, which have NumPy's attributes but are not NumPy's.
     """
@@ -66,10 +55,9 @@ def check_out(name: str, out: Any, shape: tuple[int, ...], contiguous: bool | No
 
 
 def floats(name: str, array: Array, rank: int | None = None, layout: str = "") -> Array:
-    """``array`` as a C-contiguous, aligned float32 array of ``rank`` dimensions, None for any; TypeError or ValueError
-    otherwise."""
+    """A NumPy array, checked as by ``check_float32``, C-contiguous and aligned."""
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name}: got a {type(array).__name__}; this kernel takes float32 arrays of NumPy")
+        raise TypeError(f"{name}: got a {type(array).__name__}; this kernel takes float32 arrays")
     check_float32(name, array, rank, layout)
     # the micro-kernel's loads count on aligned elements
     return np.ascontiguousarray(array) if array.flags.aligned else array.copy("C")
@@ -92,8 +80,7 @@ def matrix(name: str, array: Array) -> Array:
 
 def vector(name: str, array: Array, length: int) -> Array:
     """One number per channel or column, float32[length]."""
-    array = floats(name, array, 1, "one number per channel")
-    check_vector(name, array, length)
+    check_vector(name, array := floats(name, array), length)
     return array
 
 

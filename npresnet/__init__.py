@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .errors import ImageError, MissingExtraError, NpResNetError, UsageError, WeightsError
+from .errors import DeviceError, ImageError, MissingExtraError, NpResNetError, UsageError, WeightsError
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .model import Features, ResNet, load, resnet_graph
 
 __all__ = [
+    "DeviceError",
     "Features",
     "ImageError",
     "MissingExtraError",

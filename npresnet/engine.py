@@ -41,7 +41,7 @@ from .graph import (
     Softmax,
 )
 
-__all__ = ["Step", "run"]
+__all__ = ["Step", "deviation", "run"]
 
 Array = npt.NDArray[Any]
 
@@ -99,7 +99,7 @@ def _im2col(threads: int) -> _Kernel:
                 return k.scale(x, np.array(factor, np.float32), np.array(offset, np.float32), threads=threads)
             case Normalization():
                 centred = k.scale(x, np.ones(1, np.float32), -w["mean"], threads=threads)
-                return k.scale(centred, 1 / _deviation(w["variance"]), np.zeros(1, np.float32), threads=threads)
+                return k.scale(centred, 1 / deviation(w["variance"]), np.zeros(1, np.float32), threads=threads)
             case ReLU():
                 return k.relu(_map(x), threads=threads).reshape(x.shape)
             case Sigmoid():
@@ -153,7 +153,7 @@ def _reference(operator: Operator, inputs: Sequence[Array], w: _Tensors) -> Arra
         case Rescale(factor, offset):
             return k.scale_reference(x, np.array(factor, x.dtype), np.array(offset, x.dtype))
         case Normalization():
-            return (x - w["mean"]) / _deviation(w["variance"])
+            return (x - w["mean"]) / deviation(w["variance"])
         case ReLU():
             return k.relu_reference(x)
         case Sigmoid():
@@ -199,10 +199,10 @@ def _kept(pooled: Array, keep_dims: bool) -> Array:
     return _map(pooled) if keep_dims else pooled
 
 
-def _deviation(variance: Array) -> Array:
+def deviation(variance: Array) -> Array:
     """What Keras's Normalization divides by."""
-    deviation: Array = np.maximum(np.sqrt(variance), variance.dtype.type(1e-7))
-    return deviation
+    root: Array = np.maximum(np.sqrt(variance), variance.dtype.type(1e-7))
+    return root
 
 
 def run(

@@ -20,5 +20,9 @@ class UsageError(NpResNetError):
     """A wrong argument: an unknown layer, algorithm, device or architecture."""
 
 
+class DeviceError(NpResNetError):
+    """A card that is not there, cannot be used, or has too little memory; the message says what to do."""
+
+
 class MissingExtraError(NpResNetError):
     """A feature whose optional dependency is not installed; the message names the ``pip install`` that adds it."""

@@ -20,6 +20,8 @@ from .images import network_input, prepare
 from .weights import Inspection, Weights, load_weights
 
 if TYPE_CHECKING:
+    from .cuda.card import Card
+    from .cuda.runner import Runner
     from .plan import Planner, StepTime
 
 __all__ = ["Features", "ResNet", "load", "resnet_graph"]
@@ -50,8 +52,9 @@ class ResNet:
     One network may be called from many threads at once. Plans, one per shape of images, are made as they are needed.
     """
 
-    def __init__(self, inspection: Inspection, algorithm: str, threads: int) -> None:
+    def __init__(self, inspection: Inspection, algorithm: str, threads: int, runner: Runner | None = None) -> None:
         self._inspection = inspection
+        self._runner = runner  # on a card; None: on the CPU
         self.algorithm = algorithm
         self.threads = threads
         self._planner: Planner | None = None
@@ -61,6 +64,11 @@ class ResNet:
     def architecture(self) -> Architecture:
         """Family, depth, widths and classifier, as found in the file."""
         return self._inspection.architecture
+
+    @property
+    def device(self) -> str:
+        """Where it runs: "cpu", "cuda:0"."""
+        return "cpu" if self._runner is None else f"cuda:{self._runner.card.index}"
 
     @property
     def graph(self) -> Graph:
@@ -97,14 +105,17 @@ class ResNet:
     def __call__(self, images: Array, outputs: Sequence[str] | None = None) -> Features | dict[str, Array]:
         """Run the network.
 
-        images   float32[n, h, w, 3], already prepared, or one image [h, w, 3]; other real dtypes are converted
+        images   float32[n, h, w, 3], already prepared, or one image [h, w, 3]; other real dtypes are converted. For a
+                 network on a card, arrays on that card are taken, too, of any library that speaks DLPack or
+                 ``__cuda_array_interface__``
         outputs  names of layers, in any number; None: the feature maps
 
-        Returns ``Features``, or {layer name: array} for ``outputs``. Raises ImageError for anything that is no batch of
-        images, UsageError for an unknown layer or images too small for the network.
+        Returns ``Features``, or {layer name: array} for ``outputs``: NumPy arrays, or, for images that were on the card,
+        ``npresnet.cuda.arrays.DeviceArray``. Raises ImageError for anything that is no batch of images, UsageError for an
+        unknown layer or images too small for the network, DeviceError where the card's memory is short.
         """
         names = tuple(self.graph.features.values()) if outputs is None else self._names(outputs)
-        found = self._planned(images, names)
+        found = self._planned(images, names) if self._runner is None else self._runner.run(images, names)
         if found is None:
             steps = self._run(images, names)
             kept = ((step.name, step.array.copy() if step.kind == "input" else step.array) for step in steps)
@@ -128,8 +139,9 @@ class ResNet:
         seconds, FLOP, and how calling the network would compute it. Arguments and errors as for calling the network;
         without ``outputs``, all layers run."""
         names = [self.graph.layers[-1].name] if outputs is None else self._names(outputs)
-        steps = self._run(images, names)
-        planned = self._algorithms(network_input(images).shape[1:3])
+        steps = self._run(images, names) if self._runner is None else self._runner.trace(images, names)
+        height, width = (images if hasattr(images, "shape") else network_input(images)).shape[-3:-1]
+        planned = self._algorithms((height, width))
         return (replace(step, planned=planned.get(step.name, "")) for step in steps)
 
     def profile(self, images: Array, outputs: Sequence[str] | None = None, repeats: int = 5) -> list[StepTime]:
@@ -161,7 +173,8 @@ class ResNet:
         return "\n".join([str(self.architecture), *lines])
 
     def __repr__(self) -> str:
-        return f"<npresnet {self.architecture}, algorithm={self.algorithm!r}, threads={self.threads}>"
+        where = f"threads={self.threads}" if self._runner is None else f"device={self.device!r}"
+        return f"<npresnet {self.architecture}, algorithm={self.algorithm!r}, {where}>"
 
     @staticmethod
     def _names(outputs: Sequence[str]) -> tuple[str, ...]:
@@ -174,7 +187,7 @@ class ResNet:
     def _by_plan(self, ask: Callable[[Planner], _T]) -> _T | None:
         """What ``ask`` gets from the network's plans; None where it runs layer by layer: for another algorithm, or an
         output that plans swallow (a border, say)."""
-        if self.algorithm not in ("auto", "direct"):
+        if self.algorithm not in ("auto", "direct") or self._runner is not None:
             return None
         from .plan import Planner, Unplannable  # here, because the kernels import Numba
 
@@ -224,24 +237,42 @@ def load(
     path          a Keras ``.h5`` file
     architecture  None: found in the file; a depth such as "resnet101", or family and depth such as
                   "matterport/resnet101", where a file does not say or to insist on one
-    device        "cpu"
+    device        "cpu"; "cuda" for the first NVIDIA card, "cuda:1" for the second
     algorithm     "auto" (the fastest), "direct" (as fast as can be without Winograd), "im2col" (the textbook path),
-                  "reference" (plain NumPy; float64 images are run in float64)
+                  "reference" (plain NumPy; float64 images are run in float64; on the CPU only)
     threads       how many share the work; None: one per available processor. The results do not depend on it.
 
-    Raises WeightsError for a file that is no complete ResNet, UsageError for a wrong argument.
+    Raises WeightsError for a file that is no complete ResNet, UsageError for a wrong argument; for a card that cannot be
+    used DeviceError, and MissingExtraError where numba-cuda is not installed.
     """
     from .kernels.threads import resolve_threads
 
-    if device != "cpu":
-        raise UsageError(f"device: got {device!r}; this version runs on 'cpu' only")
     if algorithm not in _ALGORITHMS:
         raise UsageError(f"algorithm: got {algorithm!r}; it must be one of {', '.join(map(repr, _ALGORITHMS))}")
     try:
         threads = resolve_threads(threads)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    return ResNet(load_weights(Path(path), architecture), algorithm, threads)
+    card = _card(device, algorithm)  # before the file is read
+    found = load_weights(Path(path), architecture)
+    runner = None
+    if card is not None:
+        from .cuda.runner import Runner
+
+        runner = Runner(card, found.graph, found.weights, algorithm)
+    return ResNet(found, algorithm, threads, runner)
+
+
+def _card(device: str, algorithm: str) -> Card | None:
+    """The card that ``device`` names, or None for the CPU. Raises UsageError, DeviceError, MissingExtraError."""
+    from .cuda.card import open_card, parse_device
+
+    index = parse_device(device)
+    if index is None:
+        return None
+    if algorithm == "reference":
+        raise UsageError("algorithm: 'reference' is plain NumPy, which runs on the CPU; give device='cpu', or another one")
+    return open_card(index)
 
 
 def resnet_graph(

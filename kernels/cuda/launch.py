@@ -85,10 +85,10 @@ class Kernel:
         """Threads in a block, and blocks on an SM."""
         return math.prod(self.threads), self.together
 
-    def launch(self, blocks: int, stream: Any, *arguments: Any) -> None:
-        """Queue one run of so many ``blocks`` on ``stream``. Trusts its arguments."""
-        if blocks == 0:
-            return
+    def launch(self, blocks: int | tuple[int, ...], stream: Any, *arguments: Any) -> None:
+        """Queue one run on ``stream``. Trusts its arguments; blocks: how many, in up to three dimensions."""
+        if not all((blocks,) if isinstance(blocks, int) else blocks):
+            return  # nothing to do
         with self._lock:
             if self._compiled is None:
                 options = {} if SIMULATED else {"launch_bounds": self.bounds}

@@ -1,5 +1,8 @@
 """What CUDA hardware does beyond Python: wide loads, asynchronous copies, tensor cores. All inline PTX is in this file.
 
+The compiler makes each element of a Python index of 64 bits, and looks whether it is negative and counts from the end; these
+functions do neither. Kernels keep their indices at 32 bits by ``int32(...)`` around an expression.
+
 Each function has two bodies of the same meaning: one that emits the instruction, and one in plain Python, which the
 simulator runs (``NUMBA_ENABLE_CUDASIM=1``), so that a kernel's indexing can be tested without a card. Arrays are
 one-dimensional float32, places are counted in elements, and a vector of four starts at a multiple of four.
@@ -12,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numba import config
 
-__all__ = ["load4", "store4"]
+__all__ = ["load4", "store", "store4"]
 
 if config.ENABLE_CUDASIM:
 
@@ -25,6 +28,10 @@ if config.ENABLE_CUDASIM:
         """Four consecutive floats to ``array`` from ``index`` on, in one instruction (STG.128, STS.128)."""
         assert index % 4 == 0, f"a vector of four begins at a multiple of four, not at {index}"
         array[index], array[index + 1], array[index + 2], array[index + 3] = a, b, c, d
+
+    def store(array, index, value):
+        """One float to ``array`` at ``index``."""
+        array[index] = value
 
 else:
     from llvmlite import ir
@@ -48,7 +55,7 @@ else:
             values = [builder.extract_element(vector, ir.Constant(ir.IntType(32), i)) for i in range(4)]
             return context.make_tuple(builder, signature.return_type, values)
 
-        return types.UniTuple(types.float32, 4)(array, types.intp), codegen
+        return types.UniTuple(types.float32, 4)(array, index), codegen
 
     @intrinsic
     def store4(typingctx, array, index, a, b, c, d):
@@ -62,4 +69,15 @@ else:
             builder.store(vector, place, align=16)
             return context.get_dummy_value()
 
-        return types.void(array, types.intp, *[types.float32] * 4), codegen
+        return types.void(array, index, *[types.float32] * 4), codegen
+
+    @intrinsic
+    def store(typingctx, array, index, value):
+        """One float to ``array`` at ``index``."""
+
+        def codegen(context, builder, signature, args):
+            place = _place(context, builder, signature.args[0], *args[:2])
+            builder.store(args[2], builder.bitcast(place, ir.FloatType().as_pointer()))
+            return context.get_dummy_value()
+
+        return types.void(array, index, types.float32), codegen

@@ -1,0 +1,170 @@
+"""Arrays on the card that users give and get: shared with CuPy, PyTorch, JAX and Numba without a copy.
+
+Two protocols are spoken. DLPack (``__dlpack__``) goes first where an array has both, for it says when the other library's
+work on the array is done; ``__cuda_array_interface__`` is the other one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ImageError, UsageError
+from .card import Card
+
+__all__ = ["DeviceArray", "device_images", "on_card"]
+
+_CUDA = 2  # DLPack's number for CUDA cards
+
+
+class DeviceArray:
+    """float32 values on a card, as networks return them for images that were on the card.
+
+    ``torch.from_dlpack(array)``, ``cupy.asarray(array)``, ``jax.dlpack.from_dlpack(array)`` and Numba's kernels share its
+    memory; ``array.copy_to_host()`` and ``numpy.asarray(array)`` copy it. All work on it is done when it is returned.
+    """
+
+    def __init__(self, card: Card, memory: Any) -> None:
+        self._card = card
+        self._memory = memory  # Numba's array, which owns the memory
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self._memory.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float32)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return int(self._memory.size)
+
+    @property
+    def nbytes(self) -> int:
+        return 4 * self.size
+
+    @property
+    def device(self) -> str:
+        """Where it lies: "cuda:0"."""
+        return f"cuda:{self._card.index}"
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        described: dict[str, Any] = self._memory.__cuda_array_interface__
+        return described
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return _CUDA, self._card.index
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._shared().__dlpack__(**options)
+
+    def _shared(self) -> Any:
+        """The same memory in the terms of NVIDIA's cuda.core, which knows how to make DLPack's capsules."""
+        try:
+            from cuda.core import Buffer
+            from cuda.core.utils import StridedMemoryView
+        except ImportError:
+            raise UsageError(
+                "DLPack: sharing arrays that way takes cuda.core 1.0 or newer, which is not installed; "
+                "`pip install -U cuda-core`, or use __cuda_array_interface__"
+            ) from None
+        address = self.__cuda_array_interface__["data"][0]
+        with self._card.current():
+            buffer = Buffer.from_handle(address, self.nbytes, owner=self)
+            return StridedMemoryView.from_buffer(buffer, self.shape, dtype=self.dtype)
+
+    def copy_to_host(self) -> npt.NDArray[np.float32]:
+        """A copy as a NumPy array."""
+        with self._card.current():
+            copy: npt.NDArray[np.float32] = self._memory.copy_to_host()
+        return copy
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        if copy is False:
+            raise ValueError("a NumPy array cannot share the memory of a card; ask for a copy")
+        return self.copy_to_host().astype(dtype or np.float32, copy=False)
+
+    def __repr__(self) -> str:
+        return f"<float32{list(self.shape)} on {self.device} ({self._card.name})>"
+
+
+def on_card(images: object) -> bool:
+    """Whether ``images`` is an array on some card."""
+    if hasattr(images, "__cuda_array_interface__") or getattr(images, "__cuda_ndarray__", False):
+        return True
+    if isinstance(images, np.ndarray) or not hasattr(images, "__dlpack_device__"):
+        return False
+    return int(images.__dlpack_device__()[0]) == _CUDA
+
+
+def device_images(card: Card, images: Any, channels: int, stream: Any) -> Any:
+    """An array of any library on ``card`` as Numba's, float32[n, h, w, channels], sharing its memory.
+
+    What its library still does with it is waited for on ``stream``. [h, w, channels] is a batch of one. Raises ImageError
+    for another dtype, rank, number of channels or layout, for empty arrays, and for another card's.
+    """
+    array = _numba_array(card, images, stream)
+    described = f"input of shape {list(array.shape)} and dtype {array.dtype} on the card"
+    wanted = f"float32[n, h, w, {channels}]"
+    if array.dtype != np.float32:
+        raise ImageError(f"{described}: arrays on a card are not converted; give {wanted}")
+    if len(array.shape) not in (3, 4) or array.shape[-1] != channels:
+        hint = "; this looks like channels first (NCHW)" if channels in array.shape[-3:-2] else ""
+        raise ImageError(f"{described}: a network takes {wanted}, or [h, w, {channels}] for one picture{hint}")
+    if array.size == 0:
+        raise ImageError(f"{described}: empty; every dimension must be at least 1")
+    if not array.is_c_contiguous():
+        raise ImageError(
+            f"{described}: its strides are {tuple(array.strides)}; it must be C-contiguous in that order of axes: "
+            "`.contiguous()` in PyTorch, `ascontiguousarray` elsewhere"
+        )
+    return array if len(array.shape) == 4 else array.reshape(1, *array.shape)
+
+
+def _numba_array(card: Card, images: Any, stream: Any) -> Any:
+    if isinstance(images, DeviceArray):
+        images = images._memory
+    if getattr(images, "__cuda_ndarray__", False):
+        return images
+    from numba import cuda
+
+    if hasattr(images, "__dlpack__"):
+        kind, index = (int(number) for number in images.__dlpack_device__())
+        if kind == _CUDA and index != card.index:
+            raise ImageError(
+                f"input on cuda:{index}: the network is on cuda:{card.index}; move the images there, or load the network with "
+                f"device='cuda:{index}'"
+            )
+        try:
+            from cuda.core.utils import StridedMemoryView
+        except ImportError:
+            pass  # an older cuda.core: the other protocol will do
+        else:
+            view = StridedMemoryView.from_dlpack(images, stream_ptr=int(getattr(stream.handle, "value", stream.handle)))
+            return cuda.as_cuda_array(_Described(view))
+    # that protocol may not say whose stream the array is waiting for: the default one is a fair guess
+    cuda.default_stream().synchronize()
+    return cuda.as_cuda_array(images)
+
+
+class _Described:
+    """A view of cuda.core in the terms of ``__cuda_array_interface__``."""
+
+    def __init__(self, view: Any) -> None:
+        self._view = view  # keeps the memory alive
+        strides = None if view.strides is None else tuple(s * view.dtype.itemsize for s in view.strides)
+        self.__cuda_array_interface__ = {
+            "shape": tuple(view.shape),
+            "typestr": view.dtype.str,
+            "data": (view.ptr, view.readonly),
+            "strides": strides,
+            "version": 3,
+        }

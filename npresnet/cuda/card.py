@@ -1,0 +1,275 @@
+"""Cards: which there are, whether they can be used and why not, and what a run borrows of one: a stream and memory."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DeviceError, MissingExtraError, UsageError
+
+__all__ = ["Card", "Found", "Lane", "find_cards", "open_card", "parse_device", "why_no_cuda"]
+
+Array = npt.NDArray[Any]
+
+_T = TypeVar("_T")
+
+LOWEST = (7, 5)
+"""The oldest compute capability that CUDA 13 compiles for."""
+
+_KEPT = 8  # programs bound to a lane's memory
+_INSTEAD = "the same network runs with device='cpu'"
+
+
+def parse_device(device: str) -> int | None:
+    """None for "cpu", the number of the card for "cuda" and "cuda:1". Raises UsageError for anything else."""
+    if device == "cpu":
+        return None
+    found = re.fullmatch(r"cuda(?::(\d{1,4}))?", device) if isinstance(device, str) else None
+    if found is None:
+        raise UsageError(f"device: got {device!r}; it must be 'cpu', 'cuda', or 'cuda:1' for the second card")
+    return int(found[1] or 0)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A card that the driver knows: its number, name, compute capability, memory in bytes, and what keeps it from being
+    used, or None."""
+
+    index: int
+    name: str
+    capability: tuple[int, int]
+    free: int
+    total: int
+    problem: str | None
+
+
+def _simulated() -> bool:
+    from numba import config
+
+    return bool(config.ENABLE_CUDASIM)
+
+
+def why_no_cuda() -> str | None:
+    """What keeps this process from using any card, in words; None where cards can be used.
+
+    Raises nothing. The driver is asked, which takes a moment the first time.
+    """
+    if _simulated():
+        return None
+    if importlib.util.find_spec("numba_cuda") is None:
+        return "numba-cuda is not installed; `pip install \"npresnet[cuda]\"` adds it"
+    from numba import cuda
+
+    try:
+        available = cuda.is_available()
+        reason = cuda.cuda_error()
+    except Exception as error:  # each broken installation has an error of its own
+        return f"CUDA does not start ({type(error).__name__}: {_line(error)}); check the driver with `nvidia-smi`"
+    if reason is not None:
+        return f"no NVIDIA driver answers ({_line(reason)}); install one, or check it with `nvidia-smi`"
+    if not available:
+        return "CUDA's compiler is not installed; `pip install \"numba-cuda[cu13]\"` adds it ([cu12] for older drivers)"
+    return _too_old_a_driver()
+
+
+def _too_old_a_driver() -> str | None:
+    """Machine code is linked for the major version of CUDA that is installed; older drivers refuse it."""
+    from cuda.bindings import driver, nvjitlink
+
+    error, version = driver.cuDriverGetVersion()
+    major = nvjitlink.version()[0]
+    if int(error) == 0 and version // 1000 < major:
+        return (
+            f"the driver knows CUDA up to {version // 1000}.{version % 1000 // 10}, but the parts installed here are of CUDA "
+            f"{major}; update the driver, or `pip install \"numba-cuda[cu{version // 1000}]\"`"
+        )
+    return None
+
+
+def _line(text: object) -> str:
+    """``text`` in one line."""
+    return " ".join(str(text).split())
+
+
+def find_cards() -> list[Found]:
+    """The cards that there are; none where ``why_no_cuda`` says something."""
+    if why_no_cuda() is not None:
+        return []
+    from numba import cuda
+
+    found = []
+    for index in range(len(cuda.gpus)):
+        context = cuda.gpus[index]
+        capability = tuple(context.compute_capability)
+        problem = None
+        if capability < LOWEST and not _simulated():
+            problem = (
+                f"its compute capability is {capability[0]}.{capability[1]}; CUDA 13 needs {LOWEST[0]}.{LOWEST[1]} "
+                "(a card of 2018 or later)"
+            )
+        free = total = 0
+        if problem is None and not _simulated():
+            try:
+                with context:
+                    free, total = (int(count) for count in cuda.current_context().get_memory_info())
+            except Exception as error:  # a card in exclusive use, say
+                problem = f"it cannot be opened ({_line(error)})"
+        name = getattr(context, "name", "Numba's simulator")
+        found.append(Found(index, name.decode() if isinstance(name, bytes) else name, capability, free, total, problem))
+    return found
+
+
+_opened: dict[int, Card] = {}
+_opening = threading.Lock()
+
+
+def open_card(index: int) -> Card:
+    """The card number ``index``, one object per process.
+
+    Raises MissingExtraError without numba-cuda; DeviceError without a driver, without such a card, or for one that is
+    too old, each time with what to do.
+    """
+    with _opening:
+        if index in _opened:
+            return _opened[index].check_process()
+        reason = why_no_cuda()
+        if reason is not None:
+            kind = MissingExtraError if reason.startswith("numba-cuda") else DeviceError
+            raise kind(f"device 'cuda': {reason}; {_INSTEAD}")
+        cards = find_cards()
+        if index >= len(cards):
+            names = ", ".join(f"cuda:{card.index} {card.name}" for card in cards) or "none at all"
+            raise DeviceError(f"device 'cuda:{index}': there is no such card, but {names}; {_INSTEAD}")
+        if cards[index].problem is not None:
+            raise DeviceError(f"device 'cuda:{index}' ({cards[index].name}): {cards[index].problem}; {_INSTEAD}")
+        _opened[index] = Card(cards[index])
+        return _opened[index]
+
+
+class Card:
+    """A card in use. Made by ``open_card``."""
+
+    def __init__(self, found: Found) -> None:
+        self.index, self.name, self.capability = found.index, found.name, found.capability
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._idle: list[Lane] = []
+
+    def check_process(self) -> Card:
+        """This card, unless the process has forked since it was opened, which CUDA does not survive: DeviceError."""
+        if os.getpid() != self._process:
+            raise DeviceError(
+                f"device 'cuda:{self.index}': it was opened before this process was forked, and CUDA does not survive that; "
+                "load networks in the child only, or start workers with multiprocessing's 'spawn'"
+            )
+        return self
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make this the card that the calls inside the block, by this thread, are about."""
+        from numba import cuda
+
+        self.check_process()
+        with cuda.gpus[self.index]:
+            yield
+
+    def memory(self) -> tuple[int, int]:
+        """(free, total) bytes."""
+        from numba import cuda
+
+        with self.current():
+            free, total = cuda.current_context().get_memory_info()
+        return int(min(free, 1 << 60)), int(min(total, 1 << 60))  # the simulator has infinite memory
+
+    def allocated(self, size: int, purpose: str, allocate: Callable[[], _T]) -> _T:
+        """What ``allocate`` returns. Raises DeviceError with ``size`` bytes and ``purpose`` where memory is short."""
+        try:
+            return allocate()
+        except Exception as error:
+            if int(getattr(error, "code", 0)) != 2:  # CUDA_ERROR_OUT_OF_MEMORY
+                raise
+            free, total = self.memory()
+            raise DeviceError(
+                f"device 'cuda:{self.index}' ({self.name}): out of memory: {purpose} takes {size:,} bytes, and "
+                f"{free:,} of {total:,} are free; give fewer or smaller images at a time, or free memory that other "
+                "programs hold (`nvidia-smi` lists them)"
+            ) from None
+
+    def array(self, shape: tuple[int, ...], purpose: str) -> Any:
+        """An uninitialised float32 array on this card, which must be the current one. Raises DeviceError."""
+        from numba import cuda
+
+        size = 4 * int(np.prod(shape))
+        return self.allocated(size, purpose, lambda: cuda.device_array(shape, np.float32))
+
+    def upload(self, array: Array) -> Any:
+        """A copy of a NumPy array on this card, which must be the current one. Raises DeviceError."""
+        from numba import cuda
+
+        return self.allocated(array.nbytes, "a tensor of the network", lambda: cuda.to_device(np.ascontiguousarray(array)))
+
+    @contextmanager
+    def lane(self) -> Iterator[Lane]:
+        """A stream with memory of its own, for one run at a time; after an error it is not used again."""
+        with self._lock:
+            lane = self._idle.pop() if self._idle else None
+        lane = lane or Lane(self)
+        yield lane
+        with self._lock:
+            self._idle.append(lane)
+
+
+class Lane:
+    """What one run at a time works with: a stream, an arena for activations, page-locked memory for copies.
+
+    Callers on several threads each have their own. All of it is kept between runs, and grows to what the largest needs.
+    """
+
+    def __init__(self, card: Card) -> None:
+        from numba import cuda
+
+        self.card = card
+        self.stream = cuda.stream()
+        self._arena: Any = None
+        self._staging: dict[str, Array] = {}
+        self._bound: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
+
+    def arena(self, size: int) -> Any:
+        """float32 memory on the card, of at least ``size`` bytes."""
+        if self._arena is None or 4 * self._arena.size < size:
+            self._bound.clear()  # programs that were bound to the old one
+            self._arena = None
+            self._arena = self.card.array((-(-size // 4),), "working memory for these images")
+        return self._arena
+
+    def bound(self, program: Any) -> Any:
+        """``program`` with its activations in this lane's arena; kept, so that a shape of images is bound once."""
+        arena = self.arena(program.arena_bytes)
+        if id(program) not in self._bound:
+            self._bound[id(program)] = (program, program.bind(arena))
+        self._bound.move_to_end(id(program))
+        while len(self._bound) > _KEPT:
+            self._bound.popitem(last=False)
+        return self._bound[id(program)][1]
+
+    def staging(self, name: str, shape: tuple[int, ...]) -> Array:
+        """Page-locked float32 memory, from and to which the card copies by itself while others compute."""
+        from numba import cuda
+
+        count = int(np.prod(shape))
+        if name not in self._staging or self._staging[name].size < count:
+            self._staging.pop(name, None)
+            self._staging[name] = self.card.allocated(
+                4 * count, "page-locked memory for copies", lambda: cuda.pinned_array(count, np.float32)
+            )
+        return self._staging[name][:count].reshape(shape)

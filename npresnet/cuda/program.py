@@ -1,0 +1,120 @@
+"""A network for one shape of images as steps that are queued on a stream, and where in memory each activation lies.
+
+A program knows no card: ``bind`` gives it memory, an arena of one lane, and makes of each step a function that queues
+it. All programs, layer by layer or drawn together, have this form.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..memory import Buffer, place
+
+__all__ = ["Bound", "Layout", "Program", "Region", "Step"]
+
+_ALIGNMENT = 256  # bytes: what CUDA's own allocations begin at a multiple of
+
+Shape = tuple[int, ...]
+View = Callable[["Region"], Any]
+Queue = Callable[[Any], None]
+"""Queues a step on the stream that it is given."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """An array in the arena: its shape, batch included, and the stretch of memory that it lies in."""
+
+    shape: Shape
+    buffer: Buffer
+
+    def reshaped(self, shape: Shape) -> Region:
+        """The same numbers in another shape."""
+        return Region(shape, self.buffer)
+
+    def view(self, arena: Any) -> Any:
+        """This region of an arena, as an array of its shape."""
+        start = self.buffer.offset // 4
+        return arena[start : start + math.prod(self.shape)].reshape(*self.shape)
+
+
+class Layout:
+    """Hands out regions while steps are being added, and places them so that memory is used again when it is free."""
+
+    def __init__(self) -> None:
+        self._buffers: list[Buffer] = []
+
+    def new(self, step: int, shape: Shape) -> Region:
+        """A region that is needed from ``step`` on, and so far no longer."""
+        size = -(-4 * math.prod(shape) // _ALIGNMENT) * _ALIGNMENT
+        buffer = Buffer(size, step, step)
+        self._buffers.append(buffer)
+        return Region(shape, buffer)
+
+    @staticmethod
+    def use(region: Region, step: int) -> Region:
+        """Keep a region until ``step``."""
+        region.buffer.last = max(region.buffer.last, step)
+        return region
+
+    def bytes(self) -> int:
+        """Place all regions; returns the size of the arena."""
+        return place(self._buffers)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: the layers it computes (the last names its output), how, its output, and how it is queued.
+
+    bind  makes, of a function that turns regions into arrays, the function that queues this step
+    """
+
+    layers: tuple[str, ...]
+    algorithm: str
+    output: Region
+    flop: int
+    bind: Callable[[View], Queue]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Everything to be queued for one batch of images.
+
+    images, outputs  where the images go in and the wanted layers come out
+    arena_bytes      memory for all activations
+    """
+
+    images: Region
+    outputs: Mapping[str, Region]
+    steps: Sequence[Step]
+    arena_bytes: int
+
+    def bind(self, arena: Any) -> Bound:
+        """This program with its activations in ``arena``, float32 of at least ``arena_bytes``."""
+        seen: dict[tuple[int, Shape], Any] = {}
+
+        def view(region: Region) -> Any:
+            key = (region.buffer.offset, region.shape)
+            if key not in seen:
+                seen[key] = region.view(arena)
+            return seen[key]
+
+        outputs = {name: view(region) for name, region in self.outputs.items()}
+        return Bound(view(self.images), outputs, [step.bind(view) for step in self.steps], view)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A program on a card: its images, its outputs, and one function per step."""
+
+    images: Any
+    outputs: Mapping[str, Any]
+    queues: Sequence[Queue]
+    view: View
+
+    def queue(self, stream: Any) -> None:
+        """Queue all steps."""
+        for queue in self.queues:
+            queue(stream)

@@ -1,0 +1,202 @@
+"""Batches through a network on a card: images go in, outputs come out, where the images were.
+
+A large batch goes in chunks, on two lanes by turns: while one chunk is computed, the next one's images are on their way
+to the card and the last one's outputs on their way back, through page-locked memory.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..engine import Step as LayerStep
+from ..graph import Graph
+from ..images import network_input
+from .arrays import DeviceArray, device_images, on_card
+from .card import Card, Lane
+from .layers import Tensors, layer_program
+from .program import Bound, Program
+
+__all__ = ["Runner"]
+
+Array = npt.NDArray[Any]
+
+_CHUNK = 1 << 22  # pixels of images in one chunk: 64 of 224x224 fill any card
+_PROGRAMS = 8
+
+
+class _Pending(NamedTuple):
+    """A chunk that was queued on a lane: which images it holds."""
+
+    lane: Lane
+    bound: Bound
+    first: int
+    count: int
+
+
+class Runner:
+    """One network on one card. May be called from many threads at once."""
+
+    def __init__(self, card: Card, graph: Graph, weights: Mapping[str, Mapping[str, Array]], algorithm: str) -> None:
+        self.card = card
+        self.algorithm = algorithm
+        self._graph = graph
+        self._tensors = Tensors(card, graph, weights)
+        self._programs: OrderedDict[tuple[Any, ...], Program] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def run(self, images: Any, outputs: tuple[str, ...]) -> dict[str, Any]:
+        """{output: array} of float32[n, h, w, c] images: NumPy arrays, or DeviceArrays for images that are on a card.
+
+        Raises ImageError, UsageError as calling the network does; DeviceError where memory is short.
+        """
+        if on_card(images):
+            return self._run_on_card(images, outputs)
+        return self._run_from_host(network_input(images, self._graph.channels), outputs)
+
+    def trace(self, images: Any, outputs: Sequence[str]) -> Iterator[LayerStep]:
+        """Each layer's output, as a NumPy array, and its time on the card, measured by events around its kernels.
+
+        The layers run twice: once all in a row for the times, and once more to look at each. Raises as ``run``.
+        """
+        if on_card(images):
+            with self.card.current(), self.card.lane() as lane:
+                images = device_images(self.card, images, self._graph.channels, lane.stream).copy_to_host()
+        batch = network_input(images, self._graph.channels)
+        with self.card.current():
+            program = layer_program(self._graph, self._tensors, batch.shape[:3], tuple(outputs), every=True)
+        return self._traced(program, batch)
+
+    def _traced(self, program: Program, batch: Array) -> Iterator[LayerStep]:
+        with self.card.lane() as lane:
+            with self.card.current():
+                bound = lane.bound(program)
+                bound.images.copy_to_device(batch, stream=lane.stream)
+                bound.queue(lane.stream)  # compiles what is new; not timed
+                bound.images.copy_to_device(batch, stream=lane.stream)
+                seconds = _timed(bound, lane.stream)
+                bound.images.copy_to_device(batch, stream=lane.stream)
+            for step, queue, taken in zip(program.steps, bound.queues, seconds, strict=True):
+                with self.card.current():
+                    queue(lane.stream)
+                    array = bound.view(step.output).copy_to_host(stream=lane.stream)
+                    lane.stream.synchronize()
+                (name,) = step.layers
+                kind = self._graph.by_name[name].operator.kind
+                yield LayerStep(name, kind, array.shape, array, taken, step.flop)
+
+    def _program(self, batch: tuple[int, int, int], outputs: tuple[str, ...]) -> Program:
+        """The program for a chunk of (n, h, w) images; made if it is not at hand."""
+        key = (batch, outputs)
+        with self._lock:
+            found = self._programs.pop(key, None)
+            if found is None:
+                found = layer_program(self._graph, self._tensors, batch, outputs)
+            self._programs[key] = found
+            while len(self._programs) > _PROGRAMS:
+                self._programs.popitem(last=False)
+        return found
+
+    def _chunks(self, shape: Sequence[int]) -> list[tuple[int, int]]:
+        """(first image, how many) of each chunk of a batch [n, h, w, c]: all of one size but the last."""
+        count, pixels = shape[0], shape[1] * shape[2]
+        most = 1 << max(_CHUNK // pixels, 1).bit_length() - 1
+        return [(first, min(most, count - first)) for first in range(0, count, most)]
+
+    def _each_chunk(
+        self,
+        shape: Sequence[int],
+        outputs: tuple[str, ...],
+        feed: Callable[[_Pending], None],
+        fetch: Callable[[_Pending], None],
+        collect: Callable[[_Pending], None],
+    ) -> None:
+        """Queue every chunk on one of two lanes; ``feed`` and ``fetch`` queue its copies, ``collect`` comes when it is
+        done."""
+        chunks = self._chunks(shape)
+        with self.card.current(), ExitStack() as stack:
+            lanes = [stack.enter_context(self.card.lane()) for _ in chunks[:2]]
+            pending: dict[int, _Pending] = {}
+            try:
+                for number, (first, count) in enumerate(chunks):
+                    turn = number % 2
+                    if turn in pending:
+                        _finish(pending.pop(turn), collect)
+                    program = self._program((count, shape[1], shape[2]), outputs)
+                    pending[turn] = chunk = _Pending(lanes[turn], lanes[turn].bound(program), first, count)
+                    feed(chunk)
+                    chunk.bound.queue(chunk.lane.stream)
+                    fetch(chunk)
+                for turn in sorted(pending, key=lambda turn: pending[turn].first):
+                    _finish(pending[turn], collect)
+            finally:
+                for chunk in pending.values():  # nothing may still be running when the lanes are given back
+                    chunk.lane.stream.synchronize()
+
+    def _run_from_host(self, images: Array, outputs: tuple[str, ...]) -> dict[str, Any]:
+        shapes = self._graph.shapes(images.shape[1], images.shape[2], outputs)
+        results = {name: np.empty((len(images), *shapes[name]), np.float32) for name in outputs}
+
+        def feed(chunk: _Pending) -> None:
+            staged = chunk.lane.staging("images", chunk.bound.images.shape)
+            np.copyto(staged, images[chunk.first : chunk.first + chunk.count])
+            chunk.bound.images.copy_to_device(staged, stream=chunk.lane.stream)
+
+        def fetch(chunk: _Pending) -> None:
+            for name, array in chunk.bound.outputs.items():
+                array.copy_to_host(chunk.lane.staging(name, array.shape), stream=chunk.lane.stream)
+
+        def collect(chunk: _Pending) -> None:
+            for name, array in chunk.bound.outputs.items():
+                np.copyto(
+                    results[name][chunk.first : chunk.first + chunk.count], chunk.lane.staging(name, array.shape)
+                )
+
+        self._each_chunk(images.shape, outputs, feed, fetch, collect)
+        return results
+
+    def _run_on_card(self, images: Any, outputs: tuple[str, ...]) -> dict[str, Any]:
+        results: dict[str, Any] = {}
+        given: list[Any] = []
+        with self.card.current():
+            with self.card.lane() as lane:
+                given.append(device_images(self.card, images, self._graph.channels, lane.stream))
+                lane.stream.synchronize()
+            shapes = self._graph.shapes(given[0].shape[1], given[0].shape[2], outputs)
+            for name in outputs:
+                results[name] = self.card.array((given[0].shape[0], *shapes[name]), "the outputs")
+
+        def feed(chunk: _Pending) -> None:
+            part = given[0][chunk.first : chunk.first + chunk.count]
+            chunk.bound.images.copy_to_device(part, stream=chunk.lane.stream)
+
+        def fetch(chunk: _Pending) -> None:
+            for name, array in chunk.bound.outputs.items():
+                results[name][chunk.first : chunk.first + chunk.count].copy_to_device(array, stream=chunk.lane.stream)
+
+        self._each_chunk(given[0].shape, outputs, feed, fetch, lambda chunk: None)
+        return {name: DeviceArray(self.card, array) for name, array in results.items()}
+
+
+def _finish(chunk: _Pending, collect: Callable[[_Pending], None]) -> None:
+    chunk.lane.stream.synchronize()
+    collect(chunk)
+
+
+def _timed(bound: Bound, stream: Any) -> list[float]:
+    """Seconds on the card of each step: all are queued with events between them, and only then waited for."""
+    from numba import cuda
+
+    events = [cuda.event() for _ in range(len(bound.queues) + 1)]
+    events[0].record(stream)
+    for queue, event in zip(bound.queues, events[1:], strict=True):
+        queue(stream)
+        event.record(stream)
+    stream.synchronize()
+    return [max(a.elapsed_time(b), 0.0) / 1e3 for a, b in zip(events, events[1:], strict=False)]
