@@ -15,10 +15,17 @@ import numpy as np
 
 from . import threads as _threads
 from .arrays import Array, images, result
-from .geometry import Padding, pair, window_geometry
+from .geometry import Padding, Window, pair, window_geometry
 from .jit import jit
 
-__all__ = ["avgpool", "avgpool_cpu", "avgpool_reference", "global_avgpool", "global_avgpool_reference"]
+__all__ = [
+    "avgpool",
+    "avgpool_cpu",
+    "avgpool_reference",
+    "avgpool_window",
+    "global_avgpool",
+    "global_avgpool_reference",
+]
 
 
 def avgpool_reference(
@@ -43,10 +50,24 @@ def global_avgpool_reference(x: Array) -> Array:
     return avgpool_reference(x, x.shape[1:3])[:, 0, 0]
 
 
+def avgpool_window(
+    image: tuple[int, int], window: int | Sequence[int], stride: int | Sequence[int] | None, padding: Padding
+) -> Window:
+    """The window as compiled loops want it, over images of (height, width) pixels; ValueError where there is none, or
+    where one would hold nothing but padding."""
+    size, step = pair("window", window), pair("stride", window if stride is None else stride)
+    pads, ho, wo = window_geometry(image, size, step, padding)
+    if max(pads[:2]) >= size[0] or max(pads[2:]) >= size[1]:
+        raise ValueError(
+            f"avgpool: got padding {pads}; it must be smaller than the window {size}, or a mean is of nothing"
+        )
+    return (*size, *step, 1, 1, pads[0], pads[2], ho, wo)
+
+
 @jit
-def _avgpool(x, kh, kw, sh, sw, top, left, out, start, stop):
+def _avgpool(x, window, out, start, stop):
+    kh, kw, sh, sw, _, _, top, left, ho, wo = window
     _, height, width, channels = x.shape
-    ho, wo = out.shape[1], out.shape[2]
     sums = np.empty(channels, np.float64)
     for index in range(start, stop):  # one output pixel
         n, pixel = divmod(index, ho * wo)
@@ -84,22 +105,20 @@ def avgpool_cpu(
     Raises TypeError for another dtype; ValueError for a wrong rank, too much padding or too small an image.
     """
     x = images("avgpool: x", x)
-    size, step = pair("window", window), pair("stride", window if stride is None else stride)
     n, h, w, c = x.shape
-    pads, ho, wo = window_geometry((h, w), size, step, padding)
-    if max(pads[:2]) >= size[0] or max(pads[2:]) >= size[1]:
-        raise ValueError(
-            f"avgpool: got padding {pads}; it must be smaller than the window {size}, or a mean is of nothing"
-        )
-    out = result("avgpool", out, (n, ho, wo, c))
+    geometry = avgpool_window((h, w), window, stride, padding)
+    out = result("avgpool", out, (n, *geometry[-2:], c))
     threads = _threads.resolve_threads(threads)
-    _threads.run(_avgpool, n * ho * wo, threads, x, *size, *step, pads[0], pads[2], out)
+    _threads.run(_avgpool, n * out.shape[1] * out.shape[2], threads, x, geometry, out)
     return out
 
 
-def global_avgpool(x: Array, *, threads: int | None = 1) -> Array:
+def global_avgpool(x: Array, *, out: Array | None = None, threads: int | None = 1) -> Array:
     """Mean over all pixels: x float32[n, h, w, c], result float32[n, c]. Errors as ``avgpool_cpu``."""
-    return avgpool_cpu(x, images("global_avgpool: x", x).shape[1:3], threads=threads)[:, 0, 0]
+    n, h, w, c = images("global_avgpool: x", x).shape
+    out = result("global_avgpool", out, (n, c))
+    avgpool_cpu(x, (h, w), out=out.reshape(n, 1, 1, c), threads=threads)
+    return out
 
 
 avgpool = avgpool_cpu

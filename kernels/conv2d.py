@@ -35,7 +35,15 @@ from .simd import LANES
 from .steps import winograd
 from .winograd import transform_kernel
 
-__all__ = ["conv2d", "conv2d_direct", "conv2d_im2col", "conv2d_reference", "conv2d_winograd"]
+__all__ = [
+    "check_channels",
+    "conv2d",
+    "conv2d_direct",
+    "conv2d_im2col",
+    "conv2d_reference",
+    "conv2d_winograd",
+    "is_product",
+]
 
 
 def conv2d_reference(
@@ -62,6 +70,21 @@ def conv2d_reference(
     return out.reshape(x.shape[0], ho, wo, w.shape[3])
 
 
+def check_channels(x: Array, w: Array) -> None:
+    """Refuse a kernel for another number of channels: ValueError."""
+    if x.shape[3] != w.shape[2]:
+        raise ValueError(
+            f"conv2d: x has {x.shape[3]} channels (NHWC {'x'.join(map(str, x.shape))}) but w takes {w.shape[2]} (HWIO "
+            f"{'x'.join(map(str, w.shape))}); they must be equal"
+        )
+
+
+def is_product(window: Window, size: tuple[int, int]) -> bool:
+    """Whether a convolution over images of ``size`` (height, width) is the plain matrix product of pixels and weights:
+    1x1, stride 1, no padding. A larger stride can leave the image its size, too, when padding makes up for it."""
+    return window[:4] == (1, 1, 1, 1) and window[-2:] == size
+
+
 def _arguments(
     x: Array,
     w: Array,
@@ -73,11 +96,7 @@ def _arguments(
 ) -> tuple[Array, Array, Array | None, Window, Array]:
     """The arguments that both compiled versions share, checked."""
     x, w = images("conv2d: x", x), kernel("conv2d: w", w)
-    if x.shape[3] != w.shape[2]:
-        raise ValueError(
-            f"conv2d: x has {x.shape[3]} channels (NHWC {'x'.join(map(str, x.shape))}) but w takes {w.shape[2]} (HWIO "
-            f"{'x'.join(map(str, w.shape))}); they must be equal"
-        )
+    check_channels(x, w)
     if bias is not None:
         bias = vector("conv2d: bias", bias, w.shape[3])
     geometry = window((x.shape[1], x.shape[2]), (w.shape[0], w.shape[1]), stride, padding, dilation)
@@ -169,8 +188,7 @@ def conv2d_im2col(
     packed = pack_b(w.reshape(depth, columns), threads=threads)
     row = pack_bias(bias, columns)
     pixels = out.shape[0] * out.shape[1] * out.shape[2]
-    # out may have the image's size with a larger stride too, when padding makes up for it
-    if window[:4] == (1, 1, 1, 1) and out.shape[:3] == x.shape[:3]:  # 1x1, stride 1, no padding
+    if is_product(window, (x.shape[1], x.shape[2])):
         cols = x.reshape(pixels, depth)
         flat = out.reshape(pixels, columns)
         _threads.run(_gemm_packed, pixels, threads, natives(), cols, packed, row, block_rows(depth), flat)

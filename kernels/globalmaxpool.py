@@ -13,12 +13,18 @@ from . import threads as _threads
 from .arrays import Array, images, result
 from .jit import jit
 
-__all__ = ["global_maxpool", "global_maxpool_cpu", "global_maxpool_reference"]
+__all__ = ["check_pixels", "global_maxpool", "global_maxpool_cpu", "global_maxpool_reference"]
 
 
 def global_maxpool_reference(x: Array) -> Array:
     """Largest value over the pixels of x dtype[n, h, w, c]: dtype[n, c]."""
     return np.max(x, axis=(1, 2))
+
+
+def check_pixels(x: Array) -> None:
+    """Refuse images without pixels: ValueError."""
+    if x.shape[1] * x.shape[2] == 0:
+        raise ValueError(f"global_maxpool: got shape {tuple(x.shape)}; there must be a pixel to take the largest of")
 
 
 @jit
@@ -39,9 +45,8 @@ def global_maxpool_cpu(x: Array, *, out: Array | None = None, threads: int | Non
     Raises TypeError for another dtype; ValueError for a wrong rank or an image without pixels.
     """
     x = images("global_maxpool: x", x)
+    check_pixels(x)
     n, h, w, c = x.shape
-    if h * w == 0:
-        raise ValueError(f"global_maxpool: got shape {x.shape}; there must be a pixel to take the largest of")
     out = result("global_maxpool", out, (n, c))
     _threads.run(_global_maxpool, n, _threads.resolve_threads(threads), x.reshape(n, h * w, c), out)
     return out

@@ -24,6 +24,7 @@ from .geometry import Padding, window
 from .jit import jit
 
 __all__ = [
+    "check_groups",
     "depthwise_kernel",
     "grouped_conv2d",
     "grouped_conv2d_cpu",
@@ -60,7 +61,7 @@ def grouped_conv2d_reference(
     dilation: int | Sequence[int] = 1,
 ) -> Array:
     """Convolve each group of channels of x dtype[n, h, w, ci] by itself and put the results side by side."""
-    _check_groups(x, w, groups)
+    check_groups(x, w, groups)
     parts = zip(np.split(x, groups, axis=3), np.split(w, groups, axis=3), strict=True)
     out = np.concatenate(
         [conv2d_reference(a, b, stride=stride, padding=padding, dilation=dilation) for a, b in parts], axis=3
@@ -68,7 +69,8 @@ def grouped_conv2d_reference(
     return out if bias is None else out + bias
 
 
-def _check_groups(x: Array, w: Array, groups: int) -> None:
+def check_groups(x: Array, w: Array, groups: int) -> None:
+    """Refuse numbers of channels that do not go with each other: ValueError."""
     if groups < 1 or x.shape[3] != groups * w.shape[2] or w.shape[3] % groups:
         raise ValueError(
             f"grouped_conv2d: x has {x.shape[3]} channels, w takes {w.shape[2]} and makes {w.shape[3]}, in {groups} "
@@ -133,7 +135,7 @@ def grouped_conv2d_cpu(
     Raises TypeError for another dtype; ValueError for shapes that do not fit or an image smaller than the window.
     """
     x, w = images("grouped_conv2d: x", x), kernel("grouped_conv2d: w", w)
-    _check_groups(x, w, groups)
+    check_groups(x, w, groups)
     bias = np.zeros(w.shape[3], np.float32) if bias is None else vector("grouped_conv2d: bias", bias, w.shape[3])
     geometry = window((x.shape[1], x.shape[2]), (w.shape[0], w.shape[1]), stride, padding, dilation)
     out = result("grouped_conv2d", out, (x.shape[0], *geometry[-2:], w.shape[3]))

@@ -7,16 +7,30 @@ The ladder: multiply_reference (NumPy), multiply_cpu (Numba); multiply is multip
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import threads as _threads
 from .arrays import Array, images, result
 from .jit import jit
 
-__all__ = ["multiply", "multiply_cpu", "multiply_reference"]
+__all__ = ["gate_last", "multiply", "multiply_cpu", "multiply_reference"]
 
 
 def multiply_reference(a: Array, b: Array) -> Array:
     """a * b for dtype[n, h, w, c] and dtype[n, h, w, c] or dtype[n, 1, 1, c], in either order."""
     return a * b
+
+
+def gate_last(a: Any, b: Any) -> tuple[Any, Any]:
+    """The two factors, the one of a single pixel last if there is such a one; ValueError for shapes that do not fit."""
+    if a.shape[1:3] == (1, 1):
+        a, b = b, a
+    n, _, _, c = a.shape
+    if b.shape not in (a.shape, (n, 1, 1, c)):
+        raise ValueError(
+            f"multiply: got shapes {tuple(a.shape)} and {tuple(b.shape)}; they must be equal, or one (n, 1, 1, c)"
+        )
+    return a, b
 
 
 @jit
@@ -34,12 +48,8 @@ def multiply_cpu(a: Array, b: Array, *, out: Array | None = None, threads: int |
 
     Raises TypeError for another dtype, ValueError for other shapes.
     """
-    a, b = images("multiply: a", a), images("multiply: b", b)
-    if a.shape[1:3] == (1, 1):
-        a, b = b, a
+    a, b = gate_last(images("multiply: a", a), images("multiply: b", b))
     n, h, w, c = a.shape
-    if b.shape not in (a.shape, (n, 1, 1, c)):
-        raise ValueError(f"multiply: got shapes {a.shape} and {b.shape}; they must be equal, or one (n, 1, 1, c)")
     out = result("multiply", out, a.shape)
     pixels = 1 if b.shape == a.shape else h * w  # how many rows of a go with one row of b
     _threads.run(

@@ -15,20 +15,19 @@ from .arrays import Array, images, result
 from .geometry import Pads, resolve_padding
 from .jit import jit
 
-__all__ = ["pad", "pad_cpu", "pad_reference"]
+__all__ = ["in_pixels", "pad", "pad_cpu", "pad_reference"]
 
 
-def _pads(name: str, pads: Pads | int) -> Pads:
+def in_pixels(pads: Pads | int) -> Pads:
+    """``pads`` as (top, bottom, left, right): one number counts for all sides. ValueError for anything else."""
     if isinstance(pads, str):
-        raise ValueError(
-            f"{name}: got {pads!r}; padding on its own must be given in pixels: (top, bottom, left, right)"
-        )
+        raise ValueError(f"pad: got {pads!r}; padding on its own must be given in pixels: (top, bottom, left, right)")
     return resolve_padding(pads, (1, 1), (1, 1), (1, 1), (1, 1))
 
 
 def pad_reference(x: Array, pads: Pads | int, value: float = 0.0) -> Array:
     """Images x dtype[n, h, w, c] with a border of ``pads`` pixels: dtype[n, top + h + bottom, left + w + right, c]."""
-    top, bottom, left, right = _pads("pad", pads)
+    top, bottom, left, right = in_pixels(pads)
     return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=value)
 
 
@@ -59,7 +58,7 @@ def pad_cpu(
     Raises TypeError for another dtype, ValueError for a wrong rank or negative pads.
     """
     x = images("pad: x", x)
-    top, bottom, left, right = _pads("pad", pads)
+    top, bottom, left, right = in_pixels(pads)
     n, h, w, c = x.shape
     out = result("pad", out, (n, top + h + bottom, left + w + right, c))
     _threads.run(_pad, n * out.shape[1], _threads.resolve_threads(threads), x, top, left, np.float32(value), out)

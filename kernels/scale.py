@@ -13,12 +13,20 @@ from . import threads as _threads
 from .arrays import Array, floats, images, result
 from .jit import jit
 
-__all__ = ["scale", "scale_cpu", "scale_reference"]
+__all__ = ["check_numbers", "scale", "scale_cpu", "scale_reference"]
 
 
 def scale_reference(x: Array, factor: Array, offset: Array) -> Array:
     """x dtype[..., c] * factor + offset, both dtype[c] or dtype[1]."""
     return x * factor + offset
+
+
+def check_numbers(name: str, values: Array, channels: int) -> None:
+    """Refuse what is not one number, or one per channel: ValueError."""
+    if values.shape not in ((1,), (channels,)):
+        raise ValueError(
+            f"scale: {name}: got shape {tuple(values.shape)}; it must be ({channels},), one per channel, or (1,)"
+        )
 
 
 @jit
@@ -43,8 +51,7 @@ def scale_cpu(x: Array, factor: Array, offset: Array, *, out: Array | None = Non
     numbers = []
     for name, given in (("factor", factor), ("offset", offset)):
         values = floats(f"scale: {name}", given)
-        if values.shape not in ((1,), (c,)):
-            raise ValueError(f"scale: {name}: got shape {values.shape}; it must be ({c},), one per channel, or (1,)")
+        check_numbers(name, values, c)
         numbers.append(np.ascontiguousarray(np.broadcast_to(values, (c,))))
     out = result("scale", out, x.shape)
     _threads.run(

@@ -17,7 +17,7 @@ from . import threads as _threads
 from .arrays import Array, matrix, result
 from .jit import jit
 
-__all__ = ["softmax", "softmax_cpu", "softmax_reference"]
+__all__ = ["check_scores", "softmax", "softmax_cpu", "softmax_reference"]
 
 
 def softmax_reference(x: Array) -> Array:
@@ -25,6 +25,12 @@ def softmax_reference(x: Array) -> Array:
     with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, as documented
         powers = np.exp(x - x.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def check_scores(x: Array) -> None:
+    """Refuse rows without a score: ValueError."""
+    if x.shape[1] == 0:
+        raise ValueError(f"softmax: got shape {tuple(x.shape)}; each row must hold at least one score")
 
 
 @jit
@@ -45,8 +51,7 @@ def _softmax(x, out, start, stop):
 def softmax_cpu(x: Array, *, out: Array | None = None, threads: int | None = 1) -> Array:
     """Softmax of each row of x float32[n, k], k >= 1; ``out`` may be x. TypeError, ValueError for other arrays."""
     x = matrix("softmax: x", x)
-    if x.shape[1] == 0:
-        raise ValueError(f"softmax: got shape {x.shape}; each row must hold at least one score")
+    check_scores(x)
     out = result("softmax", out, x.shape)
     _threads.run(_softmax, x.shape[0], _threads.resolve_threads(threads), x, out)
     return out

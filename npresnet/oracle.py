@@ -413,6 +413,8 @@ def _contents(path: Path) -> tuple[str, list[str]]:
     with open_weights(path) as file:
         if file.kind == "keras":
             return ".keras", []
+        if file.kind == "shards":
+            return ".weights.json", []
         group = file.groups().get("model_weights", file)
         if group.attribute("layer_names") is None:
             return ".weights.h5", []
@@ -422,6 +424,9 @@ def _contents(path: Path) -> tuple[str, list[str]]:
 @contextlib.contextmanager
 def _alias(path: Path, suffix: str) -> Iterator[Path]:
     """The file under a name with that suffix: by it, and not by the contents, Keras chooses how to read."""
+    if suffix == ".weights.json":  # its parts are found by its name
+        yield path
+        return
     with tempfile.TemporaryDirectory(prefix="npresnet-") as folder:
         alias = Path(folder) / f"file{suffix}"
         try:

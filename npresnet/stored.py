@@ -3,6 +3,7 @@
     legacy .h5       weights alone, or the whole model (Keras 1, 2, 3): groups named after layers
     .weights.h5      Keras 3 and Keras 2.12 to 2.15: a tree of objects; layers are counted by class, and carry their
                      names only since Keras 3.6
+    .weights.json    the same tree, split over several files
     .keras           the same tree in a zip archive, with the model's config, which tells the names
 
 ``read_layers`` brings all of them into one form. Where a file holds no names, ``StoredFile.unnamed`` keeps what is known:
@@ -244,7 +245,8 @@ def _objects(root: WeightsFile) -> StoredFile:
         if entry.tensors:
             path = "/".join(entry.path)
             layers[path if name is None or name in layers else name] = _in_order(entry.tensors)
-    layout = f"Keras 3 {'archive' if root.kind == 'keras' else 'weights'}{'' if named else ', without names'}"
+    kinds = {"h5": "weights", "shards": "weights in shards", "keras": "archive"}
+    layout = f"Keras 3 {kinds[root.kind]}{'' if named else ', without names'}"
     unnamed = {} if named or names else {"/".join(path): classes for path, classes in counted.items()}
     return StoredFile(layers, tuple(listed), layout, config=config, unnamed=unnamed)
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from .architecture import Architecture, parse_architecture
 from .errors import WeightsError
 from .graph import BatchNorm, Conv2D, Graph, Layer, Normalization, Operator
-from .hdf5 import open_weights
+from .hdf5 import open_weights, remedy
 from .recognise import find_network
 from .stored import StoredLayer, read_layers, stored_shapes
 
@@ -141,7 +141,7 @@ def _stored_as(operator: Operator, stored: StoredLayer) -> StoredLayer:
 def inspect(path: str | os.PathLike[str], architecture: str | None = None) -> Inspection:
     """Read a weight file and say what it is and what fits; only a file that is no ResNet at all is an error.
 
-    path          a Keras ``.h5``, ``.weights.h5`` or ``.keras`` file
+    path          a Keras ``.h5``, ``.weights.h5``, ``.weights.json`` or ``.keras`` file
     architecture  None to detect, ``"resnet101"``, or ``"matterport/resnet101"``
 
     Raises WeightsError for what cannot be read or recognised, UsageError for an unknown architecture.
@@ -158,7 +158,7 @@ def inspect(path: str | os.PathLike[str], architecture: str | None = None) -> In
         unused = {name: len(tensors) for name, tensors in network.layers.items() if name not in sources}
         suspicious, half_loaded = _suspicious(network.graph, report.weights)
         return Inspection(
-            Path(path), Path(path).stat().st_size, file.layout, file.keras_version, file.backend, network.architecture,
+            Path(path), root.size, file.layout, file.keras_version, file.backend, network.architecture,
             network.reasons, network.graph, report.weights, report.matched, report.missing, report.misshaped,
             [*report.unsound, *half_loaded], unused, network.doubts, suspicious,
         )  # fmt: skip
@@ -214,6 +214,6 @@ def load_weights(path: str | os.PathLike[str], architecture: str | None = None) 
     if found.problems:
         raise WeightsError(
             f"{found.path}: recognised as {found.architecture}, but {'; '.join(found.problems)}; "
-            f"`npresnet info {found.path.name}` shows all of it; give a complete file of this network"
+            f"`npresnet info {found.path.name}` shows all of it; give a complete file of this network{remedy(found.path)}"
         )
     return found

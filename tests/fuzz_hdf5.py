@@ -33,7 +33,7 @@ from npresnet.hdf5 import Group
 from npresnet.hdf5.attributes import Unreadable
 from npresnet.hdf5.checksums import lookup3
 from npresnet.hdf5.reader import read_tree
-from npresnet.hdf5.source import MEMORY, OutsideSubset, Source
+from npresnet.hdf5.source import MEMORY, Budget, OutsideSubset, Source
 from npresnet.hdf5.tree import StoredTensor
 
 SLOWEST = 2.0  # seconds of processor time for one mutant
@@ -145,7 +145,7 @@ class Contents:
 
 def ours(data: bytes) -> Contents:
     """Everything that the strict reader reads. Raises WeightsError, OutsideSubset."""
-    source = _Watched(io.BytesIO(data), 0, len(data), len(data) + MEMORY)
+    source = _Watched(io.BytesIO(data), 0, len(data), Budget(len(data) + MEMORY))
     contents = Contents()
     _collect(read_tree(source), contents, source)
     return contents

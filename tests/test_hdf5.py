@@ -17,7 +17,7 @@ import pytest
 from npresnet import hdf5
 from npresnet.errors import WeightsError
 from npresnet.hdf5 import attributes, checksums, open_weights, opening, source, storage
-from npresnet.hdf5.source import MEMORY, OutsideSubset, Source
+from npresnet.hdf5.source import MEMORY, Budget, OutsideSubset, Source
 
 from . import fuzz_hdf5, networks
 
@@ -377,7 +377,7 @@ def test_a_file_that_shrinks_while_it_is_read(path):
 
 
 def test_nothing_is_read_outside_of_the_file():
-    reader = Source(io.BytesIO(bytes(100)), 20, 50, 0)
+    reader = Source(io.BytesIO(bytes(100)), 20, 50, Budget(0))
     assert reader.get(40, 10, "it") == bytes(10)
     for at, n in ((41, 10), (2**64, 1), (0, 2**64)):
         with pytest.raises(WeightsError, match="in a file of 50 bytes"):
@@ -486,10 +486,10 @@ def test_all_bombs_together_are_bounded(path):
 def test_numbers_are_charged_however_often_their_bytes_are_used():
     """Many tensors may be the same bytes of the file: what counts is what is handed out."""
     data = _written(lambda file: [file.create_dataset(str(i), data=np.zeros(1000, "f4")) for i in range(3)])
-    tensors = list(fuzz_hdf5.read_tree(Source(io.BytesIO(data), 0, len(data), 8000)).tensors())
+    tensors = list(fuzz_hdf5.read_tree(Source(io.BytesIO(data), 0, len(data), Budget(8000))).tensors())
     tensors[0].read()
     tensors[0].read()
-    with pytest.raises(WeightsError, match=r"need 4000 bytes more where 0 are left .* made to exhaust memory"):
+    with pytest.raises(WeightsError, match=r"need 4000 bytes more where 0 are left; .* made to exhaust memory"):
         tensors[1].read()
 
 

@@ -1,4 +1,4 @@
-"""Addition on a card; what it is says the CPU's ``add.py``. add_cuda: one thread per element, then the next ones."""
+"""Addition on a card; what it is says the CPU's ``add.py``. add_cuda: one thread per element."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ __all__ = ["add_cuda"]
 
 @kernel("vector vector vector", threads=ELEMENTS)
 def _add(a, b, out):
-    for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < out.size:
         out[i] = a[i] + b[i]
 
 

@@ -22,20 +22,28 @@ from typing import Any
 from numba import cuda, float32
 
 from ..gemm import check_operands
-from .launch import Call, Kernel, ceil_div, device_function, kernel
+from .launch import ELEMENTS, Call, aligned, ceil_div, device_function, divide, grid_1d, kernel
 from .ptx import load4, store4
 
 __all__ = ["gemm_cuda", "gemm_cuda_naive", "gemm_cuda_shared", "gemm_cuda_tiled", "gemm_cuda_vectorized", "multiply"]
 
 
-@kernel("matrix matrix vector matrix", threads=(32, 8))
+@kernel("matrix matrix vector matrix", threads=ELEMENTS)
 def _gemm_naive(a, b, bias, c):
-    n, m = cuda.grid(2)
-    if m < c.shape[0] and n < c.shape[1]:
+    m, n = divide(cuda.grid(1), c.shape[1])
+    if m < c.shape[0]:
         total = float32(0.0)
         for k in range(a.shape[1]):
             total += a[m, k] * b[k, n]
         c[m, n] = total + bias[n]
+
+
+@device_function
+def _corner(columns, height, width):
+    """The first row and column of the tile of C that a block computes: row by row of tiles, so that blocks which run
+    together read the same rows of A."""
+    down, across = divide(cuda.blockIdx.x, (columns + width - 1) // width)
+    return down * height, across * width
 
 
 _TILE = 16  # both tiles: 2 * 16 * 16 * 4 bytes of shared memory
@@ -46,7 +54,8 @@ def _gemm_shared(a, b, bias, c):
     tile_a = cuda.shared.array((_TILE, _TILE), float32)
     tile_b = cuda.shared.array((_TILE, _TILE), float32)
     i, j = cuda.threadIdx.y, cuda.threadIdx.x
-    m, n = cuda.blockIdx.y * _TILE + i, cuda.blockIdx.x * _TILE + j
+    m0, n0 = _corner(c.shape[1], _TILE, _TILE)
+    m, n = m0 + i, n0 + j
     depth = a.shape[1]
     total = float32(0.0)
     for k0 in range(0, depth, _TILE):
@@ -74,8 +83,8 @@ def _gemm_tiled(a, b, bias, c):
     sums = cuda.local.array(_SUMS, float32)  # after unrolling all indices are constants: these are registers
     thread = cuda.threadIdx.x
     row, column = thread // (_BN // _TN) * _TM, thread % (_BN // _TN) * _TN  # of this thread's sums, in the tile
-    m0, n0 = cuda.blockIdx.y * _BM, cuda.blockIdx.x * _BN
     rows, columns, depth = c.shape[0], c.shape[1], a.shape[1]
+    m0, n0 = _corner(columns, _BM, _BN)
     for i in range(_SUMS):
         sums[i] = float32(0.0)
     for k0 in range(0, depth, _BK):
@@ -127,7 +136,7 @@ def _gemm_vectorized(a, b, bias, rows, columns, depth, c):
     sums = cuda.local.array(SUMS, float32)
     left, right = cuda.local.array(TM, float32), cuda.local.array(TN, float32)
     thread = cuda.threadIdx.x
-    m0, n0 = cuda.blockIdx.y * BM, cuda.blockIdx.x * BN
+    m0, n0 = _corner(columns, BM, BN)
     # what this thread loads of each tile: four elements of one row
     row_a, k_a = thread // 2, thread % 2 * 4
     k_b, column_b = thread // 32, thread % 32 * 4
@@ -165,36 +174,41 @@ def _gemm_vectorized(a, b, bias, rows, columns, depth, c):
                 store4(c, m * columns + n, sums[at] + b0, sums[at + 1] + b1, sums[at + 2] + b2, sums[at + 3] + b3)
 
 
+def _tiles(c: Any, height: int, width: int) -> int:
+    """How many tiles cover C."""
+    return ceil_div(c.shape[0], height) * ceil_div(c.shape[1], width)
+
+
 def _launch_naive(stream: Any, a: Any, b: Any, bias: Any, c: Any) -> None:
-    _gemm_naive.launch((ceil_div(c.shape[1], 32), ceil_div(c.shape[0], 8)), stream, a, b, bias, c)
+    _gemm_naive.launch(grid_1d(c.size), stream, a, b, bias, c)
 
 
 def _launch_shared(stream: Any, a: Any, b: Any, bias: Any, c: Any) -> None:
-    _gemm_shared.launch((ceil_div(c.shape[1], _TILE), ceil_div(c.shape[0], _TILE)), stream, a, b, bias, c)
+    _gemm_shared.launch(_tiles(c, _TILE, _TILE), stream, a, b, bias, c)
 
 
 def _launch_tiled(stream: Any, a: Any, b: Any, bias: Any, c: Any) -> None:
-    _gemm_tiled.launch((ceil_div(c.shape[1], _BN), ceil_div(c.shape[0], _BM)), stream, a, b, bias, c)
+    _gemm_tiled.launch(_tiles(c, _BM, _BN), stream, a, b, bias, c)
 
 
 def multiply(stream: Any, a: Any, b: Any, bias: Any, c: Any) -> None:
     """c = a @ b + bias on device matrices that fit each other: queues the fastest kernel that takes these sizes.
 
-    A row that is no multiple of 16 bytes long cannot be read in vectors: then gemm_cuda_tiled's kernel runs.
+    a may have more rows than c; they are left alone. A row that is no multiple of 16 bytes long cannot be read in vectors:
+    then gemm_cuda_tiled's kernel runs.
     """
-    (rows, depth), columns = a.shape, b.shape[1]
-    if depth % 4 or columns % 4:
+    (depth, columns), rows = b.shape, c.shape[0]
+    if depth % 4 or columns % 4 or not aligned(a, b, bias, c):
         return _launch_tiled(stream, a, b, bias, c)
-    blocks = ceil_div(columns, BN), ceil_div(rows, BM)
     flat = (array.reshape(array.size) for array in (a, b))
-    _gemm_vectorized.launch(blocks, stream, *flat, bias, rows, columns, depth, c.reshape(c.size))
+    _gemm_vectorized.launch(_tiles(c, BM, BN), stream, *flat, bias, rows, columns, depth, c.reshape(c.size))
 
 
 def _gemm(launch: Any, a: Any, b: Any, bias: Any, out: Any, stream: Any) -> Any:
     call = Call(stream)
     a, b = call.matrix("gemm: a", a), call.matrix("gemm: b", b)
     check_operands(a, b)
-    row = call.vector("gemm: bias", bias, b.shape[1])
+    row = call.vector("gemm: bias", bias, b.shape[1], missing=0.0)
     c = call.result("gemm", out, (a.shape[0], b.shape[1]))
     launch(call.stream, a, b, row, c)
     return call.finish()

@@ -18,9 +18,21 @@ from typing import Any
 import numpy as np
 from numba import config, cuda, types
 
-from ..arrays import Array, check_float32, check_out, check_vector
+from ..arrays import Array, check_float32, check_out, check_vector, floats
 
-__all__ = ["SIMULATED", "Call", "Kernel", "ceil_div", "device_function", "grid_1d", "is_device_array", "kernel"]
+__all__ = [
+    "ELEMENTS",
+    "SIMULATED",
+    "Call",
+    "Kernel",
+    "aligned",
+    "ceil_div",
+    "device_function",
+    "divide",
+    "grid_1d",
+    "is_device_array",
+    "kernel",
+]
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 """Whether kernels run in Numba's simulator."""
@@ -33,15 +45,18 @@ _TYPES = {
     "vector": types.float32[::1],
     "matrix": types.float32[:, ::1],
     "images": types.float32[:, :, :, ::1],
+    "window": types.UniTuple(types.int32, 10),
     "int": types.int32,
     "float": types.float32,
+    "double": types.float64,
 }
 
 
 class Kernel:
     """A kernel: ``kernel.launch(blocks, stream, *arguments)`` runs it. Made by the decorator ``kernel``.
 
-    arguments  one word for each: vector, matrix, images (float32 of 1, 2, 4 dimensions), int (32 bits), float
+    arguments  one word for each: vector, matrix, images (float32 of 1, 2, 4 dimensions), int (32 bits), float,
+               double, window (``geometry.Window``)
     threads    in a block: a number, or one for each of up to three dimensions
     together   how many blocks an SM should be able to hold at a time; registers are limited to what that leaves
     shared     bytes of dynamic shared memory
@@ -84,8 +99,14 @@ class Kernel:
 
 
 _CASTS: dict[str, Callable[[Any], Any]] = {
-    "vector": lambda a: a, "matrix": lambda a: a, "images": lambda a: a, "int": np.int32, "float": np.float32,
-}  # fmt: skip
+    "vector": lambda array: array,
+    "matrix": lambda array: array,
+    "images": lambda array: array,
+    "window": lambda window: tuple(map(np.int32, window)),
+    "int": np.int32,
+    "float": np.float32,
+    "double": np.float64,
+}
 
 
 def kernel(
@@ -104,19 +125,38 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
-ELEMENTS = 256  # threads in a block of the kernels that go element by element
-_MOST_BLOCKS = 1 << 20
+def _divide(index, by):
+    q = np.uint64(index) // np.uint64(by)
+    return np.int64(q), np.int64(np.uint64(index) - q * np.uint64(by))
+
+
+divide = divmod if SIMULATED else device_function(_divide)
+"""divmod of two numbers that are not negative, in a kernel. Unsigned: signs would cost instructions; and 64 bits wide,
+which the card does in 32 where these suffice."""
+
+
+ELEMENTS = 256
+"""Threads in a block of the kernels that have one thread per element."""
 
 
 def grid_1d(count: int) -> int:
-    """How many blocks of ELEMENTS threads pass over ``count`` elements. The kernel's threads step by the grid's size, so
-    that any count is right."""
-    return min(ceil_div(count, ELEMENTS), _MOST_BLOCKS)
+    """How many blocks of ELEMENTS threads there must be for ``count`` elements, one thread each.
+
+    Kernels number their blocks in x alone, where there may be 2**31 - 1 of them, and not in y or z, where 65,535 are the
+    most: the naive product of a 1024x1024 image would need more.
+    """
+    return ceil_div(count, ELEMENTS)
 
 
 def is_device_array(array: Any) -> bool:
     """Whether ``array`` lies on the card: Numba's own arrays, and all that speak ``__cuda_array_interface__``."""
     return hasattr(array, "__cuda_array_interface__") or getattr(array, "__cuda_ndarray__", False)
+
+
+def aligned(*arrays: Any) -> bool:
+    """Whether device arrays begin at multiples of 16 bytes, as vectors of four must. Memory of one's own does; a part of
+    another library's array may not."""
+    return SIMULATED or all(array.device_ctypes_pointer.value % 16 == 0 for array in arrays)
 
 
 def _numba_array(array: Any) -> Any:
@@ -155,12 +195,21 @@ class Call:
         """A matrix, float32[rows, columns]."""
         return self._array(name, array, 2, "rows, columns")
 
-    def vector(self, name: str, array: Any, length: int) -> Any:
-        """One number per channel or column, float32[length]; None becomes zeros."""
-        if array is None:
-            return self.copied(np.zeros(length, np.float32))
+    def vector(self, name: str, array: Any, length: int, *, missing: float | None = None) -> Any:
+        """One number per channel or column, float32[length]; ``missing`` is the number that stands for no array at all."""
+        if array is None and missing is not None:
+            return self.copied(np.full(length, missing, np.float32))
+        array = self.numbers(name, array)
         check_vector(name, array, length)
+        return array
+
+    def numbers(self, name: str, array: Any) -> Any:
+        """Some numbers, float32[any]."""
         return self._array(name, array, 1, "one number per channel")
+
+    def floats(self, name: str, array: Any) -> Any:
+        """An array of any shape, float32."""
+        return self._array(name, array, None, "")
 
     def copied(self, array: Array) -> Any:
         """A NumPy array, on the card."""
@@ -191,12 +240,12 @@ class Call:
             return self._result.copy_to_host(stream=self.stream)
         return self._result if self._out is None else self._out
 
-    def _array(self, name: str, array: Any, rank: int, layout: str) -> Any:
+    def _array(self, name: str, array: Any, rank: int | None, layout: str) -> Any:
         on_device = is_device_array(array)
         if self._to_host is None:
             self._to_host = not on_device
         if not on_device:
-            return self.copied(check_float32(name, array, rank, layout))
+            return self.copied(floats(name, array, rank, layout))
         array = _numba_array(array)
         check_float32(name, array, rank, layout)
         if not array.is_c_contiguous():

@@ -10,11 +10,12 @@ To learn the HDF5 format, read in this order:
     groups.py      names and addresses of members       attributes.py  names, versions, the config
     storage.py     numbers: in one piece or in chunks   reader.py      all together: a tree of groups and tensors
 
-``archive.py`` opens ``.keras`` files, ``impostors.py`` names what is neither, and ``contained.py`` leaves HDF5 files of
-other programs to h5py, in a process of its own.
+``archive.py`` opens ``.keras`` files, ``shards.py`` joins weights that are split over several files, ``impostors.py``
+names what is none of these, and ``contained.py`` leaves HDF5 files of other programs to h5py, in a process of its own.
 """
 
 from .opening import WeightsFile, open_weights
+from .shards import remedy
 from .tree import Group, StoredTensor
 
-__all__ = ["Group", "StoredTensor", "WeightsFile", "open_weights"]
+__all__ = ["Group", "StoredTensor", "WeightsFile", "open_weights", "remedy"]

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import WeightsError
-from . import archive, headers, impostors
+from . import archive, headers, impostors, shards
 from .archive import Archive
 from .contained import contained_tree
 from .reader import read_tree
-from .source import MEMORY, OutsideSubset, Source
+from .source import MEMORY, Budget, OutsideSubset, Source
 from .tree import Group
 
 __all__ = ["WeightsFile", "open_weights"]
@@ -31,11 +31,13 @@ _DEEPEST_JSON = 64
 class WeightsFile(Group):
     """An open weight file: its root group, and what describes the model.
 
-    kind      "h5", or "keras" for an archive
+    kind      "h5", "keras" for an archive, or "shards" for an index of several HDF5 files
+    size      bytes, of all its files together
     metadata  of an archive: Keras's version and the date; otherwise empty
     """
 
-    kind: Literal["h5", "keras"]
+    kind: Literal["h5", "keras", "shards"]
+    size: int
     metadata: dict[str, Any]
     _config: Callable[[], str | bytes | None]
 
@@ -49,7 +51,8 @@ class WeightsFile(Group):
 
 @contextmanager
 def open_weights(path: str | os.PathLike[str]) -> Iterator[WeightsFile]:
-    """The Keras weight file (``.h5``, ``.weights.h5`` or ``.keras``) at ``path``, for as long as the context lasts.
+    """The Keras weight file at ``path`` (``.h5``, ``.weights.h5``, ``.keras``, or ``.weights.json`` with its parts beside
+    it), for as long as the context lasts.
 
     Names, shapes, types and attributes have been read when the context begins; the numbers are read on demand. Raises
     WeightsError, for a file that is something else, damaged, or holds what no Keras file does; so do the file's methods.
@@ -59,7 +62,7 @@ def open_weights(path: str | os.PathLike[str]) -> Iterator[WeightsFile]:
         with ExitStack() as stack:
             yield _open(location, stack)
     except WeightsError as error:
-        raise WeightsError(f"{location}: {error}") from None
+        raise WeightsError(f"{location}: {error}{shards.remedy(location)}") from None
 
 
 def _open(path: Path, stack: ExitStack) -> WeightsFile:
@@ -68,25 +71,32 @@ def _open(path: Path, stack: ExitStack) -> WeightsFile:
     if size == 0:
         raise WeightsError("the file is empty; download or save it again")
     room = size + MEMORY
-    whole = Source(stream, 0, size, room)
+    whole = Source(stream, 0, size, Budget(room))
     head = whole.get(0, min(size, 512), "the file")
     if head.startswith(headers.SIGNATURE):
+        index = shards.index_of(path)
+        if index is not None and path.with_name(index).exists():
+            raise WeightsError("this is one part of several")
         root = _hdf5(whole, stack)
         return WeightsFile(
-            root.path, root.attributes, root.members, "h5", {}, lambda: _config_text(root.attribute("model_config"))
-        )
+            root.path, root.attributes, root.members, "h5", size, {},
+            lambda: _config_text(root.attribute("model_config")),
+        )  # fmt: skip
+    if path.suffix == ".json" and head.lstrip().startswith(b"{"):
+        index_text = whole.get(0, min(size, _MOST_JSON + 1), "the index")
+        return _sharded(path, shards.parts(_json_object(index_text, "the index of sharded weights"), path.name), stack)
     if head.startswith(archive.SIGNATURE):
         opened = Archive(whole, stream)
         config = opened.read(archive.CONFIG, _MOST_JSON)
         metadata = opened.read(archive.METADATA, _MOST_JSON)
         data, start, length = opened.weights(size + MEMORY // 2)
         room = room if data is stream else length  # in memory, they have taken their share already
-        inside = Source(data, start, length, room)
+        inside = Source(data, start, length, Budget(room))
         if inside.get(0, min(8, length), "the weights") != headers.SIGNATURE:
             raise WeightsError(f"the member {archive.WEIGHTS!r} is not an HDF5 file; save the model again")
         root = _hdf5(inside, stack)
         described = {} if metadata is None else _json_object(metadata, "the archive's metadata")
-        return WeightsFile(root.path, root.attributes, root.members, "keras", described, lambda: config)
+        return WeightsFile(root.path, root.attributes, root.members, "keras", size, described, lambda: config)
     what = impostors.name_of(path, head, whole.get(max(size - 8, 0), min(size, 8), "the file"))
     if what is not None:
         raise WeightsError(f"this is {what}")
@@ -100,6 +110,36 @@ def _hdf5(source: Source, stack: ExitStack) -> Group:
         return read_tree(source)
     except OutsideSubset as reason:
         return stack.enter_context(contained_tree(source, str(reason)))
+
+
+def _sharded(path: Path, told: dict[str, set[str]], stack: ExitStack) -> WeightsFile:
+    """The parts of which an index tells, as one file."""
+    streams = {}
+    for part in told:
+        place = path.with_name(part)
+        if place.is_symlink():  # which could lead anywhere, and was not chosen by whoever gave the index
+            raise WeightsError(f"its part {part!r} is a link; put the files themselves into one folder")
+        if not place.exists():
+            raise WeightsError(
+                f"its part {part!r} is not there; all {len(told)} parts must be in the folder of the index"
+            )
+        streams[part] = stack.enter_context(_stream(place))
+    sizes = {part: os.fstat(stream.fileno()).st_size for part, stream in streams.items()}
+    budget = Budget(sum(sizes.values()) + MEMORY)
+    roots = {}
+    for part, stream in streams.items():
+        try:
+            roots[part] = read_tree(Source(stream, 0, sizes[part], budget))
+        except OutsideSubset as reason:
+            raise WeightsError(
+                f"its part {part!r} uses {reason}, which Keras does not; save the weights again"
+            ) from None
+        except WeightsError as error:
+            raise WeightsError(f"in its part {part!r}: {error}") from None
+    root = shards.joined(roots, told)
+    return WeightsFile(
+        root.path, root.attributes, root.members, "shards", path.stat().st_size + sum(sizes.values()), {}, lambda: None
+    )
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import struct
 
 from ..errors import WeightsError
 
-__all__ = ["MEMORY", "UNDEFINED", "Damaged", "Fields", "OutsideSubset", "Source"]
+__all__ = ["MEMORY", "UNDEFINED", "Budget", "Damaged", "Fields", "OutsideSubset", "Source"]
 
 UNDEFINED = 2**64 - 1
 """The address that HDF5 writes where there is nothing."""
@@ -38,17 +38,47 @@ class OutsideSubset(Exception):
     """The file may be right, but it uses a feature of HDF5 that Keras does not: a case for h5py."""
 
 
-class Source:
-    """One file, or the part of one that is an HDF5 file: ``size`` bytes from ``start`` of an unbuffered binary stream.
+class Budget:
+    """What the reading of one weight file may cost, of however many parts it is.
 
     room  bytes of numbers that may still be handed out
     """
 
-    def __init__(self, stream: io.RawIOBase | io.BytesIO, start: int, size: int, room: int) -> None:
-        self.size, self.room = size, room
+    def __init__(self, room: int) -> None:
+        self.room, self._metadata, self._steps = room, _METADATA, _STEPS
+
+    def step(self, n: int = 1) -> None:
+        """Charge ``n`` small pieces of work. Raises WeightsError."""
+        self._steps -= n
+        if self._steps < 0:
+            raise WeightsError(f"the file holds more than {_STEPS} structures; no Keras model does: save it anew")
+
+    def charge(self, n: int) -> None:
+        """Charge ``n`` bytes of structures or text. Raises WeightsError."""
+        self._metadata -= n
+        if self._metadata < 0:
+            raise WeightsError(
+                f"the file holds more than {_METADATA >> 20} MB beside its numbers; no Keras model does: save it anew"
+            )
+
+    def reserve(self, n: int) -> None:
+        """Charge ``n`` bytes of numbers, before memory is taken for them. Raises WeightsError."""
+        if n > self.room:
+            raise WeightsError(
+                f"the numbers need {n} bytes more where {self.room} are left; the file is damaged or made to exhaust "
+                "memory; if it is neither, save it without compression"
+            )
+        self.room -= n
+
+
+class Source:
+    """One file, or the part of one that is an HDF5 file: ``size`` bytes from ``start`` of an unbuffered binary stream."""
+
+    def __init__(self, stream: io.RawIOBase | io.BytesIO, start: int, size: int, budget: Budget) -> None:
+        self.size = size
+        self.step, self.charge, self.reserve = budget.step, budget.charge, budget.reserve
         self._stream, self._start = stream, start
         self._window, self._window_at = b"", 0
-        self._metadata, self._steps = _METADATA, _STEPS
 
     def get(self, at: int, n: int, what: str) -> bytes:
         """``n`` bytes from offset ``at``, where ``what`` should be. Raises Damaged, WeightsError."""
@@ -81,29 +111,6 @@ class Source:
     def limit(self, size: int) -> None:
         """From now on only the first ``size`` bytes count, which is what the file's own head says."""
         self.size = size
-
-    def step(self, n: int = 1) -> None:
-        """Charge ``n`` small pieces of work. Raises WeightsError."""
-        self._steps -= n
-        if self._steps < 0:
-            raise WeightsError(f"the file holds more than {_STEPS} structures; no Keras model does: save it anew")
-
-    def charge(self, n: int) -> None:
-        """Charge ``n`` bytes of structures or text. Raises WeightsError."""
-        self._metadata -= n
-        if self._metadata < 0:
-            raise WeightsError(
-                f"the file holds more than {_METADATA >> 20} MB beside its numbers; no Keras model does: save it anew"
-            )
-
-    def reserve(self, n: int) -> None:
-        """Charge ``n`` bytes of numbers, before memory is taken for them. Raises WeightsError."""
-        if n > self.room:
-            raise WeightsError(
-                f"the numbers need {n} bytes more where {self.room} are left in a file of {self.size}; the file is "
-                "damaged or made to exhaust memory; if it is neither, save it without compression"
-            )
-        self.room -= n
 
 
 class Fields:
