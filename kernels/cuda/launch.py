@@ -37,6 +37,8 @@ __all__ = [
 SIMULATED = bool(config.ENABLE_CUDASIM)
 """Whether kernels run in Numba's simulator."""
 
+_simulator = threading.Lock()
+
 KERNELS: list[Kernel] = []
 """All kernels of the package, as far as their modules are imported; what compiles them without a card goes by it."""
 
@@ -93,8 +95,11 @@ class Kernel:
             if self._compiled is None:
                 options = {} if SIMULATED else {"launch_bounds": self.bounds}
                 self._compiled = cuda.jit(**options)(self.function)
-        if not SIMULATED:  # the simulator computes with Python's own numbers
-            arguments = tuple(_CASTS[word](a) for word, a in zip(self.arguments, arguments, strict=True))
+        if SIMULATED:  # which computes with Python's own numbers, and one kernel at a time
+            with _simulator:
+                self._compiled[blocks, self.threads, stream, self.shared](*arguments)
+            return
+        arguments = tuple(_CASTS[word](a) for word, a in zip(self.arguments, arguments, strict=True))
         self._compiled[blocks, self.threads, stream, self.shared](*arguments)
 
 

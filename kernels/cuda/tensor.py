@@ -52,20 +52,6 @@ class TensorTile(NamedTuple):
         return f"{'3x' if self.exact else ''}tf32_{self.bm}x{self.bn}"
 
 
-@device_function
-def finished2(s0, s1, bias, at_bias, residual, at_residual, finish):
-    """Two sums of one row with bias, residual and ReLU, as ``finish`` says."""
-    if finish & BIAS:
-        b0, b1 = load2(bias, at_bias)
-        s0, s1 = s0 + b0, s1 + b1
-    if finish & ADD:
-        r0, r1 = load2(residual, at_residual)
-        s0, s1 = s0 + r0, s1 + r1
-    if finish & RELU:
-        s0, s1 = positive(s0), positive(s1)
-    return s0, s1
-
-
 def _convolve(tile: TensorTile, together: int) -> Kernel:
     """The kernel for one size of tile; arguments as those of ``implicit.py``, with the kernel transposed."""
     BM, BN, BK, WM, WN, EXACT = tile
@@ -166,15 +152,32 @@ def _convolve(tile: TensorTile, together: int) -> Kernel:
             here, there = there, here
             k0 = int32(k0 + BK)
             cuda.syncthreads()
-        group, quad = int32(lane // 4), int32(lane % 4)
-        for m in range(MS):
+        # Bias, residual, ReLU, each in a loop of its own: of one large loop the compiler would make a real one, and the sums
+        # could not stay in registers.
+        to_m, to_n = int32(m0 + warp_m + lane // 4), int32(n0 + warp_n + lane % 4 * 2)
+        if finish & BIAS:
             for n in range(NS):
-                for half in range(2):
-                    to_m, to_n = int32(m0 + warp_m + m * 16 + half * 8 + group), int32(n0 + warp_n + n * 8 + 2 * quad)
-                    if to_m < rows and to_n < co:
-                        where, at = int32(to_m * co + to_n), 4 * (m * NS + n) + 2 * half
-                        s0, s1 = finished2(sums[at], sums[at + 1], bias, to_n, residual, where, finish)
-                        store2(out, int32(cuda.blockIdx.z * rows * co + where), s0, s1)
+                if to_n + n * 8 < co:
+                    b0, b1 = load2(bias, int32(to_n + n * 8))
+                    for half in range(2 * MS):
+                        at = 4 * (half // 2 * NS + n) + half % 2 * 2
+                        sums[at], sums[at + 1] = sums[at] + b0, sums[at + 1] + b1
+        if finish & ADD:
+            for half in range(2 * MS):
+                for n in range(NS):
+                    if to_m + half * 8 < rows and to_n + n * 8 < co:
+                        at = 4 * (half // 2 * NS + n) + half % 2 * 2
+                        r0, r1 = load2(residual, int32((to_m + half * 8) * co + to_n + n * 8))
+                        sums[at], sums[at + 1] = sums[at] + r0, sums[at + 1] + r1
+        if finish & RELU:
+            for at in range(SUMS):
+                sums[at] = positive(sums[at])
+        to = int32(cuda.blockIdx.z * rows * co + to_m * co + to_n)
+        for half in range(2 * MS):
+            for n in range(NS):
+                if to_m + half * 8 < rows and to_n + n * 8 < co:
+                    at = 4 * (half // 2 * NS + n) + half % 2 * 2
+                    store2(out, int32(to + half * 8 * co + n * 8), sums[at], sums[at + 1])
 
     convolve.__name__ = f"convolve_{tile}"
     return kernel("vector vector vector vector vector" + 15 * " int", threads=THREADS, together=together)(convolve)
