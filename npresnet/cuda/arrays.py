@@ -112,12 +112,13 @@ def device_images(card: Card, images: Any, channels: int, stream: Any) -> Any:
     for another dtype, rank, number of channels or layout, for empty arrays, and for another card's.
     """
     array = _numba_array(card, images, stream)
-    described = f"input of shape {list(array.shape)} and dtype {array.dtype} on the card"
+    shape = tuple(array.shape)
+    described = f"input of shape {list(shape)} and dtype {array.dtype} on the card"
     wanted = f"float32[n, h, w, {channels}]"
     if array.dtype != np.float32:
         raise ImageError(f"{described}: arrays on a card are not converted; give {wanted}")
-    if len(array.shape) not in (3, 4) or array.shape[-1] != channels:
-        hint = "; this looks like channels first (NCHW)" if channels in array.shape[-3:-2] else ""
+    if len(shape) not in (3, 4) or shape[-1] != channels:
+        hint = "; this looks like channels first (NCHW)" if channels in shape[-3:-2] else ""
         raise ImageError(f"{described}: a network takes {wanted}, or [h, w, {channels}] for one picture{hint}")
     if array.size == 0:
         raise ImageError(f"{described}: empty; every dimension must be at least 1")
@@ -126,7 +127,7 @@ def device_images(card: Card, images: Any, channels: int, stream: Any) -> Any:
             f"{described}: its strides are {tuple(array.strides)}; it must be C-contiguous in that order of axes: "
             "`.contiguous()` in PyTorch, `ascontiguousarray` elsewhere"
         )
-    return array if len(array.shape) == 4 else array.reshape(1, *array.shape)
+    return array if len(shape) == 4 else array.reshape(1, *shape)
 
 
 def _numba_array(card: Card, images: Any, stream: Any) -> Any:

@@ -87,7 +87,8 @@ def _queue(operator: Operator, inputs: Sequence[Any], tensors: Sequence[Any], ou
     from ..kernels import cuda as k
 
     def rows(array: Any) -> Any:
-        return array.reshape(array.size // array.shape[-1], array.shape[-1])
+        channels = tuple(array.shape)[-1]
+        return array.reshape(array.size // channels, channels)
 
     def maps(array: Any) -> Any:
         return array if len(array.shape) == 4 else array.reshape(array.shape[0], 1, 1, array.size // array.shape[0])
@@ -149,14 +150,16 @@ def _queue(operator: Operator, inputs: Sequence[Any], tensors: Sequence[Any], ou
     raise AssertionError(operator)
 
 
-def _workspace(operator: Operator, x: Shape, out: Shape) -> Shape | None:
+def _workspace(operator: Operator, x: Shape) -> Shape | None:
     """The shape of the matrix of patches that a layer needs beside its output, or None."""
-    from ..kernels.cuda.conv2d import workspace_rows
+    from ..kernels.cuda import workspace_rows
 
     if not isinstance(operator, Conv2D) or operator.groups > 1:
         return None
-    rows = workspace_rows(x, operator.kernel, operator.stride, operator.padding, operator.dilation, out)
-    return (rows, math.prod(operator.kernel) * operator.channels_in) if rows else None
+    kernel = operator.tensors()["kernel"]
+    options: dict[str, Any] = {"stride": operator.stride, "padding": operator.padding, "dilation": operator.dilation}
+    rows = workspace_rows(x, kernel, **options)
+    return (rows, math.prod(kernel[:3])) if rows else None
 
 
 def layer_program(
@@ -190,7 +193,7 @@ def layer_program(
                 )
             continue
         out = where[layer.name] = layout.new(at, shape)
-        wanted = _workspace(layer.operator, inputs[0].shape, shape)
+        wanted = _workspace(layer.operator, inputs[0].shape)
         cols = layout.new(at, wanted) if wanted else None
         flop = n * layer.operator.flop([shapes[name] for name in layer.inputs], shapes[layer.name])
         steps.append(Step((layer.name,), "im2col", out, flop, _binder(layer, inputs, tensors.of(layer), out, cols)))
