@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .graph import Add, BatchNorm, Conv2D, Dense, GlobalAveragePool, Input, Layer, MaxPool, Pad, ReLU, Shape
 from .kernels.geometry import resolve_padding
 
-__all__ = ["Node", "Unplannable", "draw_together"]
+__all__ = ["Node", "Unplannable", "before_maxpool", "draw_together"]
 
 
 class Unplannable(Exception):
@@ -125,3 +125,12 @@ def draw_together(layers: Sequence[Layer], outputs: Sequence[str], shapes: Mappi
     if any(name not in made for name in outputs):
         raise Unplannable
     return nodes
+
+
+def before_maxpool(nodes: Sequence[Node]) -> set[str]:
+    """What max-pools read, directly or not. NaN never wins there: Winograd's must not come that way."""
+    found: set[str] = set()
+    for node in reversed(nodes):
+        if isinstance(node.operator, MaxPool) or node.layers[-1] in found:
+            found |= {node.x, node.residual or node.x}
+    return found

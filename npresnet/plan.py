@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .constants import Constant, Constants
-from .fusion import Node, Unplannable, draw_together
+from .fusion import Node, Unplannable, before_maxpool, draw_together
 from .graph import Conv2D, Dense, GlobalAveragePool, Graph, MaxPool, Shape
 from .kernels import threads as _threads
 from .kernels.gemm import KC
@@ -401,15 +401,6 @@ class _Builder:
         return table, spaces, arena
 
 
-def _before_maxpool(nodes: Sequence[Node]) -> set[str]:
-    """What max-pools read, directly or not. NaN never wins there: Winograd's must not come that way."""
-    found: set[str] = set()
-    for node in reversed(nodes):
-        if isinstance(node.operator, MaxPool) or node.layers[-1] in found:
-            found |= {node.x, node.residual or node.x}
-    return found
-
-
 def make_plan(
     graph: Graph,
     constants: Constants,
@@ -430,7 +421,7 @@ def make_plan(
     names = tuple(dict.fromkeys(outputs))
     builder = _Builder(n, shapes, names, layers[0].name, threads)
     nodes = draw_together(layers, outputs, shapes)
-    pooled = _before_maxpool(nodes)
+    pooled = before_maxpool(nodes)
     for node in nodes:
         builder.add(node, winograd and node.layers[-1] not in pooled)
     table, spaces, arena = builder.tables()

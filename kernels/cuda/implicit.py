@@ -11,22 +11,23 @@ in shared memory, two buffers, sums in registers. What would be a pass over memo
 while a tile is still in registers.
 
 Where the tiles of the result are too few for a whole card, K is split among several blocks per tile: each writes its
-part of the sums, and ``combine`` adds them up in their order, so that results are the same in every run.
+part of the sums, and ``fused.py`` adds them up in their order, so that results are the same in every run. Or, with
+``many``, there are as many products of one shape as the grid is deep: ``winograd.py`` has 36.
 
-Channels are taken four at a time: ci and co must be multiples of four; ``four_channels`` gives images of three a fourth.
+Channels are taken four at a time: ci and co must be multiples of four.
 Source of the formulation: NVIDIA's CUTLASS, "Implicit GEMM Convolution".
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from numba import cuda, float32, int32
 
-from .launch import ELEMENTS, Kernel, ceil_div, device_function, grid_1d, kernel
+from .launch import Kernel, device_function, kernel
 from .ptx import load4, store, store4
 
-__all__ = ["TILES", "Convolution", "Tile", "combine", "convolve", "four_channels", "pad_channels"]
+__all__ = ["ADD", "BIAS", "OUTSIDE", "RELU", "TILES", "Tile", "finished", "positive"]
 
 
 class Tile(NamedTuple):
@@ -44,34 +45,6 @@ class Tile(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.bm}x{self.bn}"
-
-
-class Convolution(NamedTuple):
-    """The sizes of a convolution, as the kernels take them: the image, the window, the result."""
-
-    n: int
-    h: int
-    w: int
-    ci: int
-    kh: int
-    kw: int
-    sh: int
-    sw: int
-    top: int
-    left: int
-    ho: int
-    wo: int
-    co: int
-
-    @property
-    def rows(self) -> int:
-        """M: output pixels of the whole batch."""
-        return self.n * self.ho * self.wo
-
-    @property
-    def depth(self) -> int:
-        """K: what each output is a sum over."""
-        return self.kh * self.kw * self.ci
 
 
 OUTSIDE = 1 << 29  # a row that no image has
@@ -135,7 +108,7 @@ def _convolve(tile: Tile, together: int) -> Kernel:
     ROWS_A, ROWS_B = THREADS // FOURS_A, THREADS // FOURS_B  # rows that all threads together load at once
 
     def convolve(
-        x, weights, bias, residual, out, h, w, ci, kw, sh, sw, top, left, ho, wo, co, rows, depth, part, finish
+        x, weights, bias, residual, out, h, w, ci, kw, sh, sw, top, left, ho, wo, co, rows, depth, part, many, finish
     ):
         tile_a = cuda.shared.array(BUFFERS_A, float32)  # [2, BK, BM]: transposed, a thread's rows side by side
         tile_b = cuda.shared.array(BUFFERS_B, float32)  # [2, BK, BN]
@@ -146,7 +119,8 @@ def _convolve(tile: Tile, together: int) -> Kernel:
         ih0, iw0 = cuda.local.array(LOADS_A, int32), cuda.local.array(LOADS_A, int32)  # ... and its place in the image
         thread = cuda.threadIdx.x
         m0, n0 = int32(cuda.blockIdx.y * BM), int32(cuda.blockIdx.x * BN)
-        first = int32(cuda.blockIdx.z * part)  # the steps of k that are this block's
+        # one of many products of the same sizes, or some of the steps of k of the only one
+        product, first = (int32(cuda.blockIdx.z), int32(0)) if many else (int32(0), int32(cuda.blockIdx.z * part))
         last = int32(min(first + part, depth))
         # what this thread loads of each tile of A: four channels of one tap, for several output pixels
         row_a, k_a = int32(thread // FOURS_A), int32(thread % FOURS_A * 4)
@@ -155,7 +129,7 @@ def _convolve(tile: Tile, together: int) -> Kernel:
             image, pixel = m // (ho * wo), m % (ho * wo)
             ih0[load] = pixel // wo * sh - top if m < rows else -OUTSIDE
             iw0[load] = pixel % wo * sw - left
-            corner[load] = (image * h + ih0[load]) * w + iw0[load] if m < rows else 0
+            corner[load] = product * rows + (image * h + ih0[load]) * w + iw0[load] if m < rows else 0
         tap, c = int32((first + k_a) // ci), int32((first + k_a) % ci)
         i, j = int32(tap // kw), int32(tap % kw)
         # and of B: four columns, for several steps of k
@@ -180,7 +154,7 @@ def _convolve(tile: Tile, together: int) -> Kernel:
                 at, k = 4 * load, int32(after + row_b + load * ROWS_B)
                 staged_b[at] = staged_b[at + 1] = staged_b[at + 2] = staged_b[at + 3] = float32(0.0)
                 if k < last and column_b < co:
-                    where = int32(k * co + column_b)
+                    where = int32((product * depth + k) * co + column_b)
                     staged_b[at], staged_b[at + 1], staged_b[at + 2], staged_b[at + 3] = load4(weights, where)
             c = int32(c + BK)
             while c >= ci:  # on to the next tap
@@ -216,7 +190,7 @@ def _convolve(tile: Tile, together: int) -> Kernel:
                     store4(out, int32(cuda.blockIdx.z * rows * co + where), s0, s1, s2, s3)
 
     convolve.__name__ = f"convolve_{tile}"
-    return kernel("vector vector vector vector vector" + 15 * " int", threads=THREADS, together=together)(convolve)
+    return kernel("vector vector vector vector vector" + 16 * " int", threads=THREADS, together=together)(convolve)
 
 
 TILES = {
@@ -229,67 +203,3 @@ TILES = {
     )
 }
 """{tile: its kernel}, the largest first: the most work for each byte from memory, but the fewest blocks."""
-
-
-@kernel("vector vector vector vector" + 4 * " int", threads=ELEMENTS)
-def _combine(parts, bias, residual, out, count, co, splits, finish):
-    for four in range(cuda.grid(1), count // 4, cuda.gridsize(1)):
-        at = four * 4
-        s0, s1, s2, s3 = load4(parts, at)
-        for split in range(1, splits):  # always in this order
-            p0, p1, p2, p3 = load4(parts, split * count + at)
-            s0, s1, s2, s3 = s0 + p0, s1 + p1, s2 + p2, s3 + p3
-        s0, s1, s2, s3 = finished(s0, s1, s2, s3, bias, at % co, residual, at, finish)
-        store4(out, at, s0, s1, s2, s3)
-
-
-@kernel("vector vector int", threads=ELEMENTS)
-def _four_channels(x, out, pixels):
-    for pixel in range(cuda.grid(1), pixels, cuda.gridsize(1)):
-        at = 3 * pixel
-        store4(out, 4 * pixel, x[at], x[at + 1], x[at + 2], float32(0.0))
-
-
-def four_channels(stream: Any, x: Any, out: Any) -> None:
-    """Give images of three channels a fourth of zeros: x float32[n, h, w, 3], out float32[n, h, w, 4], on the card."""
-    pixels = out.size // 4
-    _four_channels.launch(grid_1d(pixels), stream, x.reshape(x.size), out.reshape(out.size), pixels)
-
-
-LARGEST = 2**31 - 1
-"""Elements of the largest array that the kernels can index: they count in 32 bits."""
-
-
-def convolve(
-    stream: Any,
-    tile: Tile,
-    splits: int,
-    size: Convolution,
-    x: Any,
-    weights: Any,
-    bias: Any,
-    residual: Any,
-    relu: bool,
-    parts: Any,
-    out: Any,
-) -> None:
-    """Queue a convolution with all that follows it. Trusts its arguments, which are flat float32 arrays on the card.
-
-    x         [n, h, w, ci]; weights [kh, kw, ci, co]; bias [co]
-    residual  [n, ho, wo, co], added before the ReLU, or None
-    parts     [splits, n, ho, wo, co], memory to work in where there is more than one split; else ignored
-    out       [n, ho, wo, co]; may be ``residual``
-    """
-    _, h, w, ci, _, kw, sh, sw, top, left, ho, wo, co = size
-    count = size.rows * co
-    chunks = ceil_div(size.depth, tile.bk)
-    part = ceil_div(chunks, splits) * tile.bk
-    blocks = ceil_div(co, tile.bn), ceil_div(size.rows, tile.bm), splits
-    geometry = (h, w, ci, kw, sh, sw, top, left, ho, wo, co, size.rows, size.depth, part)
-    added = out if residual is None else residual  # any array will do where nothing is added
-    finish = BIAS + (ADD if residual is not None else 0) + (RELU if relu else 0)
-    if splits == 1:
-        TILES[tile].launch(blocks, stream, x, weights, bias, added, out, *geometry, finish)
-    else:
-        TILES[tile].launch(blocks, stream, x, weights, bias, added, parts, *geometry, 0)
-        _combine.launch(grid_1d(count // 4), stream, parts, bias, added, out, count, co, splits, finish)

@@ -68,7 +68,7 @@ def _convolve(tile: TensorTile, together: int) -> Kernel:
     LOADS_A, LOADS_B = BM // ROWS, BN // ROWS
 
     def convolve(
-        x, weights, bias, residual, out, h, w, ci, kw, sh, sw, top, left, ho, wo, co, rows, depth, part, finish
+        x, weights, bias, residual, out, h, w, ci, kw, sh, sw, top, left, ho, wo, co, rows, depth, part, many, finish
     ):
         tile_a = cuda.shared.array(BUFFERS_A, float32)  # [2, BM, BK + 4]
         tile_b = cuda.shared.array(BUFFERS_B, float32)  # [2, BN, BK + 4]
@@ -80,7 +80,8 @@ def _convolve(tile: TensorTile, together: int) -> Kernel:
         ih0, iw0 = cuda.local.array(LOADS_A, int32), cuda.local.array(LOADS_A, int32)  # ... and its place in the image
         thread = cuda.threadIdx.x
         m0, n0 = int32(cuda.blockIdx.y * BM), int32(cuda.blockIdx.x * BN)
-        first = int32(cuda.blockIdx.z * part)  # the steps of k that are this block's
+        # one of many products of the same sizes, or some of the steps of k of the only one
+        which, first = (int32(cuda.blockIdx.z), int32(0)) if many else (int32(0), int32(cuda.blockIdx.z * part))
         last = int32(min(first + part, depth))
         # what this thread copies of each tile: four steps of k of some rows
         row, k_row = int32(thread // FOURS), int32(thread % FOURS * 4)
@@ -89,7 +90,7 @@ def _convolve(tile: TensorTile, together: int) -> Kernel:
             image, pixel = m // (ho * wo), m % (ho * wo)
             ih0[load] = pixel // wo * sh - top if m < rows else -OUTSIDE
             iw0[load] = pixel % wo * sw - left
-            corner[load] = (image * h + ih0[load]) * w + iw0[load] if m < rows else 0
+            corner[load] = which * rows + (image * h + ih0[load]) * w + iw0[load] if m < rows else 0
         tap, c = int32((first + k_row) // ci), int32((first + k_row) % ci)
         i, j = int32(tap // kw), int32(tap % kw)
         # what its warp multiplies, and the row of the matrices that this thread names to ``load_matrices``
@@ -111,7 +112,7 @@ def _convolve(tile: TensorTile, together: int) -> Kernel:
             for load in range(LOADS_B):
                 n = int32(n0 + row + load * ROWS)
                 valid = k < last and n < co
-                where = int32(n * depth + k) if valid else int32(0)
+                where = int32((which * co + n) * depth + k) if valid else int32(0)
                 copy4_async(tile_b, int32(there * TILE_B + (row + load * ROWS) * ROW + k_row), weights, where, valid)
             c = int32(c + BK)
             while c >= ci:  # on to the next tap
@@ -180,7 +181,7 @@ def _convolve(tile: TensorTile, together: int) -> Kernel:
                     store2(out, int32(to + half * 8 * co + n * 8), sums[at], sums[at + 1])
 
     convolve.__name__ = f"convolve_{tile}"
-    return kernel("vector vector vector vector vector" + 15 * " int", threads=THREADS, together=together)(convolve)
+    return kernel("vector vector vector vector vector" + 16 * " int", threads=THREADS, together=together)(convolve)
 
 
 _HALF_PLACE = float32(1.0 + 0.75 * 2.0**-11)  # about half a last place of tf32 more

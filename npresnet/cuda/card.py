@@ -42,12 +42,13 @@ def parse_device(device: str) -> int | None:
 
 @dataclass(frozen=True)
 class Found:
-    """A card that the driver knows: its number, name, compute capability, memory in bytes, and what keeps it from being
-    used, or None."""
+    """A card that the driver knows: its number, name, compute capability, multiprocessors, memory in bytes, and what keeps
+    it from being used, or None."""
 
     index: int
     name: str
     capability: tuple[int, int]
+    sms: int
     free: int
     total: int
     problem: str | None
@@ -125,7 +126,9 @@ def find_cards() -> list[Found]:
             except Exception as error:  # a card in exclusive use, say
                 problem = f"it cannot be opened ({_line(error)})"
         name = getattr(context, "name", "Numba's simulator")
-        found.append(Found(index, name.decode() if isinstance(name, bytes) else name, capability, free, total, problem))
+        name = name.decode() if isinstance(name, bytes) else name
+        sms = int(getattr(context, "MULTIPROCESSOR_COUNT", 1))
+        found.append(Found(index, name, capability, sms, free, total, problem))
     return found
 
 
@@ -160,7 +163,7 @@ class Card:
     """A card in use. Made by ``open_card``."""
 
     def __init__(self, found: Found) -> None:
-        self.index, self.name, self.capability = found.index, found.name, found.capability
+        self.index, self.name, self.capability, self.sms = found.index, found.name, found.capability, found.sms
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._idle: list[Lane] = []

@@ -68,7 +68,8 @@ class Layout:
 class Step:
     """One step: the layers it computes (the last names its output), how, its output, and how it is queued.
 
-    bind  makes, of a function that turns regions into arrays, the function that queues this step
+    bind    makes, of a function that turns regions into arrays, the function that queues this step
+    leader  the layer that gives the step its algorithm; the others come before or after it at no cost
     """
 
     layers: tuple[str, ...]
@@ -76,6 +77,7 @@ class Step:
     output: Region
     flop: int
     bind: Callable[[View], Queue]
+    leader: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,12 +86,14 @@ class Program:
 
     images, outputs  where the images go in and the wanted layers come out
     arena_bytes      memory for all activations
+    exact            whether infinity and NaN come out where the layers' definitions have them
     """
 
     images: Region
     outputs: Mapping[str, Region]
     steps: Sequence[Step]
     arena_bytes: int
+    exact: bool = True
 
     def bind(self, arena: Any) -> Bound:
         """This program with its activations in ``arena``, float32 of at least ``arena_bytes``."""

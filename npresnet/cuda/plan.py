@@ -1,0 +1,317 @@
+"""The fast program: layers drawn together, each convolution by the kernel, the tile and the split that a model of the card
+finds the fastest.
+
+The twin of ``npresnet/plan.py``: the same nodes (``fusion.py``), batch-norms folded in float64, everything that follows a
+convolution in its epilogue. Precision is the user's choice:
+
+    fp32     float32 throughout; Winograd's F(4x4,3x3) where it is faster
+    3xtf32   tensor cores, each factor in two parts: near float32
+    tf32     tensor cores: errors near 3e-4 in each layer
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UsageError
+from ..fusion import Node, before_maxpool, draw_together
+from ..graph import BatchNorm, Conv2D, Dense, GlobalAveragePool, Graph, MaxPool
+from .card import Card
+from .choice import choose
+from .program import Layout, Program, Queue, Region, Step, View
+
+__all__ = ["PRECISIONS", "Folded", "planned_program"]
+
+Array = npt.NDArray[Any]
+
+PRECISIONS = ("fp32", "tf32", "3xtf32")
+
+
+def _fours(channels: int) -> int:
+    """``channels`` up to a multiple of four: kernels read and write four at a time."""
+    return -(-channels // 4) * 4
+
+
+@dataclass(frozen=True)
+class _Constant:
+    """What one step needs: in the form ``form``, of the layer ``layer``, with the batch-norm ``norm`` folded in.
+
+    form  "direct" [kh, kw, ci, co], "transposed" [co, kh, kw, ci], "tf32" (the same, rounded), "winograd" [36, ci, co],
+          "scale"; channels are filled up to multiples of four with zeros
+    """
+
+    form: str
+    layer: str | None
+    norm: str | None
+    channels: int
+
+
+class Folded:
+    """Weights with batch-norms folded in, brought to the card once, when first needed; shared by all programs."""
+
+    def __init__(self, card: Card, graph: Graph, weights: Mapping[str, Mapping[str, Array]]) -> None:
+        self._card, self._graph, self._weights = card, graph, weights
+        self._made: dict[_Constant, tuple[Any, Any]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, constant: _Constant) -> tuple[Any, Any]:
+        """(weights, bias) as flat arrays on the card, which must be the current one. Raises DeviceError."""
+        with self._lock:
+            if constant not in self._made:
+                pair = self.host(constant)
+                self._made[constant] = self._card.upload(pair[0].reshape(-1)), self._card.upload(pair[1])
+            return self._made[constant]
+
+    def host(self, constant: _Constant) -> tuple[Array, Array]:
+        """The same as NumPy arrays, float32."""
+        from ..kernels.batchnorm import scale_and_shift
+        from ..kernels.cuda.tensor import tf32_weights
+        from ..kernels.winograd import transform_kernel
+
+        form, layer, norm, channels = constant.form, constant.layer, constant.norm, constant.channels
+        scale, shift = np.ones(channels), np.zeros(channels)
+        if norm is not None:
+            w, operator = self._weights[norm], self._graph.by_name[norm].operator
+            assert isinstance(operator, BatchNorm)
+            scale, shift = scale_and_shift(w.get("gamma"), w.get("beta"), w["mean"], w["variance"], operator.epsilon)
+        if layer is None:
+            return scale.astype(np.float32), shift.astype(np.float32)
+        kernel = self._weights[layer]["kernel"].astype(np.float64) * scale
+        if kernel.ndim == 2:  # a dense layer is a convolution of one pixel
+            kernel = kernel[None, None]
+        ci, co = kernel.shape[2:]
+        kernel = np.pad(kernel, ((0, 0), (0, 0), (0, _fours(ci) - ci), (0, _fours(co) - co)))
+        bias = self._weights[layer].get("bias", np.float64(0.0)) * scale + shift
+        bias = np.pad(bias, (0, _fours(co) - co)).astype(np.float32)
+        if form == "winograd":
+            return transform_kernel(kernel, 4).astype(np.float32), bias
+        if form in ("transposed", "tf32"):
+            kernel = np.ascontiguousarray(kernel.reshape(-1, kernel.shape[3]).T)
+        single = kernel.astype(np.float32)
+        return (tf32_weights(single) if form == "tf32" else single), bias
+
+
+class _Builder:
+    """A program while steps are being added to it. Activations are flat in memory, channels in multiples of four."""
+
+    def __init__(
+        self, card: Card, folded: Folded, batch: int, shapes: Mapping[str, tuple[int, ...]], precision: str, winograd: bool
+    ) -> None:
+        self._card, self._folded, self._n, self._shapes = card, folded, batch, shapes
+        self._precision, self._winograd = precision, winograd
+        self.layout = Layout()
+        self.steps: list[Step] = []
+        self.where: dict[str, Region] = {}
+        self._wide: dict[str, Region] = {}
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        """A layer's output as [n, h, w, channels], the channels filled up."""
+        *pixels, channels = self._shapes[name]
+        return (self._n, *(pixels or (1, 1)), _fours(channels))
+
+    def _input(self, name: str) -> Region:
+        """A layer's output for the next step to read, with its channels filled up."""
+        at = len(self.steps)
+        region = self.where[name]
+        if tuple(region.shape) == self._shape(name):
+            return self.layout.use(region, at)
+        if name not in self._wide:  # images of three channels
+            self._wide[name] = self._set_channels(region, self._shape(name), f"{name}/four channels")
+        return self.layout.use(self._wide[name], len(self.steps))
+
+    def _set_channels(self, given: Region, shape: tuple[int, ...], label: str) -> Region:
+        from ..kernels.cuda import fused
+
+        at = len(self.steps)
+        self.layout.use(given, at)
+        made = self.layout.new(at, shape)
+
+        def bind(view: View) -> Queue:
+            x, out = _flat(view(given)), _flat(view(made))
+            return lambda stream: fused.set_channels(stream, x, given.shape[-1], out, shape[-1])
+
+        self.steps.append(Step((label,), "channels", made, 0, bind))
+        return made
+
+    def _target(self, name: str) -> Region:
+        self.where[name] = self.layout.new(len(self.steps), self._shape(name))
+        return self.where[name]
+
+    def _residual(self, node: Node) -> Region | None:
+        return self._input(node.residual) if node.residual else None
+
+    def add(self, node: Node, pooled: bool) -> None:
+        """The steps of one node; ``pooled``: a max-pool reads them, which NaN that Winograd spreads must not reach."""
+        match node.operator:
+            case Conv2D() | Dense():
+                self._convolve(node, pooled)
+            case MaxPool() as operator:
+                self._maxpool(node, operator)
+            case GlobalAveragePool():
+                self._mean(node)
+            case None:
+                self._affine(node)
+
+    def _layers(self, node: Node) -> tuple[str, ...]:
+        return (node.border, *node.layers) if node.border else tuple(node.layers)
+
+    def _convolve(self, node: Node, pooled: bool) -> None:
+        from ..kernels.cuda import fused
+        from ..kernels.cuda import winograd as by_winograd
+
+        operator = node.operator
+        assert isinstance(operator, Conv2D | Dense)
+        name = node.layers[-1]
+        x, residual = self._input(node.x), self._residual(node)
+        n, h, w, ci = x.shape
+        _, ho, wo, co = self._shape(name)
+        (kh, kw), (sh, sw) = (operator.kernel, operator.stride) if isinstance(operator, Conv2D) else ((1, 1), (1, 1))
+        size = fused.Convolution(n, h, w, ci, kh, kw, sh, sw, node.pads[0], node.pads[2], ho, wo, co)
+        if max(math.prod(x.shape), size.rows * co, size.depth * co) > fused.LARGEST:
+            raise UsageError(
+                f"layer {name!r}: {size.rows} x {co} numbers are more than the fast kernels count; give fewer or smaller "
+                "images at a time, or algorithm='im2col'"
+            )
+        choice = choose(
+            self._card.sms, size, self._precision, self._winograd and not pooled and node.pads == (1, 1, 1, 1)
+        )
+        flop = 2 * size.rows * operator.channels * kh * kw * operator.channels_in
+        constant = _Constant(choice.form, node.layers[0], node.norm, operator.channels)
+        weights, bias = self._folded.of(constant)
+        at = len(self.steps)
+        if choice.winograd:
+            tiles = by_winograd.tiles_of(size)
+            v = self.layout.new(at, (by_winograd.ELEMENTS_OF_A_TILE * tiles * ci,))
+            work = self.layout.new(at, (by_winograd.ELEMENTS_OF_A_TILE * tiles * co,))
+        else:
+            v, work = None, self.layout.new(at, (choice.splits * size.rows * co if choice.splits > 1 else 4,))
+        softmax = isinstance(operator, Dense) and operator.softmax
+        scores = self.layout.new(at, self._shape(name)) if softmax else self._target(name)
+
+        def bind(view: View) -> Queue:
+            a, out, space = _flat(view(x)), _flat(view(scores)), _flat(view(work))
+            more = _flat(view(residual)) if residual else None
+            if v is not None:
+                before = _flat(view(v))
+                return lambda stream: by_winograd.winograd(
+                    stream, choice.tile, size, a, weights, bias, more, node.relu, before, space, out
+                )
+            return lambda stream: fused.convolve(
+                stream, choice.tile, choice.splits, size, a, weights, bias, more, node.relu, space, out
+            )
+
+        layers = (f"{name}/scores",) if softmax else self._layers(node)
+        self.steps.append(Step(layers, str(choice), scores, flop, bind, node.layers[0]))
+        if softmax:
+            self._softmax(name, scores)
+
+    def _softmax(self, name: str, scores: Region) -> None:
+        from ..kernels.cuda import softmax_cuda
+
+        classes = self._shapes[name][-1]
+        if scores.shape[-1] != classes:
+            scores = self._set_channels(scores, (*scores.shape[:-1], classes), f"{name}/classes")
+        self.layout.use(scores, len(self.steps))
+        out = self.where[name] = self.layout.new(len(self.steps), (self._n, *self._shapes[name]))
+        rows = self._n * math.prod(self._shapes[name][:-1])
+
+        def bind(view: View) -> Queue:
+            x, y = (view(region).reshape(rows, classes) for region in (scores, out))
+            return lambda stream: softmax_cuda(x, out=y, stream=stream)
+
+        self.steps.append(Step((name,), "softmax", out, 0, bind, name))
+
+    def _maxpool(self, node: Node, operator: MaxPool) -> None:
+        from ..kernels.cuda import fused
+
+        x = self._input(node.x)
+        out = self._target(node.layers[-1])
+        window = (*operator.window, *operator.stride, 1, 1, node.pads[0], node.pads[2], *out.shape[1:3])
+
+        def bind(view: View) -> Queue:
+            a, b = _flat(view(x)), _flat(view(out))
+            return lambda stream: fused.maxpool(stream, a, x.shape[1:], window, node.padded, node.relu, b)  # type: ignore[arg-type]
+
+        self.steps.append(Step(self._layers(node), "maxpool", out, 0, bind, node.layers[0]))
+
+    def _mean(self, node: Node) -> None:
+        from ..kernels.cuda import global_avgpool_cuda
+
+        x = self._input(node.x)
+        out = self._target(node.layers[-1])
+
+        def bind(view: View) -> Queue:
+            a, b = view(x), view(out).reshape(self._n, out.shape[-1])
+            return lambda stream: global_avgpool_cuda(a, out=b, stream=stream)
+
+        self.steps.append(Step(self._layers(node), "mean", out, 0, bind, node.layers[0]))
+
+    def _affine(self, node: Node) -> None:
+        from ..kernels.cuda import fused
+
+        name = node.layers[-1]
+        x, residual = self._input(node.x), self._residual(node)
+        channels = self._shapes[name][-1]
+        if channels % 4:
+            scale, shift = (np.pad(a, (0, -channels % 4)) for a in self._folded.host(_Constant("scale", None, node.norm, channels)))
+            factor, offset = self._card.upload(scale), self._card.upload(shift)
+        else:
+            factor, offset = self._folded.of(_Constant("scale", None, node.norm, channels))
+        out = self._target(name)
+
+        def bind(view: View) -> Queue:
+            a, b = _flat(view(x)), _flat(view(out))
+            more = _flat(view(residual)) if residual else None
+            return lambda stream: fused.affine(stream, a, factor, offset, more, node.relu, b)
+
+        self.steps.append(Step(self._layers(node), "affine", out, 0, bind, node.layers[0]))
+
+    def result(self, name: str) -> Region:
+        """A wanted layer's output as users get it: with its own channels, in its own shape."""
+        shape = (self._n, *self._shapes[name])
+        region = self.where[name]
+        if region.shape[-1] != shape[-1]:
+            region = self._set_channels(region, (*region.shape[:-1], shape[-1]), f"{name}/channels")
+        return region.reshaped(shape)
+
+
+def _flat(array: Any) -> Any:
+    return array.reshape(array.size)
+
+
+def planned_program(
+    card: Card,
+    graph: Graph,
+    folded: Folded,
+    batch: tuple[int, int, int],
+    outputs: Sequence[str],
+    precision: str,
+    winograd: bool,
+) -> Program:
+    """The program for images of ``batch`` = (n, h, w); the card must be the current one and gets the weights.
+
+    Raises ``fusion.Unplannable`` where an output lies inside a step; UsageError for unknown outputs or images that are too
+    small or too large; DeviceError where the weights do not fit.
+    """
+    n, height, width = batch
+    layers = graph.needed_for(outputs)
+    shapes = graph.shapes(height, width, outputs)
+    nodes = draw_together(layers, outputs, shapes)
+    entry = layers[0].name
+    builder = _Builder(card, folded, n, shapes, precision, winograd)
+    images = builder.where[entry] = builder.layout.new(0, (n, *shapes[entry]))
+    pooled = before_maxpool(nodes)
+    for node in nodes:
+        builder.add(node, node.layers[-1] in pooled)
+    results = {name: builder.result(name) for name in outputs}
+    for region in results.values():
+        builder.layout.use(region, len(builder.steps))
+    exact = all("F(4x4" not in step.algorithm and "3xtf32" not in step.algorithm for step in builder.steps)
+    return Program(images, results, builder.steps, builder.layout.bytes(), exact)
