@@ -149,13 +149,13 @@ def _queue(operator: Operator, inputs: Sequence[Any], tensors: Sequence[Any], ou
     raise AssertionError(operator)
 
 
-def _workspace(operator: Operator, x: Shape, out: Shape) -> Shape | None:
+def _workspace(operator: Operator, x: Shape) -> Shape | None:
     """The shape of the matrix of patches that a layer needs beside its output, or None."""
     from ..kernels.cuda.conv2d import workspace_rows
 
     if not isinstance(operator, Conv2D) or operator.groups > 1:
         return None
-    rows = workspace_rows(x, operator.kernel, operator.stride, operator.padding, operator.dilation, out)
+    rows = workspace_rows(x, operator.kernel, operator.stride, operator.padding, operator.dilation)
     return (rows, math.prod(operator.kernel) * operator.channels_in) if rows else None
 
 
@@ -190,7 +190,7 @@ def layer_program(
                 )
             continue
         out = where[layer.name] = layout.new(at, shape)
-        wanted = _workspace(layer.operator, inputs[0].shape, shape)
+        wanted = _workspace(layer.operator, inputs[0].shape)
         cols = layout.new(at, wanted) if wanted else None
         flop = n * layer.operator.flop([shapes[name] for name in layer.inputs], shapes[layer.name])
         steps.append(Step((layer.name,), "im2col", out, flop, _binder(layer, inputs, tensors.of(layer), out, cols)))
