@@ -8,9 +8,14 @@ Import it as ``npresnet.kernels``. Every public function can be called on its ow
 ``LADDER`` lists the versions of each operator, slowest and most readable first; all versions of one operator take the
 same arguments. ``README.md`` beside this file suggests an order of reading. Nothing is
 compiled before its first call.
+
+``npresnet.kernels.cuda`` holds the same operators for NVIDIA's cards. It is imported when it is asked for.
 """
 
 from __future__ import annotations
+
+import importlib
+from types import ModuleType
 
 if __name__ != "npresnet.kernels":
     raise ImportError(
@@ -83,3 +88,9 @@ LADDER = {
     "dense": (dense_reference, dense_cpu),
     "softmax": (softmax_reference, softmax_cpu),
 }
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name == "cuda":  # which takes a package that most do without
+        return importlib.import_module(".cuda", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Array", "check_float32", "check_out", "check_vector", "floats", "images", "kernel", "matrix", "result", "vector"]
+__all__ = [
+    "Array",
+    "check_float32",
+    "check_out",
+    "check_vector",
+    "floats",
+    "images",
+    "kernel",
+    "matrix",
+    "result",
+    "vector",
+]
 
 Array = npt.NDArray[Any]
 

@@ -22,7 +22,16 @@ from .arrays import Array, matrix, result, vector
 from .jit import call, jit
 from .tile import MR, NR, multiply
 
-__all__ = ["check_operands", "gemm", "gemm_blocked", "gemm_naive", "gemm_packed", "gemm_reference", "pack_b", "pack_bias"]
+__all__ = [
+    "check_operands",
+    "gemm",
+    "gemm_blocked",
+    "gemm_naive",
+    "gemm_packed",
+    "gemm_reference",
+    "pack_b",
+    "pack_bias",
+]
 
 
 def gemm_reference(a: Array, b: Array, bias: Array | None = None, *, out: Array | None = None) -> Array:

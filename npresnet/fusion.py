@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .graph import Add, BatchNorm, Conv2D, Dense, GlobalAveragePool, Input, Layer, MaxPool, Pad, ReLU, Shape
+from .graph import Add, BatchNorm, Conv2D, Dense, GlobalAveragePool, Graph, Input, Layer, MaxPool, Pad, ReLU, Shape
 from .kernels.geometry import resolve_padding
 
-__all__ = ["Node", "Unplannable", "before_maxpool", "draw_together"]
+__all__ = ["Node", "Unplannable", "before_maxpool", "draw_together", "ends"]
 
 
 class Unplannable(Exception):
@@ -134,3 +134,9 @@ def before_maxpool(nodes: Sequence[Node]) -> set[str]:
         if isinstance(node.operator, MaxPool) or node.layers[-1] in found:
             found |= {node.x, node.residual or node.x}
     return found
+
+
+def ends(graph: Graph, outputs: Sequence[str]) -> tuple[str, ...]:
+    """Those of ``outputs`` that no other one is computed from."""
+    behind = {name: {layer.name for layer in graph.needed_for([name])} for name in outputs}
+    return tuple(name for name in outputs if not any(name in behind[other] for other in outputs if other != name))

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .constants import Constant, Constants
-from .fusion import Node, Unplannable, before_maxpool, draw_together
+from .fusion import Node, Unplannable, before_maxpool, draw_together, ends
 from .graph import Conv2D, Dense, GlobalAveragePool, Graph, MaxPool, Shape
 from .kernels import threads as _threads
 from .kernels.gemm import KC
@@ -426,10 +426,8 @@ def make_plan(
         builder.add(node, winograd and node.layers[-1] not in pooled)
     table, spaces, arena = builder.tables()
     widest = max(shape[-1] for shape in shapes.values())
-    behind = {name: {layer.name for layer in graph.needed_for([name])} for name in names}
-    ends = tuple(name for name in names if not any(name in behind[other] for other in names if other != name))
     return Plan(
-        tuple(builder.steps), batch, {name: shapes[name] for name in names}, ends, rounded(arena), rounded(builder.scratch),
+        tuple(builder.steps), batch, {name: shapes[name] for name in names}, ends(graph, names), rounded(arena), rounded(builder.scratch),
         threads, winograd, table, spaces, np.zeros(widest + NR, np.float32),
         builder.wanted, constants,
     )  # fmt: skip

@@ -1,1 +1,81 @@
-"""The kernels on a card: the same operators as in the folder above, file by file, written in Numba's CUDA."""
+"""The kernels on a card: the same operators as in the folder above, file by file, written in Numba's CUDA.
+
+    from npresnet.kernels.cuda import conv2d_cuda
+    y = conv2d_cuda(x, w, bias, stride=2, padding="same")    # NumPy's arrays in and out, or a device's
+
+Functions take their CPU twins' arguments, with ``stream=`` for ``threads=``: what the work is queued on. ``LADDER`` has
+the versions under the operators' names. It takes the package numba-cuda, and a card, or ``NUMBA_ENABLE_CUDASIM=1`` in the
+environment for Numba's simulator. Nothing is compiled before its first call.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+if importlib.util.find_spec("numba_cuda") is None:
+    raise ImportError("npresnet.kernels.cuda needs the package numba-cuda; `pip install 'npresnet[cuda]'` brings it")
+
+from .add import add_cuda
+from .avgpool import avgpool_cuda, global_avgpool_cuda
+from .batchnorm import batchnorm_cuda
+from .conv2d import conv2d_cuda, conv2d_cuda_direct, conv2d_cuda_im2col, workspace_rows
+from .dense import dense_cuda
+from .gemm import gemm_cuda, gemm_cuda_naive, gemm_cuda_shared, gemm_cuda_tiled, gemm_cuda_vectorized
+from .globalmaxpool import global_maxpool_cuda
+from .grouped import grouped_conv2d_cuda
+from .im2col import im2col_cuda
+from .maxpool import maxpool_cuda
+from .multiply import multiply_cuda
+from .pad import pad_cuda
+from .relu import relu_cuda
+from .scale import scale_cuda
+from .sigmoid import sigmoid_cuda
+from .softmax import softmax_cuda
+
+__all__ = [
+    "LADDER",
+    "add_cuda",
+    "avgpool_cuda",
+    "batchnorm_cuda",
+    "conv2d_cuda",
+    "conv2d_cuda_direct",
+    "conv2d_cuda_im2col",
+    "dense_cuda",
+    "gemm_cuda",
+    "gemm_cuda_naive",
+    "gemm_cuda_shared",
+    "gemm_cuda_tiled",
+    "gemm_cuda_vectorized",
+    "global_avgpool_cuda",
+    "global_maxpool_cuda",
+    "grouped_conv2d_cuda",
+    "im2col_cuda",
+    "maxpool_cuda",
+    "multiply_cuda",
+    "pad_cuda",
+    "relu_cuda",
+    "scale_cuda",
+    "sigmoid_cuda",
+    "softmax_cuda",
+    "workspace_rows",
+]
+
+LADDER = {
+    "pad": (pad_cuda,),
+    "im2col": (im2col_cuda,),
+    "gemm": (gemm_cuda_naive, gemm_cuda_shared, gemm_cuda_tiled, gemm_cuda_vectorized),
+    "conv2d": (conv2d_cuda_direct, conv2d_cuda_im2col),
+    "grouped_conv2d": (grouped_conv2d_cuda,),
+    "batchnorm": (batchnorm_cuda,),
+    "scale": (scale_cuda,),
+    "relu": (relu_cuda,),
+    "sigmoid": (sigmoid_cuda,),
+    "add": (add_cuda,),
+    "multiply": (multiply_cuda,),
+    "maxpool": (maxpool_cuda,),
+    "avgpool": (avgpool_cuda,),
+    "global_maxpool": (global_maxpool_cuda,),
+    "dense": (dense_cuda,),
+    "softmax": (softmax_cuda,),
+}
+"""The versions of each operator, under the names of ``npresnet.kernels.LADDER``; that has the reference, too."""

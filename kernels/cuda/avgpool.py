@@ -28,7 +28,7 @@ def _avgpool(x, window, out):
         n, oh = divide(row, ho)
         first_h, last_h = max(oh * sh - top, 0), min(oh * sh - top + kh, x.shape[1])
         first_w, last_w = max(ow * sw - left, 0), min(ow * sw - left + kw, x.shape[2])
-        total = 0.0
+        total = float64(0.0)
         for ih in range(first_h, last_h):
             for iw in range(first_w, last_w):
                 total += x[n, ih, iw, c]
@@ -65,7 +65,7 @@ def _global_avgpool(x, out):
     n, group = divide(cuda.blockIdx.x, (channels + _CHANNELS - 1) // _CHANNELS)
     c = group * _CHANNELS + lane
     pixels = x.shape[1] * x.shape[2]
-    total = 0.0
+    total = float64(0.0)
     if c < channels:
         for pixel in range(part * pixels // _PARTS, (part + 1) * pixels // _PARTS):
             h, w = divide(pixel, x.shape[2])

@@ -5,6 +5,8 @@
     conv2d_cuda_im2col  patches copied into the rows of a matrix (``im2col.py``), as many rows at a time as the workspace
                         has, times the weights by the vectorised product (``gemm.py``); 1x1 with stride 1 needs no copy
     conv2d_cuda         the plain name: conv2d_cuda_im2col
+
+Arguments and results as on the CPU.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 from numba import cuda, float32
 
 from ..conv2d import check_channels, is_product
-from ..geometry import Padding, Window, window
+from ..geometry import Padding, Window, pair, window
 from .gemm import BM, multiply
 from .im2col import launch_im2col
 from .launch import ELEMENTS, Call, divide, grid_1d, is_device_array, kernel
@@ -23,7 +25,7 @@ from .launch import ELEMENTS, Call, divide, grid_1d, is_device_array, kernel
 __all__ = ["conv2d_cuda", "conv2d_cuda_direct", "conv2d_cuda_im2col", "launch_conv2d", "workspace_rows"]
 
 WORKSPACE = 256 << 20
-"""Bytes that a workspace takes at most."""
+"""Bytes that a workspace takes at most, unless not even one tile's rows fit."""
 
 
 def _arguments(
@@ -86,25 +88,24 @@ def conv2d_cuda_direct(
 
 def workspace_rows(
     x: Sequence[int],
-    w: Sequence[int],
-    *,
+    kernel: int | Sequence[int],
     stride: int | Sequence[int] = 1,
     padding: Padding = "valid",
     dilation: int | Sequence[int] = 1,
 ) -> int:
-    """How many rows of kh*kw*ci floats a workspace for the convolution of these shapes, NHWC and HWIO, should have.
+    """How many rows of kh*kw*ci floats a workspace should have for the convolution of images of shape ``x`` with a kernel
+    of (kh, kw) taps: one for each output pixel, or as many as fit into ``WORKSPACE`` bytes; 0 if no copy is needed.
 
-    That is one for each output pixel, or as many as fit into ``WORKSPACE`` bytes; 0 where nothing has to be copied.
-    With fewer it works, too.
+    With fewer it works, too, a part of the pixels at a time. Raises ValueError where no window fits.
     """
-    geometry = window((x[1], x[2]), (w[0], w[1]), stride, padding, dilation)
-    return _rows(geometry, tuple(x), w[0] * w[1] * w[2])
+    return _rows(window((x[1], x[2]), pair("kernel", kernel), stride, padding, dilation), x)
 
 
-def _rows(window: Window, x: tuple[int, ...], depth: int) -> int:
+def _rows(window: Window, x: Sequence[int]) -> int:
     if is_product(window, (x[1], x[2])):
         return 0
-    most = WORKSPACE // (4 * max(depth, 1)) // BM * BM  # whole tiles
+    row = 4 * window[0] * window[1] * max(x[3], 1)  # bytes
+    most = WORKSPACE // row // BM * BM  # whole tiles of the product
     return min(x[0] * window[-2] * window[-1], max(most, BM))
 
 
@@ -155,7 +156,7 @@ def conv2d_cuda_im2col(
     if cols is not None:
         _check_workspace(cols, depth)
         cols = call.matrix("conv2d: cols", cols)
-    rows = _rows(geometry, x.shape, depth)
+    rows = _rows(geometry, x.shape)
     if rows == 0:
         cols = None
     elif cols is None:

@@ -156,7 +156,8 @@ def _gemm_vectorized(a, b, bias, rows, columns, depth, c):
             b0, b1, b2, b3 = load4(b, from_b + after * columns)
         if k0 >= 0:
             at_a, at_b = buffer * _BUFFER_A + row, buffer * _BUFFER_B + column
-            for k in range(0, BK, 2):  # by two: the compiler does not unroll the loop, and by four it is short of registers
+            # by two: the compiler does not unroll the loop, and by four it is short of registers
+            for k in range(0, BK, 2):
                 multiply_add(tile_a, at_a + k * BM, tile_b, at_b + k * BN, left, right, sums)
                 multiply_add(tile_a, at_a + (k + 1) * BM, tile_b, at_b + (k + 1) * BN, left, right, sums)
         buffer ^= 1  # nobody reads the other one: the barrier of the turn before saw to that

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from numba import cuda
+from numba import cuda, float64
 
 from ..geometry import Padding, window
 from ..grouped import check_groups
@@ -25,7 +25,7 @@ def _grouped(x, w, bias, groups, window, out):
         row, ow = divide(pixel, wo)
         n, oh = divide(row, ho)
         first = co // q * p  # of this group's input channels
-        total = 0.0
+        total = float64(0.0)
         for i_h in range(kh):
             ih = oh * sh + i_h * dh - top
             if ih < 0 or ih >= x.shape[1]:

@@ -38,7 +38,7 @@ def _softmax(x, out):
         half //= 2
     cuda.syncthreads()
     largest = maxima[0]
-    total = 0.0
+    total = float64(0.0)
     for k in range(thread, x.shape[1], _THREADS):
         out[n, k] = math.exp(x[n, k] - largest)  # out may be x: no other thread reads this score
         total += out[n, k]

@@ -156,10 +156,8 @@ def _workspace(operator: Operator, x: Shape) -> Shape | None:
 
     if not isinstance(operator, Conv2D) or operator.groups > 1:
         return None
-    kernel = operator.tensors()["kernel"]
-    options: dict[str, Any] = {"stride": operator.stride, "padding": operator.padding, "dilation": operator.dilation}
-    rows = workspace_rows(x, kernel, **options)
-    return (rows, math.prod(kernel[:3])) if rows else None
+    rows = workspace_rows(x, operator.kernel, operator.stride, operator.padding, operator.dilation)
+    return (rows, math.prod(operator.kernel) * operator.channels_in) if rows else None
 
 
 def layer_program(

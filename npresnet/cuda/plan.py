@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
-from ..fusion import Node, before_maxpool, draw_together
+from ..fusion import Node, before_maxpool, draw_together, ends
 from ..graph import BatchNorm, Conv2D, Dense, GlobalAveragePool, Graph, MaxPool
 from .card import Card
 from .choice import choose
@@ -110,6 +110,7 @@ class _Builder:
         self.steps: list[Step] = []
         self.where: dict[str, Region] = {}
         self._wide: dict[str, Region] = {}
+        self.spreads_nan = False
 
     def _shape(self, name: str) -> tuple[int, ...]:
         """A layer's output as [n, h, w, channels], the channels filled up."""
@@ -144,8 +145,13 @@ class _Builder:
         self.where[name] = self.layout.new(len(self.steps), self._shape(name))
         return self.where[name]
 
-    def _residual(self, node: Node) -> Region | None:
-        return self._input(node.residual) if node.residual else None
+    def _inputs(self, node: Node) -> tuple[Region, Region | None]:
+        """What a node reads, its data and its residual, kept until the step that is added next."""
+        residual = self._input(node.residual) if node.residual else None
+        x = self._input(node.x)
+        if residual is not None:
+            self.layout.use(residual, len(self.steps))
+        return x, residual
 
     def add(self, node: Node, pooled: bool) -> None:
         """The steps of one node; ``pooled``: a max-pool reads them, which NaN that Winograd spreads must not reach."""
@@ -169,7 +175,7 @@ class _Builder:
         operator = node.operator
         assert isinstance(operator, Conv2D | Dense)
         name = node.layers[-1]
-        x, residual = self._input(node.x), self._residual(node)
+        x, residual = self._inputs(node)
         n, h, w, ci = x.shape
         _, ho, wo, co = self._shape(name)
         (kh, kw), (sh, sw) = (operator.kernel, operator.stride) if isinstance(operator, Conv2D) else ((1, 1), (1, 1))
@@ -182,6 +188,7 @@ class _Builder:
         choice = choose(
             self._card.sms, size, self._precision, self._winograd and not pooled and node.pads == (1, 1, 1, 1)
         )
+        self.spreads_nan |= choice.winograd or self._precision == "3xtf32"
         flop = 2 * size.rows * operator.channels * kh * kw * operator.channels_in
         constant = _Constant(choice.form, node.layers[0], node.norm, operator.channels)
         weights, bias = self._folded.of(constant)
@@ -257,7 +264,7 @@ class _Builder:
         from ..kernels.cuda import fused
 
         name = node.layers[-1]
-        x, residual = self._input(node.x), self._residual(node)
+        x, residual = self._inputs(node)
         channels = self._shapes[name][-1]
         if channels % 4:
             scale, shift = (np.pad(a, (0, -channels % 4)) for a in self._folded.host(_Constant("scale", None, node.norm, channels)))
@@ -272,6 +279,28 @@ class _Builder:
             return lambda stream: fused.affine(stream, a, factor, offset, more, node.relu, b)
 
         self.steps.append(Step(self._layers(node), "affine", out, 0, bind, node.layers[0]))
+
+    def look_for_nan(self, regions: Sequence[Region]) -> Region:
+        """Steps that note which images have NaN in ``regions``: float32[n], 1 for each that has."""
+        from ..kernels.cuda import fused
+
+        at = len(self.steps)
+        found = self.layout.new(at, (self._n,))
+        for region in regions:
+            self.layout.use(region, at)
+
+        def bind(view: View) -> Queue:
+            marks, arrays = view(found), [_flat(view(region)) for region in regions]
+
+            def queue(stream: Any) -> None:
+                fused.clear(stream, marks)
+                for array in arrays:
+                    fused.nan_images(stream, array, self._n, marks)
+
+            return queue
+
+        self.steps.append(Step(("NaN?",), "compare", found, 0, bind))
+        return found
 
     def result(self, name: str) -> Region:
         """A wanted layer's output as users get it: with its own channels, in its own shape."""
@@ -297,6 +326,9 @@ def planned_program(
 ) -> Program:
     """The program for images of ``batch`` = (n, h, w); the card must be the current one and gets the weights.
 
+    winograd  whether it may be used. It and 3xtf32 make NaN of infinity, and Winograd spreads NaN over a tile: the program
+              then says which images have NaN in their last outputs, and those are to be run once more without
+
     Raises ``fusion.Unplannable`` where an output lies inside a step; UsageError for unknown outputs or images that are too
     small or too large; DeviceError where the weights do not fit.
     """
@@ -311,7 +343,9 @@ def planned_program(
     for node in nodes:
         builder.add(node, node.layers[-1] in pooled)
     results = {name: builder.result(name) for name in outputs}
-    for region in results.values():
+    suspects = None
+    if builder.spreads_nan:
+        suspects = builder.look_for_nan([results[name] for name in ends(graph, outputs)])
+    for region in (*results.values(), *([suspects] if suspects else [])):
         builder.layout.use(region, len(builder.steps))
-    exact = all("F(4x4" not in step.algorithm and "3xtf32" not in step.algorithm for step in builder.steps)
-    return Program(images, results, builder.steps, builder.layout.bytes(), exact)
+    return Program(images, results, builder.steps, builder.layout.bytes(), suspects)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..memory import Buffer, place
+from .recorded import Recorded, record
 
 __all__ = ["Bound", "Layout", "Program", "Region", "Step"]
 
@@ -86,14 +87,14 @@ class Program:
 
     images, outputs  where the images go in and the wanted layers come out
     arena_bytes      memory for all activations
-    exact            whether infinity and NaN come out where the layers' definitions have them
+    suspects         float32[n], not 0 for images whose infinity and NaN may have come out in the wrong places; or None
     """
 
     images: Region
     outputs: Mapping[str, Region]
     steps: Sequence[Step]
     arena_bytes: int
-    exact: bool = True
+    suspects: Region | None = None
 
     def bind(self, arena: Any) -> Bound:
         """This program with its activations in ``arena``, float32 of at least ``arena_bytes``."""
@@ -106,19 +107,34 @@ class Program:
             return seen[key]
 
         outputs = {name: view(region) for name, region in self.outputs.items()}
-        return Bound(view(self.images), outputs, [step.bind(view) for step in self.steps], view)
+        suspects = view(self.suspects) if self.suspects else None
+        return Bound(view(self.images), outputs, suspects, [step.bind(view) for step in self.steps], view)
 
 
-@dataclass(frozen=True)
 class Bound:
-    """A program on a card: its images, its outputs, and one function per step."""
+    """A program on a card: its images, its outputs, and one function per step.
 
-    images: Any
-    outputs: Mapping[str, Any]
-    queues: Sequence[Queue]
-    view: View
+    The first run goes step by step and compiles what is new. The second is recorded as a CUDA graph, and from then on the
+    card gets that as a whole: launching some hundred kernels one by one takes longer than running them for one image.
+    """
+
+    def __init__(
+        self, images: Any, outputs: Mapping[str, Any], suspects: Any, queues: Sequence[Queue], view: View
+    ) -> None:
+        self.images, self.outputs, self.suspects, self.queues, self.view = images, outputs, suspects, queues, view
+        self._runs = 0
+        self._recorded: Recorded | None = None
 
     def queue(self, stream: Any) -> None:
         """Queue all steps."""
+        self._runs += 1
+        if self._runs == 2:
+            self._recorded = record(stream, self._each)
+        if self._recorded is not None:
+            self._recorded.queue(stream)
+        else:
+            self._each(stream)
+
+    def _each(self, stream: Any) -> None:
         for queue in self.queues:
             queue(stream)

@@ -1,0 +1,77 @@
+"""Work on a stream recorded as a CUDA graph, to be queued again and again as one piece."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Recorded", "record"]
+
+
+class Recorded:
+    """A recorded piece of work. Made by ``record``."""
+
+    def __init__(self, graph: Any) -> None:
+        from cuda.bindings import driver
+
+        self._graph = graph
+        weakref.finalize(self, driver.cuGraphExecDestroy, graph).atexit = False
+
+    def queue(self, stream: Any) -> None:
+        """Queue all of it on ``stream``."""
+        from cuda.bindings import driver
+
+        _checked(driver.cuGraphLaunch(self._graph, _handle(stream)))
+
+
+def record(stream: Any, queue: Callable[[Any], None]) -> Recorded | None:
+    """What ``queue`` queues on ``stream``, recorded and not run; None where that cannot be: in the simulator, or when
+    something in it cannot be recorded, which a warning says."""
+    from numba import config
+
+    if config.ENABLE_CUDASIM:
+        return None
+    try:
+        return _record(stream, queue)
+    except Exception as error:  # the work itself is right, it ran before: going on step by step is only slower
+        logging.getLogger("npresnet").warning(
+            "npresnet: the steps could not be recorded as a CUDA graph (%s); they are queued one by one", error
+        )
+        return None
+
+
+def _record(stream: Any, queue: Callable[[Any], None]) -> Recorded:
+    from cuda.bindings import driver
+
+    handle = _handle(stream)
+    mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL  # other threads go on with theirs
+    _checked(driver.cuStreamBeginCapture(handle, mode))
+    graph = None
+    try:
+        queue(stream)
+    finally:  # ended in any case, or the stream could not be used again
+        error, graph = driver.cuStreamEndCapture(handle)
+    _checked((error,))
+    try:
+        return Recorded(_checked(driver.cuGraphInstantiate(graph, 0)))
+    finally:
+        driver.cuGraphDestroy(graph)
+
+
+def _checked(answer: tuple[Any, ...]) -> Any:
+    """The driver's result; RuntimeError with its words for an error."""
+    from cuda.bindings import driver
+
+    if int(answer[0]) != 0:
+        _, text = driver.cuGetErrorString(answer[0])
+        raise RuntimeError(text.decode() if isinstance(text, bytes) else str(answer[0]))
+    return answer[1] if len(answer) > 1 else None
+
+
+def _handle(stream: Any) -> Any:
+    """A stream of Numba's in the driver's terms."""
+    from cuda.bindings import driver
+
+    return driver.CUstream(int(getattr(stream.handle, "value", stream.handle)))
