@@ -348,4 +348,4 @@ def planned_program(
         suspects = builder.look_for_nan([results[name] for name in ends(graph, outputs)])
     for region in (*results.values(), *([suspects] if suspects else [])):
         builder.layout.use(region, len(builder.steps))
-    return Program(images, results, builder.steps, builder.layout.bytes(), suspects)
+    return Program(images, results, builder.steps, builder.layout.bytes(), suspects, planned=True)
