@@ -287,7 +287,9 @@ def _card(device: str, algorithm: str) -> Card | None:
     if index is None:
         return None
     if algorithm == "reference":
-        raise UsageError("algorithm: 'reference' is plain NumPy, which runs on the CPU; give device='cpu', or another one")
+        raise UsageError(
+            "algorithm: 'reference' is plain NumPy, which runs on the CPU; give device='cpu', or another one"
+        )
     return open_card(index)
 
 

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,7 +41,7 @@ class _Pending(NamedTuple):
     lane: Lane
     bound: Bound
     first: int
-    count: int
+    images: int
 
 
 class Runner:
@@ -214,7 +215,7 @@ class Runner:
 
         def feed(chunk: _Pending) -> None:
             staged = chunk.lane.staging("images", chunk.bound.images.shape)
-            np.copyto(staged, images[chunk.first : chunk.first + chunk.count])
+            np.copyto(staged, images[chunk.first : chunk.first + chunk.images])
             chunk.bound.images.copy_to_device(staged, stream=chunk.lane.stream)
 
         def fetch(chunk: _Pending) -> None:
@@ -224,7 +225,7 @@ class Runner:
         def collect(chunk: _Pending) -> None:
             for name, array in chunk.bound.outputs.items():
                 np.copyto(
-                    results[name][chunk.first : chunk.first + chunk.count], chunk.lane.staging(name, array.shape)
+                    results[name][chunk.first : chunk.first + chunk.images], chunk.lane.staging(name, array.shape)
                 )
 
         for index in self._each_chunk(images.shape, outputs, feed, fetch, collect, exact):
@@ -245,12 +246,12 @@ class Runner:
                 results[name] = self.card.array((given[0].shape[0], *shapes[name]), "the outputs")
 
         def feed(chunk: _Pending) -> None:
-            part = given[0][chunk.first : chunk.first + chunk.count]
+            part = given[0][chunk.first : chunk.first + chunk.images]
             chunk.bound.images.copy_to_device(part, stream=chunk.lane.stream)
 
         def fetch(chunk: _Pending) -> None:
             for name, array in chunk.bound.outputs.items():
-                results[name][chunk.first : chunk.first + chunk.count].copy_to_device(array, stream=chunk.lane.stream)
+                results[name][chunk.first : chunk.first + chunk.images].copy_to_device(array, stream=chunk.lane.stream)
 
         for index in self._each_chunk(given[0].shape, outputs, feed, fetch, lambda chunk: None, exact):
             again = self._run_on_card(given[0][index : index + 1], outputs, exact=True)
@@ -270,4 +271,4 @@ def _timed(bound: Bound, stream: Any) -> list[float]:
         queue(stream)
         event.record(stream)
     stream.synchronize()
-    return [max(a.elapsed_time(b), 0.0) / 1e3 for a, b in zip(events, events[1:], strict=False)]
+    return [max(a.elapsed_time(b), 0.0) / 1e3 for a, b in pairwise(events)]
