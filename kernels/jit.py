@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 from .cache import cache_directory, kernel_cache
 from .simd import LANES
 
-__all__ = ["call", "compiled", "jit", "native"]
+__all__ = ["Locator", "call", "compiled", "compiling", "jit", "native"]
 
 # Multiplication and addition may fuse into one rounding (FMA); NaN, infinity, signed zero and the order of sums stay
 # as written, because results must follow TensorFlow's and must not depend on the machine's vector width.
@@ -34,17 +34,21 @@ compiled: list[str] = []
 """The names of the kernels that this process has compiled, not found in the cache."""
 
 
-def _compiling(name: str) -> None:
-    """Note that a kernel is about to be compiled; before the first one, say what takes so long."""
-    if not compiled:
+def compiling(name: str, into: list[str], machine: str) -> None:
+    """Note in ``into`` that a kernel is about to be compiled; before the first one, say what takes so long."""
+    if not into:
         directory = cache_directory()
         kept = f"once, for they are kept in {directory}" if directory else "no cache directory is writable: each time"
-        logging.getLogger("npresnet").warning("npresnet: compiling kernels for this processor, some seconds; %s", kept)
-    compiled.append(name)
+        logging.getLogger("npresnet").warning(
+            "npresnet: compiling kernels for this %s, some seconds; %s", machine, kept
+        )
+    into.append(name)
 
 
-class _Locator(caching._CacheLocator):
-    """Tells Numba to keep a kernel's machine code in our own private folder."""
+class Locator(caching._CacheLocator):
+    """Tells Numba to keep a kernel's machine code in our own private folder, that of ``settings``."""
+
+    settings: tuple[str, ...] = (f"lanes{LANES}",)
 
     def __init__(self, line: int, path: str) -> None:
         self._line, self._path = line, path
@@ -59,13 +63,13 @@ class _Locator(caching._CacheLocator):
         return str(self._line)
 
     @classmethod
-    def from_function(cls, py_func: Any, py_file: str) -> _Locator | None:
-        path = kernel_cache(f"lanes{LANES}")
+    def from_function(cls, py_func: Any, py_file: str) -> Locator | None:
+        path = kernel_cache(*cls.settings)
         return None if path is None else cls(py_func.__code__.co_firstlineno, path)
 
 
 class _Implementation(caching.CompileResultCacheImpl):
-    _locator_classes = [_Locator]  # noqa: RUF012 (Numba's own name)
+    _locator_classes = [Locator]  # noqa: RUF012 (Numba's own name)
 
 
 class _Files(caching.FunctionCache):
@@ -83,7 +87,7 @@ class _Cache(caching._Cache):
 
     @property
     def cache_path(self) -> str | None:
-        return kernel_cache(f"lanes{LANES}")
+        return kernel_cache(*Locator.settings)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         found = None
@@ -93,7 +97,7 @@ class _Cache(caching._Cache):
                 self._files = self._files or _Files(self._function)
                 found = self._files.load_overload(sig, target_context)
         if found is None:
-            _compiling(self._function.__qualname__)
+            compiling(self._function.__qualname__, compiled, "processor")
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:

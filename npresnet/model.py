@@ -31,6 +31,7 @@ Array = npt.NDArray[Any]
 _T = TypeVar("_T")
 
 _ALGORITHMS = ("auto", "direct", "im2col", "reference")
+_PRECISIONS = ("fp32", "tf32", "3xtf32")
 
 
 class Features(NamedTuple):
@@ -151,8 +152,11 @@ class ResNet:
         network; UsageError where it runs layer by layer, which ``trace`` times.
         """
         names = tuple(self.graph.features.values()) if outputs is None else self._names(outputs)
-        batch = network_input(images, self.graph.channels)
-        found = self._by_plan(lambda plans: plans.profile(batch, names, self.algorithm == "auto", repeats))
+        if self._runner is not None:
+            found = self._runner.profile(images, names, repeats)
+        else:
+            batch = network_input(images, self.graph.channels)
+            found = self._by_plan(lambda plans: plans.profile(batch, names, self.algorithm == "auto", repeats))
         if found is not None:
             return found
         raise UsageError(
@@ -212,6 +216,8 @@ class ResNet:
     def _algorithms(self, size: tuple[int, int]) -> dict[str, str]:
         """{layer: how calling the network for its feature maps and class probabilities computes it}."""
         outputs = [*self.graph.features.values(), *([self.graph.classifier] if self.graph.classifier else [])]
+        if self._runner is not None:
+            return self._runner.algorithms(size, tuple(outputs))
         found = self._by_plan(lambda plans: plans.algorithms(size, tuple(outputs), self.algorithm == "auto"))
         if found is not None:
             return found
@@ -231,6 +237,7 @@ def load(
     device: str = "cpu",
     algorithm: str = "auto",
     threads: int | None = None,
+    precision: str = "fp32",
 ) -> ResNet:
     """Read a Keras weight file and return the network in it, ready to run.
 
@@ -241,6 +248,8 @@ def load(
     algorithm     "auto" (the fastest), "direct" (as fast as can be without Winograd), "im2col" (the textbook path),
                   "reference" (plain NumPy; float64 images are run in float64; on the CPU only)
     threads       how many share the work; None: one per available processor. The results do not depend on it.
+    precision     of the convolutions on a card with "auto" and "direct": "fp32"; "tf32", tensor cores, with errors near 3e-4
+                  in each layer; "3xtf32", tensor cores at nearly float32's accuracy
 
     Raises WeightsError for a file that is no complete ResNet, UsageError for a wrong argument; for a card that cannot be
     used DeviceError, and MissingExtraError where numba-cuda is not installed.
@@ -249,6 +258,13 @@ def load(
 
     if algorithm not in _ALGORITHMS:
         raise UsageError(f"algorithm: got {algorithm!r}; it must be one of {', '.join(map(repr, _ALGORITHMS))}")
+    if precision not in _PRECISIONS:
+        raise UsageError(f"precision: got {precision!r}; it must be one of {', '.join(map(repr, _PRECISIONS))}")
+    if precision != "fp32" and (device == "cpu" or algorithm not in ("auto", "direct")):
+        raise UsageError(
+            f"precision: got {precision!r} with device={device!r} and algorithm={algorithm!r}; only the fast paths on a card "
+            "have another one than 'fp32': device='cuda' and algorithm='auto' or 'direct'"
+        )
     try:
         threads = resolve_threads(threads)
     except ValueError as error:
@@ -259,7 +275,7 @@ def load(
     if card is not None:
         from .cuda.runner import Runner
 
-        runner = Runner(card, found.graph, found.weights, algorithm)
+        runner = Runner(card, found.graph, found.weights, algorithm, precision)
     return ResNet(found, algorithm, threads, runner)
 
 
@@ -271,7 +287,9 @@ def _card(device: str, algorithm: str) -> Card | None:
     if index is None:
         return None
     if algorithm == "reference":
-        raise UsageError("algorithm: 'reference' is plain NumPy, which runs on the CPU; give device='cpu', or another one")
+        raise UsageError(
+            "algorithm: 'reference' is plain NumPy, which runs on the CPU; give device='cpu', or another one"
+        )
     return open_card(index)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numba import config, cuda, types
 
 from ..arrays import Array, check_float32, check_out, check_vector, floats
+from .cached import keep
 
 __all__ = [
     "ELEMENTS",
@@ -95,6 +96,8 @@ class Kernel:
             if self._compiled is None:
                 options = {} if SIMULATED else {"launch_bounds": self.bounds}
                 self._compiled = cuda.jit(**options)(self.function)
+                if not SIMULATED:
+                    keep(self._compiled, self.name)
         if SIMULATED:  # which computes with Python's own numbers, and one kernel at a time
             with _simulator:
                 self._compiled[blocks, self.threads, stream, self.shared](*arguments)

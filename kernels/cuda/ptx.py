@@ -72,7 +72,7 @@ if config.ENABLE_CUDASIM:
         """``value`` without its last 13 bits: a number of tf32, not larger in magnitude. Infinity and NaN stay."""
         return (np.float32(value).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
 
-    _fragments: dict[int, tuple] = {}  # by thread; the simulator runs one block at a time
+    _fragments: dict[int, tuple[float, ...]] = {}  # by thread; the simulator runs one block at a time
 
     @cuda.jit(device=True)
     def load_matrices(shared, index):
@@ -124,7 +124,7 @@ else:
 
     def _loader(width, array, index):
         def codegen(context, builder, signature, args):
-            place = _place(context, builder, signature.args[0], *args, width)
+            place = _place(context, builder, signature.args[0], args[0], args[1], width)
             vector = builder.load(place, typ=ir.VectorType(_FLOAT, width), align=4 * width)
             values = [builder.extract_element(vector, ir.Constant(_INT, i)) for i in range(width)]
             return context.make_tuple(builder, signature.return_type, values)
@@ -133,7 +133,7 @@ else:
 
     def _storer(width, array, index):
         def codegen(context, builder, signature, args):
-            place = _place(context, builder, signature.args[0], *args[:2], width)
+            place = _place(context, builder, signature.args[0], args[0], args[1], width)
             vector = ir.Constant(ir.VectorType(_FLOAT, width), ir.Undefined)
             for i, value in enumerate(args[2:]):
                 vector = builder.insert_element(vector, value, ir.Constant(_INT, i))
@@ -194,7 +194,11 @@ else:
             count = builder.select(args[4], ir.Constant(_INT, 16), ir.Constant(_INT, 0))  # of bytes that are read
             places = builder.ptrtoint(target, _INT), builder.ptrtoint(source, ir.IntType(64))
             _assembly(
-                builder, "cp.async.cg.shared.global [$0], [$1], 16, $2;", f"r,l,r,{_MEMORY}", ir.VoidType(), [*places, count]
+                builder,
+                "cp.async.cg.shared.global [$0], [$1], 16, $2;",
+                f"r,l,r,{_MEMORY}",
+                ir.VoidType(),
+                [*places, count],
             )
             return context.get_dummy_value()
 
@@ -248,6 +252,8 @@ else:
             )
             result = ir.LiteralStructType([_FLOAT] * 4)
             sums = _assembly(builder, text, "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f", result, operands)
-            return context.make_tuple(builder, signature.return_type, [builder.extract_value(sums, i) for i in range(4)])
+            return context.make_tuple(
+                builder, signature.return_type, [builder.extract_value(sums, i) for i in range(4)]
+            )
 
         return types.UniTuple(types.float32, 4)(*[types.float32] * 10), codegen

@@ -138,7 +138,9 @@ def _convolve(tile: TensorTile, together: int) -> Kernel:
                             a[at], a_rest[at] = split(a[at])
                         for at in range(SOME_B):
                             b[at], b_rest[at] = split(b[at])
-                    for both in range(MS * NS):  # one loop and not two, or the compiler unrolls too late to see registers
+                    for both in range(
+                        MS * NS
+                    ):  # one loop and not two, or the compiler unrolls too late to see registers
                         of_a, of_b = both // NS * 4, both % NS * 2
                         if EXACT:  # the small ones first
                             product(a_rest, of_a, b, of_b, parts, 4 * both)
@@ -203,7 +205,9 @@ def product(a, at_a, b, at_b, sums, at):
     )  # fmt: skip
 
 
-_CUT_SHARE = 0.7213 * 2.0**-11  # the mean of 2^-11 / mantissa, for mantissas whose logarithm is evenly spread: 1 / (2 ln 2)
+_CUT_SHARE = (
+    0.7213 * 2.0**-11
+)  # the mean of 2^-11 / mantissa, for mantissas whose logarithm is evenly spread: 1 / (2 ln 2)
 
 TENSOR_TILES = {
     tile: _convolve(tile, together)

@@ -18,7 +18,7 @@ from numba import cuda, float32
 
 from .fused import AnyTile, Convolution, finish_of, multiply_many
 from .implicit import ADD, BIAS, RELU, positive
-from .launch import ELEMENTS, ceil_div, device_function, divide, grid_1d, kernel
+from .launch import ceil_div, device_function, divide, kernel
 
 __all__ = ["ELEMENTS_OF_A_TILE", "tiles_of", "winograd"]
 

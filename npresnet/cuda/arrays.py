@@ -28,11 +28,11 @@ class DeviceArray:
 
     def __init__(self, card: Card, memory: Any) -> None:
         self._card = card
-        self._memory = memory  # Numba's array, which owns the memory
+        self.memory = memory  # Numba's array
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(self._memory.shape)
+        return tuple(self.memory.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -44,7 +44,7 @@ class DeviceArray:
 
     @property
     def size(self) -> int:
-        return int(self._memory.size)
+        return int(self.memory.size)
 
     @property
     def nbytes(self) -> int:
@@ -57,7 +57,7 @@ class DeviceArray:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        described: dict[str, Any] = self._memory.__cuda_array_interface__
+        described: dict[str, Any] = self.memory.__cuda_array_interface__
         return described
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -84,7 +84,7 @@ class DeviceArray:
     def copy_to_host(self) -> npt.NDArray[np.float32]:
         """A copy as a NumPy array."""
         with self._card.current():
-            copy: npt.NDArray[np.float32] = self._memory.copy_to_host()
+            copy: npt.NDArray[np.float32] = self.memory.copy_to_host()
         return copy
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
@@ -132,7 +132,7 @@ def device_images(card: Card, images: Any, channels: int, stream: Any) -> Any:
 
 def _numba_array(card: Card, images: Any, stream: Any) -> Any:
     if isinstance(images, DeviceArray):
-        images = images._memory
+        images = images.memory
     if getattr(images, "__cuda_ndarray__", False):
         return images
     from numba import cuda

@@ -68,7 +68,7 @@ def why_no_cuda() -> str | None:
     if _simulated():
         return None
     if importlib.util.find_spec("numba_cuda") is None:
-        return "numba-cuda is not installed; `pip install \"npresnet[cuda]\"` adds it"
+        return 'numba-cuda is not installed; `pip install "npresnet[cuda]"` adds it'
     from numba import cuda
 
     try:
@@ -79,7 +79,7 @@ def why_no_cuda() -> str | None:
     if reason is not None:
         return f"no NVIDIA driver answers ({_line(reason)}); install one, or check it with `nvidia-smi`"
     if not available:
-        return "CUDA's compiler is not installed; `pip install \"numba-cuda[cu13]\"` adds it ([cu12] for older drivers)"
+        return 'CUDA\'s compiler is not installed; `pip install "numba-cuda[cu13]"` adds it ([cu12] for older drivers)'
     return _too_old_a_driver()
 
 
@@ -92,7 +92,7 @@ def _too_old_a_driver() -> str | None:
     if int(error) == 0 and version // 1000 < major:
         return (
             f"the driver knows CUDA up to {version // 1000}.{version % 1000 // 10}, but the parts installed here are of CUDA "
-            f"{major}; update the driver, or `pip install \"numba-cuda[cu{version // 1000}]\"`"
+            f'{major}; update the driver, or `pip install "numba-cuda[cu{version // 1000}]"`'
         )
     return None
 
@@ -219,7 +219,9 @@ class Card:
         """A copy of a NumPy array on this card, which must be the current one. Raises DeviceError."""
         from numba import cuda
 
-        return self.allocated(array.nbytes, "a tensor of the network", lambda: cuda.to_device(np.ascontiguousarray(array)))
+        return self.allocated(
+            array.nbytes, "a tensor of the network", lambda: cuda.to_device(np.ascontiguousarray(array))
+        )
 
     @contextmanager
     def lane(self) -> Iterator[Lane]:

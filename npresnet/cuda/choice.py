@@ -83,7 +83,9 @@ def choose(sms: int, size: Convolution, precision: str, winograd: bool) -> Choic
     possible = (size.kh, size.kw, size.sh, size.sw) == (3, 3, 1, 1) and precision == "fp32" and size.ci >= 32
     if winograd and possible:
         count = tiles_of(size)
-        moved = 2 * ELEMENTS_OF_A_TILE * count * (size.ci + size.co) + size.n * size.h * size.w * (size.ci + 2 * size.co)
+        moved = 2 * ELEMENTS_OF_A_TILE * count * (size.ci + size.co) + size.n * size.h * size.w * (
+            size.ci + 2 * size.co
+        )
         for tile in tiles:
             product = _product(sms, tile, precision, count, size.co, size.ci, ELEMENTS_OF_A_TILE)
             candidates.append(Choice(tile, 1, True, "winograd", 3 * _START + product + _traffic(sms, moved)))

@@ -186,9 +186,7 @@ def layer_program(
         if isinstance(layer.operator, Flatten | Reshape):  # the same numbers in the same place
             where[layer.name] = inputs[0].reshaped(shape)
             if every:
-                steps.append(
-                    Step((layer.name,), "view", where[layer.name], 0, lambda view: lambda stream: None)
-                )
+                steps.append(Step((layer.name,), "view", where[layer.name], 0, lambda view: lambda stream: None))
             continue
         out = where[layer.name] = layout.new(at, shape)
         wanted = _workspace(layer.operator, inputs[0].shape)
@@ -200,9 +198,7 @@ def layer_program(
     return Program(images, {name: where[name] for name in outputs}, steps, layout.bytes())
 
 
-def _binder(
-    layer: Layer, inputs: Sequence[Region], tensors: Sequence[Any], out: Region, cols: Region | None
-) -> Any:
+def _binder(layer: Layer, inputs: Sequence[Region], tensors: Sequence[Any], out: Region, cols: Region | None) -> Any:
     def bind(view: View) -> Queue:
         return _queue(layer.operator, [view(x) for x in inputs], tensors, view(out), view(cols) if cols else None)
 

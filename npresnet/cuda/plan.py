@@ -102,7 +102,13 @@ class _Builder:
     """A program while steps are being added to it. Activations are flat in memory, channels in multiples of four."""
 
     def __init__(
-        self, card: Card, folded: Folded, batch: int, shapes: Mapping[str, tuple[int, ...]], precision: str, winograd: bool
+        self,
+        card: Card,
+        folded: Folded,
+        batch: int,
+        shapes: Mapping[str, tuple[int, ...]],
+        precision: str,
+        winograd: bool,
     ) -> None:
         self._card, self._folded, self._n, self._shapes = card, folded, batch, shapes
         self._precision, self._winograd = precision, winograd
@@ -267,7 +273,9 @@ class _Builder:
         x, residual = self._inputs(node)
         channels = self._shapes[name][-1]
         if channels % 4:
-            scale, shift = (np.pad(a, (0, -channels % 4)) for a in self._folded.host(_Constant("scale", None, node.norm, channels)))
+            scale, shift = (
+                np.pad(a, (0, -channels % 4)) for a in self._folded.host(_Constant("scale", None, node.norm, channels))
+            )
             factor, offset = self._card.upload(scale), self._card.upload(shift)
         else:
             factor, offset = self._folded.of(_Constant("scale", None, node.norm, channels))
@@ -348,4 +356,4 @@ def planned_program(
         suspects = builder.look_for_nan([results[name] for name in ends(graph, outputs)])
     for region in (*results.values(), *([suspects] if suspects else [])):
         builder.layout.use(region, len(builder.steps))
-    return Program(images, results, builder.steps, builder.layout.bytes(), suspects)
+    return Program(images, results, builder.steps, builder.layout.bytes(), suspects, planned=True)

@@ -88,6 +88,7 @@ class Program:
     images, outputs  where the images go in and the wanted layers come out
     arena_bytes      memory for all activations
     suspects         float32[n], not 0 for images whose infinity and NaN may have come out in the wrong places; or None
+    planned          whether layers are drawn together
     """
 
     images: Region
@@ -95,6 +96,7 @@ class Program:
     steps: Sequence[Step]
     arena_bytes: int
     suspects: Region | None = None
+    planned: bool = False
 
     def bind(self, arena: Any) -> Bound:
         """This program with its activations in ``arena``, float32 of at least ``arena_bytes``."""

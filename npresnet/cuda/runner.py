@@ -9,18 +9,22 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..engine import Step as LayerStep
+from ..fusion import Unplannable
 from ..graph import Graph
 from ..images import network_input
+from ..plan import StepTime
 from .arrays import DeviceArray, device_images, on_card
 from .card import Card, Lane
 from .layers import Tensors, layer_program
+from .plan import Folded, planned_program
 from .program import Bound, Program
 
 __all__ = ["Runner"]
@@ -37,17 +41,25 @@ class _Pending(NamedTuple):
     lane: Lane
     bound: Bound
     first: int
-    count: int
+    images: int
 
 
 class Runner:
-    """One network on one card. May be called from many threads at once."""
+    """One network on one card. May be called from many threads at once.
 
-    def __init__(self, card: Card, graph: Graph, weights: Mapping[str, Mapping[str, Array]], algorithm: str) -> None:
+    algorithm  "im2col": layer by layer; "auto", "direct": by plan, the latter without Winograd
+    precision  "fp32", "tf32", "3xtf32": of the convolutions of a plan
+    """
+
+    def __init__(
+        self, card: Card, graph: Graph, weights: Mapping[str, Mapping[str, Array]], algorithm: str, precision: str
+    ) -> None:
         self.card = card
         self.algorithm = algorithm
+        self.precision = precision
         self._graph = graph
         self._tensors = Tensors(card, graph, weights)
+        self._folded = Folded(card, graph, weights)
         self._programs: OrderedDict[tuple[Any, ...], Program] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -65,13 +77,16 @@ class Runner:
 
         The layers run twice: once all in a row for the times, and once more to look at each. Raises as ``run``.
         """
-        if on_card(images):
-            with self.card.current(), self.card.lane() as lane:
-                images = device_images(self.card, images, self._graph.channels, lane.stream).copy_to_host()
-        batch = network_input(images, self._graph.channels)
+        batch = self._from_card(images) if on_card(images) else network_input(images, self._graph.channels)
         with self.card.current():
             program = layer_program(self._graph, self._tensors, batch.shape[:3], tuple(outputs), every=True)
         return self._traced(program, batch)
+
+    def _from_card(self, images: Any) -> Array:
+        """Images that are on the card, as a NumPy array."""
+        with self.card.current(), self.card.lane() as lane:
+            copy: Array = device_images(self.card, images, self._graph.channels, lane.stream).copy_to_host()
+        return copy
 
     def _traced(self, program: Program, batch: Array) -> Iterator[LayerStep]:
         with self.card.lane() as lane:
@@ -91,17 +106,58 @@ class Runner:
                 kind = self._graph.by_name[name].operator.kind
                 yield LayerStep(name, kind, array.shape, array, taken, step.flop)
 
-    def _program(self, batch: tuple[int, int, int], outputs: tuple[str, ...]) -> Program:
-        """The program for a chunk of (n, h, w) images; made if it is not at hand."""
-        key = (batch, outputs)
+    def profile(self, images: Any, outputs: tuple[str, ...], repeats: int) -> list[StepTime] | None:
+        """Each step's median time on the card in ``repeats`` runs, after one that is not counted; None where the network
+        runs layer by layer, which ``trace`` times. Raises as ``run``."""
+        batch = self._from_card(images) if on_card(images) else network_input(images, self._graph.channels)
+        with self.card.current(), self.card.lane() as lane:
+            program = self._program(batch.shape[:3], outputs)
+            if not program.planned:
+                return None
+            bound = lane.bound(program)
+            seconds = []
+            for _ in range(repeats + 1):
+                bound.images.copy_to_device(batch, stream=lane.stream)
+                seconds.append(_timed(bound, lane.stream))
+        medians = np.median(seconds[1:], axis=0)
+        return [
+            StepTime(step.layers[-1], step.algorithm, tuple(step.output.shape), float(taken), step.flop)
+            for step, taken in zip(program.steps, medians, strict=True)
+        ]
+
+    def algorithms(self, size: tuple[int, int], outputs: tuple[str, ...]) -> dict[str, str]:
+        """{layer: how it is computed} for one image of ``size`` (h, w). Raises as ``run``."""
+        with self.card.current():
+            program = self._program((1, *size), outputs)
+        found = {}
+        for step in program.steps:
+            for layer in step.layers:
+                if layer in self._graph.by_name:  # not one of the plan's own
+                    found[layer] = step.algorithm if layer == (step.leader or layer) else f"in {step.leader}"
+        return found
+
+    def _program(self, batch: tuple[int, int, int], outputs: tuple[str, ...], exact: bool = False) -> Program:
+        """The program for a chunk of (n, h, w) images; made if it is not at hand.
+
+        exact  one that has infinity and NaN in their places
+        """
+        key = (batch, outputs, exact)
         with self._lock:
             found = self._programs.pop(key, None)
             if found is None:
-                found = layer_program(self._graph, self._tensors, batch, outputs)
+                found = self._make(batch, outputs, exact)
             self._programs[key] = found
             while len(self._programs) > _PROGRAMS:
                 self._programs.popitem(last=False)
         return found
+
+    def _make(self, batch: tuple[int, int, int], outputs: tuple[str, ...], exact: bool) -> Program:
+        if self.algorithm != "im2col":
+            precision = "fp32" if exact and self.precision == "3xtf32" else self.precision
+            winograd = self.algorithm == "auto" and not exact
+            with suppress(Unplannable):
+                return planned_program(self.card, self._graph, self._folded, batch, outputs, precision, winograd)
+        return layer_program(self._graph, self._tensors, batch, outputs)
 
     def _chunks(self, shape: Sequence[int]) -> list[tuple[int, int]]:
         """(first image, how many) of each chunk of a batch [n, h, w, c]: all of one size but the last."""
@@ -116,9 +172,19 @@ class Runner:
         feed: Callable[[_Pending], None],
         fetch: Callable[[_Pending], None],
         collect: Callable[[_Pending], None],
-    ) -> None:
+        exact: bool,
+    ) -> list[int]:
         """Queue every chunk on one of two lanes; ``feed`` and ``fetch`` queue its copies, ``collect`` comes when it is
-        done."""
+        done. Returns the images that are to be run once more, exactly."""
+        suspects: list[int] = []
+
+        def finish(chunk: _Pending) -> None:
+            chunk.lane.stream.synchronize()
+            collect(chunk)
+            if chunk.bound.suspects is not None:
+                marks = chunk.lane.staging("suspects", chunk.bound.suspects.shape)
+                suspects.extend(chunk.first + int(index) for index in np.nonzero(marks)[0])
+
         chunks = self._chunks(shape)
         with self.card.current(), ExitStack() as stack:
             lanes = [stack.enter_context(self.card.lane()) for _ in chunks[:2]]
@@ -127,25 +193,29 @@ class Runner:
                 for number, (first, count) in enumerate(chunks):
                     turn = number % 2
                     if turn in pending:
-                        _finish(pending.pop(turn), collect)
-                    program = self._program((count, shape[1], shape[2]), outputs)
+                        finish(pending.pop(turn))
+                    program = self._program((count, shape[1], shape[2]), outputs, exact)
                     pending[turn] = chunk = _Pending(lanes[turn], lanes[turn].bound(program), first, count)
                     feed(chunk)
                     chunk.bound.queue(chunk.lane.stream)
                     fetch(chunk)
+                    if chunk.bound.suspects is not None:
+                        marks = chunk.lane.staging("suspects", chunk.bound.suspects.shape)
+                        chunk.bound.suspects.copy_to_host(marks, stream=chunk.lane.stream)
                 for turn in sorted(pending, key=lambda turn: pending[turn].first):
-                    _finish(pending[turn], collect)
+                    finish(pending[turn])
             finally:
                 for chunk in pending.values():  # nothing may still be running when the lanes are given back
                     chunk.lane.stream.synchronize()
+        return suspects
 
-    def _run_from_host(self, images: Array, outputs: tuple[str, ...]) -> dict[str, Any]:
+    def _run_from_host(self, images: Array, outputs: tuple[str, ...], exact: bool = False) -> dict[str, Any]:
         shapes = self._graph.shapes(images.shape[1], images.shape[2], outputs)
         results = {name: np.empty((len(images), *shapes[name]), np.float32) for name in outputs}
 
         def feed(chunk: _Pending) -> None:
             staged = chunk.lane.staging("images", chunk.bound.images.shape)
-            np.copyto(staged, images[chunk.first : chunk.first + chunk.count])
+            np.copyto(staged, images[chunk.first : chunk.first + chunk.images])
             chunk.bound.images.copy_to_device(staged, stream=chunk.lane.stream)
 
         def fetch(chunk: _Pending) -> None:
@@ -155,13 +225,16 @@ class Runner:
         def collect(chunk: _Pending) -> None:
             for name, array in chunk.bound.outputs.items():
                 np.copyto(
-                    results[name][chunk.first : chunk.first + chunk.count], chunk.lane.staging(name, array.shape)
+                    results[name][chunk.first : chunk.first + chunk.images], chunk.lane.staging(name, array.shape)
                 )
 
-        self._each_chunk(images.shape, outputs, feed, fetch, collect)
+        for index in self._each_chunk(images.shape, outputs, feed, fetch, collect, exact):
+            again = self._run_from_host(images[index : index + 1], outputs, exact=True)
+            for name, array in again.items():
+                results[name][index] = array[0]
         return results
 
-    def _run_on_card(self, images: Any, outputs: tuple[str, ...]) -> dict[str, Any]:
+    def _run_on_card(self, images: Any, outputs: tuple[str, ...], exact: bool = False) -> dict[str, Any]:
         results: dict[str, Any] = {}
         given: list[Any] = []
         with self.card.current():
@@ -173,20 +246,19 @@ class Runner:
                 results[name] = self.card.array((given[0].shape[0], *shapes[name]), "the outputs")
 
         def feed(chunk: _Pending) -> None:
-            part = given[0][chunk.first : chunk.first + chunk.count]
+            part = given[0][chunk.first : chunk.first + chunk.images]
             chunk.bound.images.copy_to_device(part, stream=chunk.lane.stream)
 
         def fetch(chunk: _Pending) -> None:
             for name, array in chunk.bound.outputs.items():
-                results[name][chunk.first : chunk.first + chunk.count].copy_to_device(array, stream=chunk.lane.stream)
+                results[name][chunk.first : chunk.first + chunk.images].copy_to_device(array, stream=chunk.lane.stream)
 
-        self._each_chunk(given[0].shape, outputs, feed, fetch, lambda chunk: None)
+        for index in self._each_chunk(given[0].shape, outputs, feed, fetch, lambda chunk: None, exact):
+            again = self._run_on_card(given[0][index : index + 1], outputs, exact=True)
+            with self.card.current():
+                for name, array in again.items():
+                    results[name][index : index + 1].copy_to_device(array.memory)
         return {name: DeviceArray(self.card, array) for name, array in results.items()}
-
-
-def _finish(chunk: _Pending, collect: Callable[[_Pending], None]) -> None:
-    chunk.lane.stream.synchronize()
-    collect(chunk)
 
 
 def _timed(bound: Bound, stream: Any) -> list[float]:
@@ -199,4 +271,4 @@ def _timed(bound: Bound, stream: Any) -> list[float]:
         queue(stream)
         event.record(stream)
     stream.synchronize()
-    return [max(a.elapsed_time(b), 0.0) / 1e3 for a, b in zip(events, events[1:], strict=False)]
+    return [max(a.elapsed_time(b), 0.0) / 1e3 for a, b in pairwise(events)]
