@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from .architecture import Architecture, build_graph
 from .files import replaced
 from .graph import BatchNorm, Conv2D, Dense, Graph
-from .weights import Weights
-from .writer import write_layers
+from .weights import Inspection, Weights
 
-__all__ = ["random_weights", "write_keras_file"]
+__all__ = ["random_weights", "seeded", "write_keras_file"]
 
 
 class _Numbers:
@@ -64,9 +64,9 @@ def random_weights(graph: Graph, seed: int = 0) -> Weights:
                 weights[layer.name]["bias"] = random.uniform(-0.05, 0.05, shape[-1])
         elif isinstance(operator, BatchNorm):
             gain = 0.4 if layer.name in last_of_block else 1.0
-            ranges = {"gamma": (0.8, 1.2), "beta": (-0.1, 0.1), "mean": (-0.1, 0.1), "variance": (0.7, 1.3)}
-            values = {role: random.uniform(*r, operator.channels) for role, r in ranges.items()}
-            values["gamma"] *= np.float32(gain)
+            gamma = (0.8 * gain, 1.2 * gain)
+            ranges = {"gamma": gamma, "beta": (-0.1, 0.1), "mean": (-0.1, 0.1), "variance": (0.7, 1.3)}
+            values = {role: random.uniform(*ranges[role], operator.channels) for role in operator.tensors()}
             weights[layer.name] = values
     if graph.layers[0].operator.kind == "input":  # images arrive with values of about 60: bring the stem to order one
         stem = next(layer for layer in graph.layers if isinstance(layer.operator, Conv2D))
@@ -74,11 +74,22 @@ def random_weights(graph: Graph, seed: int = 0) -> Weights:
     return weights
 
 
+def seeded(architecture: Architecture, seed: int = 0) -> Inspection:
+    """A network with ``random_weights``, as if it had been found in a file; ``model.assemble`` makes it run."""
+    graph = build_graph(architecture)
+    weights = random_weights(graph, seed)
+    size = sum(array.nbytes for tensors in weights.values() for array in tensors.values())
+    source = f"seed {seed}"
+    return Inspection(Path(source), size, source, None, None, architecture, (), graph, weights, matched=tuple(weights))
+
+
 def write_keras_file(path: str | os.PathLike[str], graph: Graph, weights: Weights) -> Path:
     """Write a network's weights in the legacy Keras layout; Keras itself loads the file by name.
 
     The file appears under its name only when it is complete. Returns its path.
     """
+    from .writer import write_layers  # here, because it takes h5py
+
     names = [layer.name for layer in graph.layers]
     tensors = (
         (layer.name, {role: weights[layer.name][role] for role in layer.operator.tensors()})
