@@ -49,6 +49,12 @@ _T = TypeVar("_T")
 _WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}  # file names stay in one piece
 
 
+class _Precision(StrEnum):
+    fp32 = "fp32"
+    tf32 = "tf32"
+    exact = "3xtf32"
+
+
 class _Algorithm(StrEnum):
     auto = "auto"
     direct = "direct"
@@ -136,10 +142,17 @@ def _shape(shape: Sequence[int]) -> str:
     return _by(shape[1:] if shape and shape[0] == 1 else shape)
 
 
-def _load(weights: Path, architecture: str | None, device: str, algorithm: str, threads: int | None) -> ResNet:
+def _load(
+    weights: Path,
+    architecture: str | None,
+    device: str,
+    algorithm: str,
+    threads: int | None,
+    precision: str = "fp32",
+) -> ResNet:
     from .model import load
 
-    return load(weights, architecture, device, algorithm, threads)
+    return load(weights, architecture, device, algorithm, threads, precision)
 
 
 _Weights = Annotated[
@@ -154,7 +167,7 @@ _Size = Annotated[
     str | None,
     typer.Option(metavar="SIZE", help="square, pad64, none or WIDTHxHEIGHT, such as 640x480; else the family's own."),
 ]
-_Device = Annotated[str, typer.Option(metavar="DEVICE", help="Where to run: cpu.")]
+_Device = Annotated[str, typer.Option(metavar="DEVICE", help="Where to run: cpu, cuda, or cuda:1 for the second card.")]
 
 
 def _version(value: bool) -> None:
@@ -228,14 +241,24 @@ def demo(
 @app.command()
 @_guarded
 def info(
-    weights: _Weights,
+    weights: Annotated[
+        Path | None, typer.Argument(metavar="WEIGHTS", help="A Keras weight file (.h5 or .keras).", show_default=False)
+    ] = None,
     architecture: _Architecture = None,
     layers: Annotated[bool, typer.Option("--layers", help="List every layer and the shapes of its weights.")] = False,
+    devices: Annotated[bool, typer.Option("--devices", help="Show which devices networks can run on.")] = False,
 ) -> None:
     """Show what a weight file holds. Family, depth, layers matched, missing and unused, parameters, checks."""
     from .images import CONVENTIONS
     from .weights import inspect
 
+    if devices:
+        _print_devices()
+        if weights is None:
+            return
+        _say()
+    if weights is None:
+        raise UsageError("info: no file was given; give WEIGHTS, or --devices to see what networks can run on")
     found = inspect(weights, architecture)
     total = sum(1 for layer in found.graph.layers if layer.operator.tensors())
     _fact("file", f"{found.path} ({found.bytes:,} bytes)")
@@ -274,6 +297,37 @@ def info(
         _fail(f"{weights}: these weights cannot be run; see above", 1)
 
 
+def _print_devices() -> None:
+    """The processor, the cards, and what keeps a card from being used."""
+    from importlib import metadata
+
+    from .cuda.card import find_cards, why_no_cuda
+    from .kernels.threads import available_threads
+    from .machine import processor
+
+    _fact("cpu", f"{processor()}, {available_threads()} threads")
+    reason = why_no_cuda()
+    for card in find_cards():
+        memory = f", {card.free / 1e9:.1f} of {card.total / 1e9:.1f} GB free" if card.total else ""
+        _fact(f"cuda:{card.index}", f"{card.name}, compute capability {card.capability[0]}.{card.capability[1]}{memory}")
+        _fact("", f"not usable: {card.problem}" if card.problem else "usable")
+    if reason is not None:
+        _fact("cuda", f"not usable: {reason}")
+    packages = ("numba-cuda", "cuda-core", "cuda-toolkit")
+    found = {package: metadata.version(package) for package in packages if _installed(package)}
+    _fact("packages", ", ".join(f"{package} {version}" for package, version in found.items()) or "none for CUDA")
+
+
+def _installed(package: str) -> bool:
+    from importlib import metadata
+
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
 @app.command()
 @_guarded
 def run(
@@ -289,6 +343,7 @@ def run(
     size: _Size = None,
     device: _Device = "cpu",
     algorithm: Annotated[_Algorithm, typer.Option(help="How to compute.")] = _Algorithm.auto,
+    precision: Annotated[_Precision, typer.Option(help="Of convolutions on a card.")] = _Precision.fp32,
     threads: _Threads = None,
     trace: Annotated[bool, typer.Option("--trace", help="Print each layer's shape, time and speed.")] = False,
     top: Annotated[
@@ -307,7 +362,7 @@ def run(
     from .results import save_arrays
 
     check_writable(out)
-    net = _load(weights, architecture, device, algorithm, threads)
+    net = _load(weights, architecture, device, algorithm, threads, precision)
     if layers is None:
         names = dict(net.graph.features)
     else:
@@ -458,6 +513,7 @@ def verify(
         Path | None, typer.Option(metavar="FILE", help="Keep what the oracle computed, to check without it.")
     ] = None,
     size: _Size = None,
+    device: _Device = "cpu",
     threads: _Threads = None,
     architecture: _Architecture = None,
 ) -> None:
@@ -469,7 +525,7 @@ def verify(
     if record is not None:
         check_writable(record)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's remarks about itself
-    net = _load(weights, architecture, "cpu", "im2col", threads)
+    net = _load(weights, architecture, device, "im2col", threads)
     recording: checks.Recording | None = None
     if against in ("tensorflow", "reference"):
         images = net.prepare(str(image or photograph()), size)

@@ -452,6 +452,12 @@ CONV2D: list[Conv2d] = [
     Conv2d((1, 13, 11, 7), (3, 3), 17, padding="same"),
     Conv2d((3, 5, 7, 11), (3, 3), 13, (2, 2), "same", bias=False),
     Conv2d((3, 5, 7, 11), (1, 1), 13, bias=False),
+    # multiples of four, which a card moves in vectors, and more than one of its tiles
+    Conv2d((1, 5, 6, 4), (3, 3), 8, (2, 2), "same"),
+    Conv2d((2, 4, 5, 8), (3, 3), 12, padding="same", bias=False),
+    Conv2d((3, 3, 5, 12), (1, 1), 4),
+    Conv2d((1, 12, 11, 4), (2, 2), 4, padding="same"),
+    Conv2d((1, 3, 4, 4), (2, 3), 136, (2, 1), "same", (1, 2)),
     # more pixels than one block of rows
     Conv2d((1, 14, 14, 130), (3, 3), 16, padding="same"),
     Conv2d((1, 9, 9, 2048), (1, 1), 5),
@@ -498,6 +504,9 @@ GEMM = [
     Gemm(block_rows(700) + 1, 700, 2, bias=False),
     Gemm(97, 61, 89),
     *_all_values(Gemm(7, 5, 9), _FINITE + SPECIAL),
+    # multiples of four, which a card reads in vectors, around its tiles of 128x128 and steps of 8
+    *(Gemm(*sizes) for sizes in ((1, 16, 8), (5, 20, 124), (127, 12, 4), (128, 8, 128), (129, 4, 132))),
+    *_all_values(Gemm(6, 8, 12), _FINITE + SPECIAL),
 ]
 
 DENSE = [
@@ -505,6 +514,7 @@ DENSE = [
     Dense(1, 2048, 1000),
     Dense(3, 512, 10, bias=False),
     Dense(MR + 1, 65, NR + 1),
+    Dense(2, 64, 12),
     *_all_values(Dense(2, 7, 5), _FINITE + SPECIAL),
 ]
 

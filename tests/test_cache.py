@@ -324,10 +324,13 @@ def test_source_hash(monkeypatch, tmp_path):
         lambda folder: (folder / "new.py").write_text(""),
         lambda folder: (folder / "new.py").rename(folder / "newer.py"),
         lambda folder: (folder / "newer.py").unlink(),
+        lambda folder: (folder / "cuda" / "gemm.py").write_bytes((folder / "cuda" / "gemm.py").read_bytes() + b"\n"),
+        lambda folder: (folder / "cuda" / "new.py").write_text(""),
+        lambda folder: (folder / "cuda" / "new.py").rename(folder / "new.py"),
     ):
         step(tmp_path / "kernels")
         seen.add(cache.source_hash.__wrapped__())
-    assert len(seen) == 4
+    assert len(seen) == 7
 
 
 def test_settings_have_folders_of_their_own(place, monkeypatch):

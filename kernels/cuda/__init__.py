@@ -11,6 +11,8 @@ environment for Numba's simulator. Nothing is compiled before its first call.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
+from typing import Any
 
 if importlib.util.find_spec("numba_cuda") is None:
     raise ImportError("npresnet.kernels.cuda needs the package numba-cuda; `pip install 'npresnet[cuda]'` brings it")
@@ -60,7 +62,7 @@ __all__ = [
     "workspace_rows",
 ]
 
-LADDER = {
+LADDER: dict[str, tuple[Callable[..., Any], ...]] = {
     "pad": (pad_cuda,),
     "im2col": (im2col_cuda,),
     "gemm": (gemm_cuda_naive, gemm_cuda_shared, gemm_cuda_tiled, gemm_cuda_vectorized),

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,20 +46,48 @@ class Assembly:
 
     def count(self, name: str) -> int:
         """How many instructions have the given name, with whatever modifiers: "LDG" counts "LDG.E.128", too."""
-        return sum(n for found, n in self.instructions.items() if f"{found}.".startswith(f"{name}."))
+        return _count(self.instructions, name)
 
-    def loops(self) -> Iterator[Counter[str]]:
-        """The instructions of each innermost loop: what lies between a label and a jump back to it, no label between."""
-        body: Counter[str] | None = None
-        label = ""
-        for line in self.text.splitlines():
-            if found := re.match(r"\s*(\.L_x?_?\d+):", line):
-                label, body = found[1], Counter()
-            elif body is not None and (name := _name(line)):
-                body[name] += 1
-                if name.startswith("BRA") and f"({label})" in line:
-                    yield body
-                    body = None
+    def loops(self) -> list[Loop]:
+        """Every loop: what lies between a label and a jump back to it. Inner ones come first."""
+        lines = self.text.splitlines()
+        labels = {found[1]: at for at, line in enumerate(lines) if (found := re.match(r"\s*(\.L_\w+):", line))}
+        found = []
+        for end, line in enumerate(lines):
+            target = re.search(r"BRA.*\((\.L_\w+)\)", line)
+            if target and labels.get(target[1], end + 1) < end:  # the padding at the end jumps to itself
+                found.append((labels[target[1]], end))
+        found = [(start, end) for start, end in found if end - start > 2]
+        found.sort(key=lambda place: place[1] - place[0])
+        return [Loop(start, end, Counter(filter(None, map(_name, lines[start : end + 1])))) for start, end in found]
+
+    def issued(self, products: int, instruction: str = "FFMA") -> float:
+        """Instructions that a warp issues in one turn of the main loop, the one with the barrier, for ``products``
+        instructions of the given name in it: the inner loop that holds them counts as often as that takes."""
+        loops = self.loops()
+        main = next(loop for loop in loops if loop.count("BAR") and loop.count(instruction))
+        inner = [loop for loop in loops if main.start < loop.start and loop.end < main.end and loop.count(instruction)]
+        total = sum(main.instructions.values())
+        for loop in inner:
+            total += sum(loop.instructions.values()) * (products / loop.count(instruction) - 1)
+        return total
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop in machine code: its first and last line, and {instruction: how many} in one turn."""
+
+    start: int
+    end: int
+    instructions: Mapping[str, int]
+
+    def count(self, name: str) -> int:
+        """How many instructions have the given name, with whatever modifiers."""
+        return _count(self.instructions, name)
+
+
+def _count(instructions: Mapping[str, int], name: str) -> int:
+    return sum(n for found, n in instructions.items() if f"{found}.".startswith(f"{name}."))
 
 
 def _name(line: str) -> str | None:

@@ -164,10 +164,10 @@ def _convolve(tile: Tile, together: int) -> Kernel:
                     i, j = int32(i + 1), int32(0)
             if k0 >= first:
                 at_a, at_b = int32(here * (BK * BM) + row), int32(here * (BK * BN) + column)
-                for k in range(0, BK, 2):
-                    multiply_add_2(
-                        tile_a, at_a + k * BM, BM, tile_b, at_b + k * BN, BN, STEP, TM, TN, some_a, some_b, sums
-                    )
+                end = int32(at_a + BK * BM)
+                while at_a != end:
+                    multiply_add_2(tile_a, at_a, BM, tile_b, at_b, BN, STEP, TM, TN, some_a, some_b, sums)
+                    at_a, at_b = int32(at_a + 2 * BM), int32(at_b + 2 * BN)
             for load in range(LOADS_A):  # nobody reads that buffer: the barrier of the turn before saw to that
                 to = int32(there * (BK * BM) + k_a * BM + row_a + load * ROWS_A)
                 for at in range(4):

@@ -164,7 +164,8 @@ def is_device_array(array: Any) -> bool:
 def aligned(*arrays: Any) -> bool:
     """Whether device arrays begin at multiples of 16 bytes, as vectors of four must. Memory of one's own does; a part of
     another library's array may not."""
-    return SIMULATED or all(array.device_ctypes_pointer.value % 16 == 0 for array in arrays)
+    # an empty array's pointer is null, which ctypes has as None
+    return SIMULATED or all((array.device_ctypes_pointer.value or 0) % 16 == 0 for array in arrays)
 
 
 def _numba_array(array: Any) -> Any:
@@ -176,7 +177,8 @@ class Call:
     """The arguments of one call of a public function, on the card.
 
     Arrays may be NumPy's, which are copied over, or device arrays of any library. The result is made where the first
-    array was. What is wrong with an array is said in the same words as by the CPU's kernels.
+    array was. What is wrong with an array is said in the same words as by the CPU's kernels. ``stream`` is one of Numba's,
+    None for the default stream.
 
         call = Call(stream)
         a = call.images("add: a", a)
@@ -186,7 +188,7 @@ class Call:
     """
 
     def __init__(self, stream: Any = None) -> None:
-        self.stream = 0 if stream is None else stream
+        self.stream: Any = 0 if stream is None else stream
         self._to_host: bool | None = None
         self._out: Any = None
         self._result: Any = None
@@ -241,12 +243,14 @@ class Call:
 
     def finish(self) -> Any:
         """The result: ``out`` if that was given, otherwise an array where the arguments were."""
-        if self._out is not None and not is_device_array(self._out):
-            self._result.copy_to_host(self._out, stream=self.stream)
+        if self._out is None and not self._to_host:
+            return self._result
+        if self._out is not None and is_device_array(self._out):
             return self._out
-        if self._out is None and self._to_host:
-            return self._result.copy_to_host(stream=self.stream)
-        return self._result if self._out is None else self._out
+        host = self._result.copy_to_host(self._out, stream=self.stream)
+        if self.stream:
+            self.stream.synchronize()  # copies on a stream may go on after the call
+        return host
 
     def _array(self, name: str, array: Any, rank: int | None, layout: str) -> Any:
         on_device = is_device_array(array)

@@ -19,6 +19,8 @@ Sources: NVIDIA's "Parallel Thread Execution ISA": ld, st, cp.async, cvt, "Matri
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 from numba import config, cuda
 
@@ -72,41 +74,50 @@ if config.ENABLE_CUDASIM:
         """``value`` without its last 13 bits: a number of tf32, not larger in magnitude. Infinity and NaN stay."""
         return (np.float32(value).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
 
-    _fragments: dict[int, tuple[float, ...]] = {}  # by thread; the simulator runs one block at a time
+    _LANES = 32
+    _shown: dict[int, tuple[float, ...]] = {}  # by thread; the simulator runs one block at a time
+    _barriers: dict[int, threading.Barrier] = {}  # by warp
+
+    def _exchanged(thread, mine):
+        """What every lane of this thread's warp shows to the others; lane i of the warp is element i."""
+        first = thread // _LANES * _LANES
+        barrier = _barriers.setdefault(first, threading.Barrier(_LANES))
+        _shown[thread] = mine
+        try:
+            barrier.wait(timeout=100)
+            seen = [_shown[first + lane] for lane in range(_LANES)]
+            barrier.wait(timeout=100)  # nobody shows something new before all have seen this
+        except threading.BrokenBarrierError:
+            _barriers.pop(first, None)
+            raise RuntimeError("a warp's threads did not all come to the same instruction") from None
+        return seen
 
     @cuda.jit(device=True)
     def load_matrices(shared, index):
         """Four matrices [8, 4] from shared memory, for the fragments of ``mma`` (LDSM.4): lane 8 * i + r names the place of
-        row r of matrix i, and gets element [lane // 4, lane % 4] of each. In the simulator all threads of a block must come
-        here together."""
+        row r of matrix i, and gets element [lane // 4, lane % 4] of each."""
         _checked(index, 4)
         thread = cuda.threadIdx.x
-        _fragments[thread] = (index,)
-        cuda.syncthreads()
-        warp, lane = thread // 32 * 32, thread % 32
-        rows = [_fragments[warp + 8 * matrix + lane // 4][0] for matrix in range(4)]
-        cuda.syncthreads()
-        return tuple(shared[row + lane % 4] for row in rows)
+        rows = _exchanged(thread, (index,))
+        lane = thread % _LANES
+        return tuple(shared[rows[8 * matrix + lane // 4][0] + lane % 4] for matrix in range(4))
 
     @cuda.jit(device=True)
     def mma(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
-        """C + A @ B of a warp's matrices; takes and returns this thread's elements (see above). In the simulator all threads
-        of a block must come here together."""
+        """C + A @ B of a warp's matrices; takes and returns this thread's elements (see above)."""
         thread = cuda.threadIdx.x
-        _fragments[thread] = (a0, a1, a2, a3, b0, b1)
-        cuda.syncthreads()
-        warp, group, quad = thread // 32 * 32, thread % 32 // 4, thread % 4
+        lanes = _exchanged(thread, tuple(map(cut, (a0, a1, a2, a3, b0, b1))))
+        group, quad = thread % _LANES // 4, thread % 4
         results = []
         for row, column, total in (
             (group, 2 * quad, c0), (group, 2 * quad + 1, c1), (group + 8, 2 * quad, c2), (group + 8, 2 * quad + 1, c3),
         ):  # fmt: skip
-            exact = np.float64(total)
+            exact = float(total)
             for k in range(8):
-                a = cut(_fragments[warp + row % 8 * 4 + k % 4][row // 8 + 2 * (k // 4)])
-                b = cut(_fragments[warp + column * 4 + k % 4][4 + k // 4])
-                exact += np.float64(a) * np.float64(b)
+                a = lanes[row % 8 * 4 + k % 4][row // 8 + 2 * (k // 4)]
+                b = lanes[column * 4 + k % 4][4 + k // 4]
+                exact += float(a) * float(b)
             results.append(np.float32(exact))
-        cuda.syncthreads()
         return tuple(results)
 
 else:

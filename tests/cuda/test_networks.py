@@ -1,0 +1,306 @@
+"""Networks on a card: small ones of every kind of step beside the float64 reference, and a whole thin backbone."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numba import cuda
+
+import npresnet
+from npresnet import ImageError, UsageError, engine
+from npresnet.compare import compare
+from npresnet.cuda import choice, runner
+from npresnet.cuda.arrays import DeviceArray
+from npresnet.cuda.card import open_card
+from npresnet.graph import (
+    Add,
+    AveragePool,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Flatten,
+    GlobalAveragePool,
+    Graph,
+    Input,
+    Layer,
+    MaxPool,
+    Multiply,
+    Operator,
+    Pad,
+    ReLU,
+    Rescale,
+    Scale,
+    Sigmoid,
+)
+
+from ..cases import numbers
+
+DIGITS = Path(__file__).parents[1] / "data" / "digits.keras"
+
+
+def graph_of(*layers: tuple[str, Operator, str], features: dict[str, str] | None = None, channels: int = 3) -> Graph:
+    """A graph of (name, operator, "names of inputs")."""
+    made = [Layer(name, operator, tuple(inputs.split())) for name, operator, inputs in layers]
+    return Graph((Layer("input", Input(channels)), *made), features or {"C1": made[-1].name})
+
+
+def block(width: int = 4, channels: int = 3) -> Graph:
+    """A residual block with everything that a plan draws together, a pool over zeros, and a classifier."""
+    return graph_of(
+        ("stem", Conv2D(channels, width, (3, 3), (2, 2), "same"), "input"),
+        ("stem_bn", BatchNorm(width, 1e-3), "stem"),
+        ("pad", Pad((1, 1, 1, 1)), "stem_bn"),
+        ("pool", MaxPool((3, 3), (2, 2), "valid"), "pad"),
+        ("pre", BatchNorm(width, 1e-3), "pool"),
+        ("pre_relu", ReLU(), "pre"),
+        ("conv", Conv2D(width, width, (3, 3), (1, 1), "same", bias=False), "pre_relu"),
+        ("bn", BatchNorm(width, 1e-5), "conv"),
+        ("sum", Add(), "bn pool"),
+        ("relu", ReLU(), "sum"),
+        ("mean", GlobalAveragePool(), "relu"),
+        ("classes", Dense(width, 5, softmax=True), "mean"),
+        features={"C1": "pool", "C2": "relu"},
+    )
+
+
+def gated() -> Graph:
+    """What no plan draws together: groups, a gate, average pooling, scaling."""
+    return graph_of(
+        ("rescale", Rescale((0.5,), (0.1,)), "input"),
+        ("conv", Conv2D(4, 8, (3, 3), padding="same", groups=2), "rescale"),
+        ("scale", Scale(8), "conv"),
+        ("squeeze", GlobalAveragePool(keep_dims=True), "scale"),
+        ("excite", Conv2D(8, 8, (1, 1)), "squeeze"),
+        ("gate", Sigmoid(), "excite"),
+        ("gated", Multiply(), "scale gate"),
+        ("pool", AveragePool((2, 2), (2, 2), "same"), "gated"),
+        ("flat", Flatten(), "pool"),
+        channels=4,
+    )
+
+
+def weights_of(graph: Graph) -> dict[str, dict[str, Any]]:
+    """Seeded numbers for every tensor of a graph."""
+    found: dict[str, dict[str, Any]] = {}
+    for layer in graph.layers:
+        for role, shape in layer.operator.tensors().items():
+            array = numbers((layer.name, role), shape)
+            found.setdefault(layer.name, {})[role] = np.abs(array) + np.float32(0.5) if role == "variance" else array
+    return found
+
+
+def make(graph: Graph, algorithm: str = "auto", precision: str = "fp32") -> runner.Runner:
+    return runner.Runner(open_card(0), graph, weights_of(graph), algorithm, precision)
+
+
+def truth(graph: Graph, images: Any, names: Any) -> dict[str, Any]:
+    """The float64 reference."""
+    steps = engine.run(
+        graph, weights_of(graph), images.astype(np.float64), list(names), algorithm="reference", threads=1
+    )
+    return {step.name: step.array for step in steps if step.name in names}
+
+
+def assert_agree(found: dict[str, Any], expected: dict[str, Any], limit: float = 1e-6) -> None:
+    assert found.keys() == expected.keys()
+    for name, array in found.items():
+        difference = compare(np.asarray(array), expected[name])
+        assert difference.agrees(limit, 1e-2), f"{name}: {difference}"
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "im2col"])
+def test_block(algorithm):
+    graph, images = block(), numbers("block", (2, 9, 7, 3))
+    names = ("pool", "relu", "classes", "input")
+    assert_agree(make(graph, algorithm).run(images, names), truth(graph, images, names))
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("tf32", 2e-3), ("3xtf32", 1e-6)])
+def test_precision(precision, limit):
+    graph = graph_of(
+        ("conv", Conv2D(8, 6, (1, 1)), "input"), ("bn", BatchNorm(6, 1e-3), "conv"), ("relu", ReLU(), "bn"), channels=8
+    )
+    images = numbers("precision", (1, 3, 3, 8))
+    found = make(graph, precision=precision).run(images, ("relu",))
+    expected = truth(graph, images, ("relu",))
+    assert_agree(found, expected, limit)
+    if precision == "tf32":
+        assert compare(found["relu"], expected["relu"]).relative > 1e-5
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "im2col"])
+def test_a_network_that_no_plan_draws_together(algorithm):
+    graph, images = gated(), numbers("gated", (2, 5, 5, 4))
+    assert_agree(make(graph, algorithm).run(images, ("pool", "flat")), truth(graph, images, ("pool", "flat")))
+
+
+def _forced(monkeypatch, winograd: bool, splits: int) -> None:
+    """Let every 3x3 convolution go by Winograd, or every one in parts."""
+
+    def chosen(sms, size, precision, allowed):
+        tile = min(choice.TILES, key=lambda tile: tile.bm * tile.bn)
+        if winograd and allowed and (size.kh, size.sh) == (3, 1):
+            return choice.Choice(tile, 1, True, "winograd", 0.0)
+        return choice.Choice(tile, splits, False, "direct", 0.0)
+
+    monkeypatch.setattr("npresnet.cuda.plan.choose", chosen)
+
+
+def test_in_parts(monkeypatch):
+    _forced(monkeypatch, winograd=False, splits=2)
+    graph, images = block(8), numbers("parts", (1, 9, 7, 3))
+    net = make(graph)
+    assert_agree(net.run(images, ("relu", "classes")), truth(graph, images, ("relu", "classes")))
+    assert net.algorithms((9, 7), ("relu",))["conv"] == "64x32 / 2"
+
+
+@pytest.mark.parametrize("special", [None, np.nan, np.inf])
+def test_winograd(monkeypatch, special):
+    """Also where NaN and infinity go in: that image is run again without Winograd, the other is not."""
+    _forced(monkeypatch, winograd=True, splits=1)
+    graph = graph_of(
+        ("conv", Conv2D(4, 4, (3, 3), (1, 1), "same"), "input"),
+        ("bn", BatchNorm(4, 1e-3), "conv"),
+        ("relu", ReLU(), "bn"),
+        channels=4,
+    )
+    images = numbers("winograd", (2, 6, 7, 4))
+    if special is not None:
+        images[1, 2, 3, 1] = special
+    net = make(graph)
+    assert_agree(net.run(images, ("relu",)), engine_run(graph, images, ("relu",)), 2e-6)
+    assert [key[2] for key in net._programs] == ([False] if special is None else [False, True])
+    assert net.algorithms((6, 7), ("relu",)) == {
+        "conv": "F(4x4,3x3) 64x32", "bn": "in conv", "relu": "in conv"
+    }  # fmt: skip
+
+
+def engine_run(graph, images, names):
+    """The by-layer engine of the CPU: what TensorFlow does with NaN and infinity."""
+    steps = engine.run(graph, weights_of(graph), images, list(names), algorithm="im2col", threads=1)
+    return {step.name: step.array for step in steps if step.name in names}
+
+
+def test_chunks(monkeypatch):
+    """A batch that goes in several chunks, on two lanes, gives the same bits as in one."""
+    graph = graph_of(("conv", Conv2D(3, 4, (1, 1)), "input"), ("relu", ReLU(), "conv"))
+    images = numbers("chunks", (5, 3, 3, 3))
+    whole = make(graph).run(images, ("relu",))
+    monkeypatch.setattr(runner, "_CHUNK", 2 * 9)
+    net = make(graph)
+    assert net._chunks(images.shape) == [(0, 2), (2, 2), (4, 1)]
+    np.testing.assert_array_equal(net.run(images, ("relu",))["relu"], whole["relu"])
+    assert_agree(whole, truth(graph, images, ("relu",)))
+
+
+def test_trace():
+    graph, images = block(), numbers("trace", (1, 9, 7, 3))
+    steps = list(make(graph).trace(images, ["classes"]))
+    names = [layer.name for layer in graph.layers]
+    assert [step.name for step in steps] == names
+    expected = list(engine.run(graph, weights_of(graph), images, ["classes"], algorithm="im2col", threads=1))
+    for step, reference in zip(steps, expected, strict=True):
+        assert (step.kind, step.shape, step.flop) == (reference.kind, reference.shape, reference.flop)
+        assert isinstance(step.array, np.ndarray)
+        assert step.seconds >= 0
+    assert_agree({step.name: step.array for step in steps}, truth(graph, images, names))
+
+
+def test_profile():
+    graph, images = block(), numbers("profile", (2, 9, 7, 3))
+    net = make(graph)
+    steps = net.profile(images, ("relu",), 1)
+    assert steps is not None
+    convolutions = [layer for layer in graph.needed_for(["relu"]) if layer.operator.kind == "conv"]
+    by_layer = engine.run(graph, weights_of(graph), images, ["relu"], algorithm="im2col", threads=1)
+    assert sum(step.flop for step in steps) == sum(step.flop for step in by_layer if step.kind == "conv")
+    assert len([step for step in steps if step.flop]) == len(convolutions)
+    assert steps[-1].name == "relu"
+    assert steps[-1].shape[0] == 2
+    assert make(graph, "im2col").profile(images, ("relu",), 1) is None
+
+
+def test_same_bits_again_and_from_many_threads():
+    graph, images = block(), numbers("threads", (1, 9, 7, 3))
+    net = make(graph)
+    first = net.run(images, ("relu",))["relu"]
+    found: list[Any] = []
+    threads = [threading.Thread(target=lambda: found.append(net.run(images, ("relu",))["relu"])) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 3
+    for array in found:
+        np.testing.assert_array_equal(array, first)
+
+
+def test_images_on_the_card():
+    """What comes out is where the images were, and the same."""
+    from numba import cuda
+
+    graph, images = (
+        graph_of(("conv", Conv2D(3, 4, (1, 1)), "input"), ("relu", ReLU(), "conv")),
+        numbers("d", (2, 3, 3, 3)),
+    )
+    net = make(graph)
+    found = net.run(cuda.to_device(images), ("relu",))["relu"]
+    assert isinstance(found, DeviceArray)
+    assert (found.shape, found.dtype, found.ndim, found.size, found.nbytes) == ((2, 3, 3, 4), np.float32, 4, 72, 288)
+    assert (found.device, found.__dlpack_device__()) == ("cuda:0", (2, 0))
+    assert "float32[2, 3, 3, 4] on cuda:0" in repr(found)
+    np.testing.assert_array_equal(found.copy_to_host(), net.run(images, ("relu",))["relu"])
+    np.testing.assert_array_equal(np.asarray(found), found.copy_to_host())
+    np.testing.assert_array_equal(
+        net.run(cuda.to_device(images[0]), ("relu",))["relu"].copy_to_host()[0], np.asarray(found)[0]
+    )
+    with pytest.raises(ValueError, match="ask for a copy"):
+        np.asarray(found, copy=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda a: a.astype(np.float64), "arrays on a card are not converted"),
+        (lambda a: a.transpose(0, 3, 1, 2).copy(), "channels first"),
+        (lambda a: a[0, 0], r"\[h, w, 3\] for one picture"),
+        (lambda a: a[:0], "empty"),
+        (lambda a: cuda.to_device(a)[:, ::2], "C-contiguous"),
+    ],
+    ids=["float64", "NCHW", "rank", "empty", "strides"],
+)
+def test_refuses_other_arrays_on_the_card(change, said):
+    graph = graph_of(("relu", ReLU(), "input"))
+    given = change(numbers("refused", (2, 5, 4, 3)))
+    with pytest.raises(ImageError, match=said):
+        make(graph).run(cuda.to_device(given) if isinstance(given, np.ndarray) else given, ("relu",))
+
+
+def test_whole_backbone():
+    """The digits' network, through ``load``: planned on the card beside layer by layer on the CPU."""
+    net, cpu = npresnet.load(DIGITS, device="cuda"), npresnet.load(DIGITS, algorithm="im2col")
+    assert net.device == "cuda:0"
+    assert "device='cuda:0'" in repr(net)
+    images = numbers("digits", (1, 9, 8, 3))
+    for mine, reference in zip(net(images), cpu(images), strict=True):
+        assert compare(mine, reference).agrees(1e-6)
+    assert compare(net.predict(images), cpu.predict(images)).agrees(1e-6)
+    assert "64x32" in net.summary((9, 8))
+
+
+def test_wrong_use():
+    with pytest.raises(UsageError, match="plain NumPy, which runs on the CPU"):
+        npresnet.load(DIGITS, device="cuda", algorithm="reference")
+    with pytest.raises(UsageError, match="'tf32' with device='cuda' and algorithm='im2col'"):
+        npresnet.load(DIGITS, device="cuda", algorithm="im2col", precision="tf32")
+    net = npresnet.load(DIGITS, device="cuda")
+    with pytest.raises(UsageError, match="none of that name"):
+        net(numbers("x", (1, 9, 8, 3)), outputs=["nothing"])
+    with pytest.raises(ImageError, match="4 channels, but the network takes 3"):
+        net(numbers("x", (1, 9, 8, 4)))
+    with pytest.raises(UsageError, match="layer by layer"):
+        npresnet.load(DIGITS, device="cuda", algorithm="im2col").profile(numbers("x", (1, 9, 8, 3)))
