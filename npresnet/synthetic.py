@@ -37,7 +37,9 @@ class _Numbers:
         bits = self._bits.random_raw(math.prod(shape)).astype("<u8")
         sums = bits.view("<u2").reshape(-1, 4).sum(axis=1, dtype=np.int32) - 2 * 0xFFFF
         unit = math.sqrt(4 * (2**32 - 1) / 12)  # deviation of such a sum
-        return sums.astype(np.float32).reshape(shape) * np.float32(deviation / unit)
+        values: npt.NDArray[np.float32] = sums.astype(np.float32).reshape(shape)
+        values *= np.float32(deviation / unit)
+        return values
 
     def uniform(self, low: float, high: float, size: int) -> npt.NDArray[np.float32]:
         """Evenly spread from ``low`` to ``high``."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -250,13 +250,15 @@ def against_recording(net: ResNet, weights: Path, recording: Recording) -> Itera
     yield from layers_against_recording(net, recording)
 
 
-def layers_against_recording(net: ResNet, recording: Recording) -> Iterator[Row]:
-    """Compare every layer with a recording, whatever weights that was made from."""
-    seen = set()
-    for step in net.trace(recording.images):
+def layers_against_recording(net: ResNet, recording: Recording, outputs: Sequence[str] | None = None) -> Iterator[Row]:
+    """Compare every layer, or those that ``outputs`` need, with a recording, whatever weights that was made from."""
+    expected = set(recording.layers)
+    if outputs is not None:
+        expected &= {layer.name for layer in net.graph.needed_for(outputs)}
+    for step in net.trace(recording.images, outputs):
         if step.kind == "input" or (net.graph.by_name[step.name].stored and step.name not in recording.layers):
             continue  # a half of one of Keras's layers has no name there
-        seen.add(step.name)
+        expected.discard(step.name)
         yield Row(step.name, step.kind, step.shape, recording.compare(step.name, step.array))
-    for name in recording.layers.keys() - seen:
+    for name in expected:
         yield Row(name, "", recording.layers[name][0], Difference(np.inf, np.inf, "this network has no such layer"))

@@ -7,7 +7,7 @@ made again from their seed, and known by a hash over the tensors.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npresnet.architecture import FAMILIES, Architecture
+from npresnet.errors import UsageError
 from npresnet.model import ResNet
 from npresnet.synthetic import seeded
 from npresnet.verify import Recording, Row, layers_against_recording, tensor_hash
@@ -90,31 +91,30 @@ FULL = (
 )
 """At their full width."""
 
-SUBJECTS = (*THIN, *FULL)
+TINY = Subject("keras-resnet", 18, (1, 9, 8), width=4)
+"""For Numba's simulator."""
+
+SUBJECTS = (TINY, *THIN, *FULL)
 
 
-def by_layer(net: ResNet, recording: Recording) -> list[Row]:
-    """Every layer beside the recording, computed layer by layer."""
-    return list(layers_against_recording(net, recording))
+def by_layer(net: ResNet, recording: Recording, outputs: Sequence[str] | None = None) -> list[Row]:
+    """Every layer, or those that ``outputs`` need, beside the recording, computed layer by layer."""
+    return list(layers_against_recording(net, recording, outputs))
 
 
-def by_plan(net: ResNet, recording: Recording) -> list[Row]:
-    """Every tensor that ``net(images)`` keeps between its steps, beside the recording."""
-    return [Row(name, net.graph.by_name[name].operator.kind, array.shape, recording.compare(name, array))
-            for name, array in kept(net, recording.images).items()]  # fmt: skip
-
-
-def kept(net: ResNet, images: Any) -> Mapping[str, Any]:
-    """{layer: output} of what a plan keeps between its steps, and of the classifier."""
-    names = dict.fromkeys(step.name for step in net.profile(images, repeats=1))
-    wanted = [name for name in names if name in net.layers]
-    return net(images, outputs=[*wanted, *([net.graph.classifier] if net.graph.classifier else [])])
+def by_plan(net: ResNet, recording: Recording, outputs: Sequence[str] | None = None) -> list[Row]:
+    """Every tensor that ``net(images)``, or ``net(images, outputs)``, keeps between its steps, beside the recording."""
+    steps = net.profile(recording.images, outputs, repeats=1)
+    names = [name for name in dict.fromkeys(step.name for step in steps) if name in net.layers]
+    if outputs is None and net.graph.classifier:
+        names.append(net.graph.classifier)
+    found = net(recording.images, outputs=names)
+    kinds = {name: net.graph.by_name[name].operator.kind for name in names}
+    return [Row(name, kinds[name], array.shape, recording.compare(name, array)) for name, array in found.items()]
 
 
 def plannable(net: ResNet, images: Any) -> bool:
     """Whether calling the network goes by a plan; a few families' operators have none."""
-    from npresnet.errors import UsageError
-
     try:
         net.profile(images, repeats=1)
     except UsageError:
@@ -122,6 +122,6 @@ def plannable(net: ResNet, images: Any) -> bool:
     return True
 
 
-def layer_names(net: ResNet) -> Iterator[str]:
+def layer_names(net: ResNet) -> list[str]:
     """The layers that a recording must have."""
-    return (layer.name for layer in net.graph.layers[1:] if not layer.stored)
+    return [layer.name for layer in net.graph.layers[1:] if not layer.stored]
