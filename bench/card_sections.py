@@ -517,7 +517,8 @@ def _benchmark_case(job: Job, case: Case, result: dict[str, Any], torch_there: b
     engines: dict[str, Any] = {}
     for title, precision, bound in wanted:
         name = f"{title} {precision}"
-        result["engines"][name] = entry = {"title": title, "precision": precision, "status": "ok", "samples": []}
+        entry: dict[str, Any] = {"title": title, "precision": precision, "status": "ok", "samples": []}
+        result["engines"][name] = entry
         try:
             engine = make(title, precision)
             entry |= {"error": _verified(engine, expected, picks, bound), "chosen": engine.way}
