@@ -10,7 +10,6 @@ import concurrent.futures
 import gc
 import importlib.util
 import json
-import os
 import platform
 import re
 import shutil
@@ -32,6 +31,7 @@ from npresnet.benchmark import summary
 from npresnet.compare import Difference, compare
 from npresnet.fusion import draw_together
 from npresnet.graph import Conv2D, Dense
+from npresnet.kernels.threads import available_threads
 from npresnet.model import ResNet, assemble
 from npresnet.peers import outputs_of
 from npresnet.verify import Row
@@ -57,11 +57,12 @@ PEER_BOUNDS = {"fp32": 1e-4, "tf32": 1e-2}
 
 @dataclass(frozen=True)
 class Case:
-    """A network on batches of (n, h, w) images that is timed; ``sets`` of them by turns."""
+    """A network on batches of (n, h, w) images that is timed; ``sets`` of them by turns. It takes about so many seconds."""
 
     subject: Subject
     batch: tuple[int, int, int]
     sets: int = 2
+    seconds: float = 15.0
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ _CASES = {
     "resnet50-b64": Case(_RESNET50, (64, 224, 224)),
     "maskrcnn101-b1": Case(_RESNET101, (1, 1024, 1024)),
     "resnet50-b8": Case(_RESNET50, (8, 224, 224), sets=3),
-    "resnet50-b256": Case(_RESNET50, (256, 224, 224)),
-    "maskrcnn101-b8": Case(_RESNET101, (8, 1024, 1024)),
+    "resnet50-b256": Case(_RESNET50, (256, 224, 224), seconds=30.0),
+    "maskrcnn101-b8": Case(_RESNET101, (8, 1024, 1024), seconds=30.0),
 }
 """The most important first: what there is no time for is left out."""
 
@@ -134,7 +135,7 @@ QUICK = replace(
     rounds=3,
 )
 
-_TINY = Case(TINY, TINY.batch, sets=2)
+_TINY = Case(TINY, TINY.batch)
 SIMULATED = Scale(
     subjects=(TINY,),
     precisions=("fp32",),
@@ -483,7 +484,7 @@ def benchmark(job: Job, report: Report) -> None:
     if not torch_there:
         report.leave_out("PyTorch", "PyTorch is not installed; npresnet is timed alone")
     for key, case in job.scale.cases.items():
-        if not report.has_time(key, 12):
+        if not report.has_time(key, case.seconds):
             continue
         with report.case(key) as result:
             _benchmark_case(job, case, result, torch_there)
@@ -569,7 +570,7 @@ def from_host(job: Job, report: Report) -> None:
     """Images from NumPy arrays and features back into them, copies included."""
     torch_there = installed("torch") is not None
     for key in job.scale.from_host:
-        if not report.has_time(key, 10):
+        if not report.has_time(key, job.scale.cases[key].seconds):
             continue
         with report.case(key) as result:
             _from_host_case(job, job.scale.cases[key], result, torch_there)
@@ -672,7 +673,7 @@ def tests(job: Job, report: Report) -> None:
     if not job.scale.tests:
         with report.case(""):
             raise Failed("tests/cuda has no tests")
-    at_once = max(1, min(8, len(os.sched_getaffinity(0)) // 2))
+    at_once = max(1, min(8, available_threads() // 2))
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
         runs = {arguments: pool.submit(_pytest, arguments, job.left() - 5) for arguments in job.scale.tests}
         for arguments, run in runs.items():
