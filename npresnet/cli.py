@@ -309,7 +309,9 @@ def _print_devices() -> None:
     reason = why_no_cuda()
     for card in find_cards():
         memory = f", {card.free / 1e9:.1f} of {card.total / 1e9:.1f} GB free" if card.total else ""
-        _fact(f"cuda:{card.index}", f"{card.name}, compute capability {card.capability[0]}.{card.capability[1]}{memory}")
+        _fact(
+            f"cuda:{card.index}", f"{card.name}, compute capability {card.capability[0]}.{card.capability[1]}{memory}"
+        )
         _fact("", f"not usable: {card.problem}" if card.problem else "usable")
     if reason is not None:
         _fact("cuda", f"not usable: {reason}")

@@ -1,9 +1,10 @@
 """Which kernel, which tile, how many parts: predicted from the sizes of a convolution and of the card.
 
-A block's work is bm * bn * k products; an SM does a tile's products at a rate that was counted from its machine code
-(``share``: products per issued instruction), some blocks at a time; the last blocks leave SMs idle. To that comes what is
-written and read for the parts of a split, and Winograd's two transforms. The figures are of a model, not of a clock: they
-need to be right about which is faster, not how fast.
+A block's work is bm * bn * k products. An SM does them at its rate for that precision, less what else the kernel issues
+(``issue_share``), or as fast as tiles come from the card's second cache, whichever is slower; the last blocks leave SMs
+idle. To that comes what is written and read again for the parts of a split, and Winograd's transforms. The rates are an
+H100's, from its data sheet, and nothing here was measured on a card yet: they need to be right about which is faster, not
+how fast.
 """
 
 from __future__ import annotations
@@ -32,33 +33,38 @@ class Choice(NamedTuple):
         return f"F(4x4,3x3) {self.tile}" if self.winograd else f"{self.tile}{split}"
 
 
-_RATE = {"fp32": 128, "tf32": 512, "3xtf32": 512 / 3}  # multiply-adds per clock cycle of one SM, at best
-_BYTES = 12.0  # to and from memory, per clock cycle of one SM: 3 TB/s over 132 SMs at 1.8 GHz
-_START = 3000.0  # cycles: a launch in a graph, filling and emptying the pipeline
+_RATE = {"fp32": 128.0, "tf32": 512.0, "3xtf32": 512.0 / 3}  # multiply-adds per clock cycle of one SM, at best
+_CACHE = 24.0  # bytes that an SM gets from the second cache per clock cycle: 5.5 TB/s over 132 SMs at 1.75 GHz
+_MEMORY = 13.0  # bytes per clock cycle of one SM to or from memory: 3 TB/s likewise
+_START = 3000.0  # cycles: a launch in a graph, the first tiles on their way, the last ones stored
+_ALONE = 1.35  # two blocks on an SM hide each other's waiting; a single one cannot
 _MOST_SPLITS = 16
+
+_SHARES = {
+    "128x128": 0.80, "128x64": 0.78, "64x64": 0.70, "64x32": 0.57,
+    "tf32_128x128": 1.0, "tf32_128x64": 0.85, "tf32_64x64": 0.80, "3xtf32_128x64": 1.0, "3xtf32_64x64": 1.0,
+}  # fmt: skip
+
+
+def issue_share(tile: AnyTile) -> float:
+    """Of the products that an SM could do, those that a tile's kernel issues, as counted in its machine code: what else a
+    warp issues in the main loop takes the rest. ``tests/test_cuda_assembly.py`` counts anew."""
+    return _SHARES[str(tile)]
 
 
 def _product(sms: int, tile: AnyTile, precision: str, m: int, n: int, k: int, deep: int) -> float:
     """Cycles for ``deep`` products [m, k] @ [k, n]."""
     blocks = -(-m // tile.bm) * -(-n // tile.bn) * deep
-    steps = -(-k // tile.bk) * tile.bk
-    waves = -(-blocks // sms)
-    # two blocks on an SM hide each other's waiting; a single one cannot
-    alone = 1.35 if blocks <= sms else 1.0
-    return waves * tile.bm * tile.bn * steps * alone / (_RATE[precision] * _SHARE[tile]) + 2.0 * tile.bk * 25
+    turns = -(-k // tile.bk)
+    arithmetic = tile.bm * tile.bn * tile.bk / (_RATE[precision] * issue_share(tile))
+    loads = 4 * (tile.bm + tile.bn) * tile.bk / _CACHE
+    alone = _ALONE if blocks <= sms else 1.0
+    return -(-blocks // sms) * turns * max(arithmetic, loads) * alone
 
 
 def _traffic(sms: int, floats: int) -> float:
-    return 4 * floats / (_BYTES * sms)
-
-
-# of the products that an SM could do, those that a tile's kernel does where all else is well: what is counted in its
-# innermost loop, and for large tiles fewer reads of memory per product
-_SHARE: dict[AnyTile, float] = {}
-for _tile in TILES:
-    _SHARE[_tile] = {(128, 128): 0.80, (128, 64): 0.76, (64, 64): 0.68, (64, 32): 0.52}[_tile.bm, _tile.bn]
-for _tensor in TENSOR_TILES:
-    _SHARE[_tensor] = {(128, 128): 0.6, (128, 64): 0.5, (64, 64): 0.4}[_tensor.bm, _tensor.bn]
+    """Cycles to move so many numbers from or to memory."""
+    return 4 * floats / (_MEMORY * sms)
 
 
 def choose(sms: int, size: Convolution, precision: str, winograd: bool) -> Choice:
