@@ -141,11 +141,13 @@ def test_a_network_that_no_plan_draws_together(algorithm):
 def _forced(monkeypatch, winograd: bool, splits: int) -> None:
     """Let every 3x3 convolution go by Winograd, or every one in parts."""
 
+    nothing = choice.Prediction(0, 0, 0, 0)
+
     def chosen(sms, size, precision, allowed):
         tile = min(choice.TILES, key=lambda tile: tile.bm * tile.bn)
         if winograd and allowed and (size.kh, size.sh) == (3, 1):
-            return choice.Choice(tile, 1, True, "winograd", 0.0)
-        return choice.Choice(tile, splits, False, "direct", 0.0)
+            return choice.Choice(tile, 1, True, "winograd", nothing)
+        return choice.Choice(tile, splits, False, "direct", nothing)
 
     monkeypatch.setattr("npresnet.cuda.plan.choose", chosen)
 
