@@ -63,6 +63,10 @@ BAD = {
     "a negative shape": answer(
         '{"members": {"a": {"number": 0, "shape": [-1], "dtype": "float32", "attributes": {}}}, "attributes": {}}'
     ),
+    "an impossible shape": answer(
+        '{"members": {"a": {"number": 0, "shape": [0, 4611686018427387904], "dtype": "float32", "attributes": {}}}, '
+        '"attributes": {}}'
+    ),
     "a type that can hold code": answer(
         '{"members": {"a": {"number": 0, "shape": [1], "dtype": "object", "attributes": {}}}, "attributes": {}}'
     ),
@@ -75,7 +79,10 @@ BAD = {
 @pytest.mark.parametrize("kind", BAD)
 def test_a_child_that_misbehaves(path, child, kind):
     child(BAD[kind])
-    words = "the file uses filter 32000, which is left to h5py, and h5py('s answer makes no sense| crashed or did not)"
+    words = (
+        "the file uses filter 32000, which is left to h5py, and h5py('s answer makes no sense| crashed or did not)"
+        "|'a' claims the impossible shape"
+    )
     with pytest.raises(WeightsError, match=words), open_weights(path):
         pass
 

@@ -484,6 +484,9 @@ ONE_FIELD = {
     "a message to come, new kind": (lambda: _edit("latest", _NEW_FILL, b"\x0d"), "messages of type 13"),
     "a shared message": (lambda: _edit("fixed text", _FILL, b"\3", 4), "messages with flags 3"),
     "a fill value to come": (lambda: _edit("fixed text", _FILL, b"\x09", 8), "another version of messages of type 5"),
+    "a fill value cut off": (lambda: _edit("fixed text", _FILL, b"\1", 13), "a fill value ends after 8 bytes"),
+    "a fill value cut off, new kind": (lambda: _edit("latest", _NEW_FILL, b"\x2a", 5), "a fill value ends after 2 bytes"),
+    "a fill value cut off, old kind": (lambda: _edit("fixed text", _FILL, b"\4"), "a fill value ends after 8 bytes"),
     "a message of 9 bytes": (lambda: _edit("fixed text", _FILL, b"\x09", 2), "no multiple of 8"),
     "a header to come": (lambda: _edit("latest", b"OHDR", b"\3", 4), "version 3 of the object header"),
     "no type": (lambda: _edit("fixed text", _TYPE, b"\0"), "neither a group nor a dataset"),
@@ -601,8 +604,8 @@ def _million_groups() -> bytes:
     return _written(lambda file: [file.create_group(str(i)) for i in range(30_000)])
 
 
-def _claiming(shape: tuple[int, ...]) -> bytes:
-    data = _written(lambda file: file.create_dataset("n", data=np.ones((3, 5, 7, 11), "f4")))
+def _claiming(shape: tuple[int, ...], chunks: bool | None = None) -> bytes:
+    data = _written(lambda file: file.create_dataset("n", data=np.ones((3, 5, 7, 11), "f4"), chunks=chunks))
     return _patched(data, struct.pack("<4Q", 3, 5, 7, 11), struct.pack("<4Q", *shape))
 
 
@@ -622,6 +625,7 @@ def _nested(depth: int) -> bytes:
 HOSTILE = {
     "a shape of 2^62 numbers": (lambda: _claiming((2**31, 2**31, 1, 1)), "claims"),
     "a shape that overflows": (lambda: _claiming((2**63, 2**63, 2, 2)), "claims"),
+    "a shape of 2^94 numbers and none": (lambda: _claiming((0, 2**31, 2**31, 2**32), chunks=True), "impossible shape"),
     "unpacks a thousandfold": (lambda: _bomb((2**28,), (2**26,), _zeros(2**26)), "made to exhaust memory"),
     "a chunk longer than it says": (lambda: _bomb((1000,), (1000,), _zeros(2**19)), "do not end where they should"),
     "a chunk shorter than it says": (lambda: _bomb((1000,), (1000,), _zeros(999)), "unpacks to 3996 bytes"),
