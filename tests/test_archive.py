@@ -9,6 +9,7 @@ import tracemalloc
 import warnings
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 
@@ -54,8 +55,6 @@ def test_a_good_archive(path, method):
 
 def test_weights_beyond_the_subset(path):
     """Left to h5py, from within the archive."""
-    import h5py
-
     held = io.BytesIO()
     with h5py.File(held, "w") as file:
         file.create_dataset("n", data=np.arange(5.0), compression="lzf")
@@ -212,6 +211,18 @@ def test_a_bad_config(path, kind):
         assert len(list(file.tensors())) == 4
         with pytest.raises(WeightsError, match=words):
             _ = file.config
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("x" * 7 * 2**20, "no Keras file has more than"), (3, "something other than text"), ("[]", "no JSON object")],
+    ids=["megabytes", "a number", "a list"],
+)
+def test_a_bad_config_in_a_whole_model(tmp_path, value, words):
+    with h5py.File(tmp_path / "model.h5", "w") as file:
+        file.attrs["model_config"] = value
+    with open_weights(tmp_path / "model.h5") as file, pytest.raises(WeightsError, match=words):
+        _ = file.config
 
 
 def test_every_truncation(path):
