@@ -73,6 +73,7 @@ BAD = {
     ),
     "an attribute that is null": answer('{"members": {}, "attributes": {"layer_names": null}}'),
     "an answer of any length": READY + "out.write(b'A' + b'\\xff' * 8)\nwhile True: out.write(bytes(2**20))\n",
+    "an answer of another kind": answer('{"members": {}, "attributes": {}}').replace("b'A'", "b'X'"),
     "another protocol": READY + "out.write(b'hello world'); out.flush()\n",
 }
 
