@@ -163,7 +163,6 @@ def _attempt(folder: Path, file: str, mutants: int, pipe: Connection) -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     sys.dont_write_bytecode = bool(file)  # what was changed leaves none behind

@@ -147,8 +147,9 @@ def test_an_error_of_the_child_is_told(path, child):
 
 
 _SOFT_LIMITS = (
-    "import resource; raise OSError([resource.getrlimit(kind)[0] for kind in "
-    "(resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)])"
+    "import resource; core, size, files, memory = (resource.getrlimit(kind)[0] for kind in "
+    "(resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_AS)); "
+    "raise OSError([core, size, files, 0 < memory < 2**31])"
 )
 
 
@@ -159,14 +160,18 @@ _SOFT_LIMITS = (
         ("bytearray(2**33)", "MemoryError"),
         ("open('/etc/passwd')", "OSError"),
         ("open('/tmp/npresnet-test-written', 'w')", "OSError"),
-        (_SOFT_LIMITS, r"OSError: \[0, 0, 0\]"),
+        (_SOFT_LIMITS, r"OSError: \[0, 0, 0, True\]"),
         ("while True: pass", "crashed or did not come to an end"),  # some seconds of work are all there is
     ],
     ids=["memory", "read", "write", "limits", "work"],
 )
 def test_limits(path, child, monkeypatch, deed, outcome):
     """Inside of the real child: no more memory than the file needs, no other file, and no more work than that takes."""
+    import resource
+
     monkeypatch.setattr(contained, "_EXCHANGE", 600)
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))  # or there would be nothing to limit
     real = contained._SCRIPT.read_text()
     child(
         real.replace(
@@ -174,8 +179,11 @@ def test_limits(path, child, monkeypatch, deed, outcome):
             f"        {deed}\n        walk = Walk(h5py, np, settings)\n        file =",
         )
     )
-    with pytest.raises(WeightsError, match=outcome), open_weights(path):
-        pass
+    try:
+        with pytest.raises(WeightsError, match=outcome), open_weights(path):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
 
 
 def test_children_do_not_stay(path):
