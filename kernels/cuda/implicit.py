@@ -25,7 +25,7 @@ from typing import NamedTuple
 from numba import cuda, float32, int32
 
 from .launch import Kernel, device_function, kernel
-from .ptx import load4, store, store4
+from .ptx import ALIGNMENT, load4, store, store4
 
 __all__ = ["ADD", "BIAS", "OUTSIDE", "RELU", "TILES", "Tile", "positive"]
 
@@ -107,8 +107,10 @@ def _convolve(tile: Tile, together: int) -> Kernel:
     def convolve(
         x, weights, bias, residual, out, h, w, ci, kw, sh, sw, top, left, ho, wo, co, rows, depth, part, many, finish
     ):
-        tile_a = cuda.shared.array(BUFFERS_A, float32)  # [2, BK, BM]: transposed, a thread's rows side by side
-        tile_b = cuda.shared.array(BUFFERS_B, float32)  # [2, BK, BN]
+        tile_a = cuda.shared.array(
+            BUFFERS_A, float32, ALIGNMENT
+        )  # [2, BK, BM]: transposed, a thread's rows side by side
+        tile_b = cuda.shared.array(BUFFERS_B, float32, ALIGNMENT)  # [2, BK, BN]
         sums = cuda.local.array(SUMS, float32)
         some_a, some_b = cuda.local.array(TM, float32), cuda.local.array(TN, float32)
         staged_a, staged_b = cuda.local.array(STAGED_A, float32), cuda.local.array(STAGED_B, float32)

@@ -206,9 +206,9 @@ class _Builder:
                 f"layer {name!r}: {size.rows} x {co} numbers are more than the fast kernels count; give fewer or smaller "
                 "images at a time, or algorithm='im2col'"
             )
-        choice = choose(
-            self._card.sms, size, self._precision, self._winograd and not pooled and node.pads == (1, 1, 1, 1)
-        )
+        transformed = by_winograd.ELEMENTS_OF_A_TILE * by_winograd.tiles_of(size) * max(size.ci, co)
+        may = self._winograd and not pooled and node.pads == (1, 1, 1, 1) and transformed <= fused.LARGEST
+        choice = choose(self._card.sms, size, self._precision, may)
         self.spreads_nan |= choice.winograd or self._precision == "3xtf32"
         flop = 2 * size.rows * operator.channels * size.kh * size.kw * operator.channels_in
         constant = _Constant(choice.form, node.layers[0], node.norm, operator.channels)
