@@ -172,6 +172,30 @@ def startup(cases: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def load(cases: Mapping[str, Any]) -> str:
+    """Time and memory that a weight file takes."""
+    parts = []
+    for case in cases.values():
+        rows = [
+            [
+                {"npresnet": "npresnet's reader"}.get(name, name),
+                _number(case["import"][name] * 1e3),
+                _number(seconds * 1e3),
+                _number(case["bytes"] / seconds / 1e9),
+            ]
+            for name, seconds in case["read"].items()
+        ]
+        beyond = case["peak"] - case["packed"]
+        parts.append(
+            f"{case['network']}, a file of {case['bytes'] / 1e6:.0f} MB, medians of {case['rounds']} alternating rounds:"
+            f"\n\n{table(['', 'import, ms', 'read, ms', 'GB/s'], rows)}\n\n"
+            f"`load` takes {case['load']:.2f} s, packing the weights, which the first call does, {case['pack']:.2f} s with "
+            f"{_threads(case['threads'])}. Beyond the packed weights of {case['packed'] / 1e6:.0f} MB that takes at most "
+            f"{beyond / 1e6:.0f} MB, {beyond / case['bytes']:.2f} times the file."
+        )
+    return "\n\n".join(parts)
+
+
 def _of(cases: Mapping[str, Any], kind: str) -> dict[str, Mapping[str, Any]]:
     """The cases ``kind/...`` of a card that did what they should, by the rest of their names."""
     return {
@@ -309,6 +333,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "engines": ("engines", engines),
     "layers": ("layers", layers),
     "ladder": ("ops", ladder),
+    "load": ("load", load),
     "scaling": ("scaling", scaling),
     "startup": ("startup", startup),
     "card": ("card", card),
@@ -318,8 +343,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
 
 
 NOTHING_YET = {
-    "card": "Nothing has run on a card yet: so far the kernels have been compiled for cards, and run in Numba's simulator. "
-    "`python -m bench.on_card` is to be run on one."
+    "card": "**No kernel has run on a card yet.** Here will stand what `python -m bench.on_card` finds on one."
 }
 """{script: what stands in the place of its tables before there are results}, where it is not the usual."""
 

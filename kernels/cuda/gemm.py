@@ -23,7 +23,7 @@ from numba import cuda, float32
 
 from ..gemm import check_operands
 from .launch import ELEMENTS, Call, aligned, ceil_div, device_function, divide, grid_1d, kernel
-from .ptx import load4, store4
+from .ptx import ALIGNMENT, load4, store4
 
 __all__ = ["gemm_cuda", "gemm_cuda_naive", "gemm_cuda_shared", "gemm_cuda_tiled", "gemm_cuda_vectorized", "multiply"]
 
@@ -131,8 +131,8 @@ def multiply_add(tile_a, at_a, tile_b, at_b, left, right, sums):
 
 @kernel("vector vector vector int int int vector", threads=256, together=2)
 def _gemm_vectorized(a, b, bias, rows, columns, depth, c):
-    tile_a = cuda.shared.array(_BUFFERS_A, float32)  # [2, BK, BM]
-    tile_b = cuda.shared.array(_BUFFERS_B, float32)  # [2, BK, BN]
+    tile_a = cuda.shared.array(_BUFFERS_A, float32, ALIGNMENT)  # [2, BK, BM]
+    tile_b = cuda.shared.array(_BUFFERS_B, float32, ALIGNMENT)  # [2, BK, BN]
     sums = cuda.local.array(SUMS, float32)
     left, right = cuda.local.array(TM, float32), cuda.local.array(TN, float32)
     thread = cuda.threadIdx.x

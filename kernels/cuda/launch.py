@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,6 +38,9 @@ __all__ = [
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 """Whether kernels run in Numba's simulator."""
+
+# A small image makes small grids, whose low occupancy is no news to anybody who reads Numba's remark about it.
+warnings.filterwarnings("ignore", message="Grid size .* will likely result in GPU under-utilization")
 
 _simulator = threading.Lock()
 

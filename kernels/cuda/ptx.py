@@ -24,8 +24,11 @@ import threading
 import numpy as np
 from numba import config, cuda
 
-__all__ = ["copies_wait", "copy4_async", "cut", "load2", "load4", "load_matrices", "mma",
+__all__ = ["ALIGNMENT", "copies_wait", "copy4_async", "cut", "load2", "load4", "load_matrices", "mma",
            "store", "store2", "store4"]  # fmt: skip
+
+ALIGNMENT = None if config.ENABLE_CUDASIM else 16
+"""Bytes at a multiple of which arrays in shared memory begin that are read in vectors. The simulator's are anywhere."""
 
 if config.ENABLE_CUDASIM:
 

@@ -28,7 +28,7 @@ from numba import cuda, float32, int32
 from ..arrays import Array
 from .implicit import ADD, BIAS, OUTSIDE, RELU, positive
 from .launch import Kernel, device_function, kernel
-from .ptx import copies_wait, copy4_async, cut, load2, load_matrices, mma, store2
+from .ptx import ALIGNMENT, copies_wait, copy4_async, cut, load2, load_matrices, mma, store2
 
 __all__ = ["TENSOR_TILES", "TensorTile", "tf32_weights"]
 
@@ -70,8 +70,8 @@ def _convolve(tile: TensorTile, together: int) -> Kernel:
     def convolve(
         x, weights, bias, residual, out, h, w, ci, kw, sh, sw, top, left, ho, wo, co, rows, depth, part, many, finish
     ):
-        tile_a = cuda.shared.array(BUFFERS_A, float32)  # [2, BM, BK + 4]
-        tile_b = cuda.shared.array(BUFFERS_B, float32)  # [2, BN, BK + 4]
+        tile_a = cuda.shared.array(BUFFERS_A, float32, ALIGNMENT)  # [2, BM, BK + 4]
+        tile_b = cuda.shared.array(BUFFERS_B, float32, ALIGNMENT)  # [2, BN, BK + 4]
         sums = cuda.local.array(SUMS, float32)
         parts = cuda.local.array(PARTS, float32)
         a, b = cuda.local.array(SOME_A, float32), cuda.local.array(SOME_B, float32)
@@ -212,6 +212,7 @@ _CUT_SHARE = (
 TENSOR_TILES = {
     tile: _convolve(tile, together)
     for tile, together in (
+        (TensorTile(128, 256, 8, 64, 64, False), 1),
         (TensorTile(128, 128, 16, 64, 32, False), 2),
         (TensorTile(128, 64, 16, 32, 32, False), 2),
         (TensorTile(64, 64, 16, 32, 32, False), 4),
