@@ -104,7 +104,9 @@ def _command(name: str, orders: Mapping[str, Any], results: Path) -> list[str]:
 
 def _in_a_process(command: Sequence[str], seconds: float) -> str | None:
     """Run a command; returns what was wrong with its end, or None."""
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[1], start_new_session=True)
+    # one image fills no card, which Numba would remark on at every kernel
+    environment = {**os.environ, "NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS": "0"}
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[1], env=environment, start_new_session=True)
     try:
         status = process.wait(seconds + _GRACE)
     except subprocess.TimeoutExpired:

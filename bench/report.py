@@ -268,6 +268,7 @@ def card(cases: Mapping[str, Any]) -> str:
             "npresnet's, for 3xtf32 PyTorch's in fp32.",
             table(["", *titles, "fp32", "3xtf32", "tf32"], rows),
         ]
+        parts.append(_how(timed))
     if near:
         at_best = _ceilings(cases)
         parts += [
@@ -290,6 +291,26 @@ def card(cases: Mapping[str, Any]) -> str:
         ]
     parts.append(_checked(cases))
     return "\n\n".join(parts)
+
+
+def _how(timed: Sequence[Mapping[str, Any]]) -> str:
+    """How far each engine's features were from the processor's, and how PyTorch was run."""
+    every = [(name, engine) for case in timed for name, engine in case["engines"].items() if "median" in engine]
+    errors = {name: max(engine["error"] for other, engine in every if other == name) for name, _ in every}
+    sentences = [
+        "Features of every engine were compared with npresnet's on the processor first; largest relative error: "
+        + ", ".join(f"{name} {error:.1e}" for name, error in errors.items())
+        + "."
+    ]
+    peers = [engine for _, engine in every if "queued" in engine]
+    if peers:
+        ways = " and ".join(f"'{way}'" for way in dict.fromkeys(engine["chosen"] for engine in peers))
+        shares = [engine["queued"] / engine["median"] for engine in peers]
+        sentences.append(
+            f"PyTorch ran in the fastest of its ways, {ways}; a caller who queues batches without waiting for each gets them "
+            f"in {min(shares):.0%} to {max(shares):.0%} of these times."
+        )
+    return " ".join(sentences)
 
 
 def _checked(cases: Mapping[str, Any]) -> str:

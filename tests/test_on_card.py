@@ -316,6 +316,61 @@ def test_fused_convolutions_compute_the_same(monkeypatch):
         assert calls.count("relu") > calls.count("add") > 0
 
 
+# Tables --------------------------------------------------------------------------------------------------------------
+
+
+def engine(title, precision, median, **more):
+    return {"title": title, "precision": precision, "status": "ok", "median": median, "error": 1e-6, **more}
+
+
+CASES = {
+    "environment": {"status": "ok"},
+    "environment/ceilings": {"status": "ok", "bandwidth": 1e12, "fp32": 1e13, "tf32": 3e13},
+    "agreement/one, by plan, fp32": {"status": "ok", "precision": "fp32", "layers": 100, "worst": 1e-6},
+    "agreement/two, by plan, fp32": {"status": "ok", "precision": "fp32", "layers": 50, "worst": 3e-6},
+    "agreement/one, by plan, tf32": {"status": "failed", "reason": "7 of 100 layers disagree"},
+    "memory": {"status": "left out", "reason": "it is not there"},
+    "benchmark/one": {
+        "status": "failed",
+        "reason": "PyTorch tf32: out of memory",
+        "network": "matterport/resnet50",
+        "batch": [2, 64, 32],
+        "work": [[2e10, 1e9], [1e10, 4e9]],  # 2 and 4 ms in fp32, the second for its bytes
+        "engines": {
+            "npresnet fp32": engine("npresnet", "fp32", 0.012),
+            "npresnet 3xtf32": engine("npresnet", "3xtf32", 0.008),
+            "npresnet tf32": engine("npresnet", "tf32", 0.010),
+            "PyTorch fp32": engine("PyTorch", "fp32", 0.024, queued=0.018, chosen="graph"),
+            "PyTorch tf32": {"title": "PyTorch", "precision": "tf32", "status": "failed", "reason": "out of memory"},
+        },
+    },
+}
+
+
+def test_tables():
+    text = report.card(CASES)
+    row = "| matterport/resnet50, 32x64, batch 2 |"
+    assert f"{row} 12.0 | 8.00 | 10.0 | 24.0 | 2.00 | 3.00 | - |" in text
+    assert f"{row} 2.5 (50%) | 3.8 (75%) | 3.0 (50%) | 1.2 (25%) |" in text
+    for words in (
+        "in 75% to 75% of these times",
+        "- fp32: 150 layers' outputs beside TensorFlow's, largest relative error 3.0e-06",
+        "- **Failed**: agreement/one, by plan, tf32",
+        "- **Failed**: benchmark/one",
+        "- Left out: memory",
+    ):
+        assert words in text
+
+
+def test_tables_of_next_to_nothing():
+    """Without PyTorch, or when nothing went well."""
+    assert "**Failed**: environment" in report.card({"environment": {"status": "failed", "reason": "no driver"}})
+    alone = {"benchmark/one": {**CASES["benchmark/one"], "engines": {"npresnet fp32": engine("npresnet", "fp32", 1.0)}}}
+    assert "batch 2 | 1000 | - | - | - |" in report.card(alone)
+    assert "ceiling" not in report.card(alone)
+    assert report.card_steps(alone) == ""
+
+
 def test_the_documents_say_that_nothing_has_run_on_a_card(tmp_path):
     """Until something has; a dry run does not count."""
     if not list(report.store.RESULTS.glob("card-*.json")):
