@@ -172,10 +172,35 @@ def startup(cases: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def load(cases: Mapping[str, Any]) -> str:
+    """Time and memory that a weight file takes."""
+    parts = []
+    for case in cases.values():
+        rows = [
+            [
+                {"npresnet": "npresnet's reader"}.get(name, name),
+                _number(case["import"][name] * 1e3),
+                _number(seconds * 1e3),
+                _number(case["bytes"] / seconds / 1e9),
+            ]
+            for name, seconds in case["read"].items()
+        ]
+        beyond = case["peak"] - case["packed"]
+        parts.append(
+            f"{case['network']}, a file of {case['bytes'] / 1e6:.0f} MB, medians of {case['rounds']} alternating rounds:"
+            f"\n\n{table(['', 'import, ms', 'read, ms', 'GB/s'], rows)}\n\n"
+            f"`load` takes {case['load']:.2f} s, packing the weights, which the first call does, {case['pack']:.2f} s with "
+            f"{_threads(case['threads'])}. Beyond the packed weights of {case['packed'] / 1e6:.0f} MB that takes at most "
+            f"{beyond / 1e6:.0f} MB, {beyond / case['bytes']:.2f} times the file."
+        )
+    return "\n\n".join(parts)
+
+
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "engines": ("engines", engines),
     "layers": ("layers", layers),
     "ladder": ("ops", ladder),
+    "load": ("load", load),
     "scaling": ("scaling", scaling),
     "startup": ("startup", startup),
 }

@@ -29,10 +29,11 @@ from numba import types
 from numba.extending import intrinsic
 
 from .arrays import Array
-from .jit import native
+from .jit import jit, native
 from .simd import LANES, constant, fma, load, number, splat, store
+from .tile import NR
 
-__all__ = ["matrices", "transform_kernel", "winograd_reference"]
+__all__ = ["matrices", "pack_transformed", "transform_kernel", "winograd_reference"]
 
 _POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, math.sqrt(0.5), -math.sqrt(0.5), math.sqrt(2.0), -math.sqrt(2.0))}
 
@@ -62,6 +63,43 @@ def transform_kernel(w: Array, m: int) -> Array:
     rows = (g @ wide.reshape(3, -1)).reshape(len(g), 3, -1)  # G g
     u = np.matmul(g, rows)  # (G g) G^T: the second index of every row of it
     return u.reshape(-1, *w.shape[2:])
+
+
+@jit
+def _pack_transformed(w, scale, g, packed):
+    n, (_, _, ci, co) = g.shape[0], w.shape
+    rows = np.empty((n, 3, NR), np.float64)
+    for panel in range(packed.shape[0]):
+        first = panel * NR
+        count = min(NR, co - first)
+        scales = scale[first : first + count]
+        for c in range(ci):
+            for b in range(3):
+                w0, w1, w2 = (
+                    w[0, b, c, first : first + count],
+                    w[1, b, c, first : first + count],
+                    w[2, b, c, first : first + count],
+                )
+                for i in range(n):
+                    place = rows[i, b]
+                    for j in range(count):
+                        place[j] = (g[i, 0] * w0[j] + g[i, 1] * w1[j] + g[i, 2] * w2[j]) * scales[j]
+            for i in range(n):
+                for k in range(n):
+                    element = packed[panel, i * n + k, c]
+                    for j in range(count):
+                        element[j] = g[k, 0] * rows[i, 0, j] + g[k, 1] * rows[i, 1, j] + g[k, 2] * rows[i, 2, j]
+                    for j in range(count, NR):
+                        element[j] = 0.0
+
+
+def pack_transformed(w: Array, scale: Array, m: int, packed: Array) -> None:
+    """``transform_kernel`` of a kernel times one number per output channel, straight into panels of NR channels.
+
+    w float32[3, 3, ci, co], scale float64[co], packed float32[ceil(co / NR), n * n, ci, NR]; all sums in float64. NumPy
+    would take several passes for it, and BLAS start threads for each of thousands of small products.
+    """
+    _pack_transformed(np.ascontiguousarray(w), scale, matrices(m)[1], packed)
 
 
 def winograd_reference(x: Array, w: Array, m: int) -> Array:

@@ -31,6 +31,7 @@ import numpy.typing as npt
 from .architecture import Architecture, build_graph, parse_architecture
 from .compare import compare
 from .errors import NpResNetError
+from .graph import Graph
 from .peers import PEERS, Batch, missing
 from .synthetic import random_weights, write_keras_file
 
@@ -43,6 +44,7 @@ __all__ = [
     "Worker",
     "full_name",
     "measure",
+    "standard_graph",
     "weight_file",
 ]
 
@@ -195,16 +197,18 @@ def full_name(network: str) -> str:
     return Architecture(family, depth).name
 
 
-def weight_file(network: str, folder: Path) -> Path:
-    """A Keras file of ``network`` with seeded random weights, written into ``folder`` unless it is there.
-
-    Families that come with a classifier get theirs of 1000 classes. Raises UsageError for an unknown network.
-    """
+def standard_graph(network: str) -> Graph:
+    """``network`` at full width; families that come with a classifier have theirs of 1000 classes. Raises UsageError."""
     family, depth = parse_architecture(network).candidates[0]
+    classes = None if family.name == "matterport" else 1000
+    return build_graph(Architecture.standard(family, depth, classes=classes))
+
+
+def weight_file(network: str, folder: Path) -> Path:
+    """A Keras file of ``standard_graph`` with seeded random weights, written into ``folder`` unless it is there."""
     path = folder / f"{full_name(network).replace('/', '-')}.h5"
     if not path.exists():
-        classes = None if family.name == "matterport" else 1000
-        graph = build_graph(Architecture.standard(family, depth, classes=classes))
+        graph = standard_graph(network)
         write_keras_file(path, graph, random_weights(graph))
     return path
 

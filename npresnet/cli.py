@@ -156,7 +156,8 @@ def _load(
 
 
 _Weights = Annotated[
-    Path, typer.Argument(metavar="WEIGHTS", help="A Keras weight file (.h5 or .keras).", show_default=False)
+    Path,
+    typer.Argument(metavar="WEIGHTS", help="A Keras weight file (.h5, .keras, .weights.json).", show_default=False),
 ]
 _Architecture = Annotated[
     str | None,
@@ -309,7 +310,9 @@ def _print_devices() -> None:
     reason = why_no_cuda()
     for card in find_cards():
         memory = f", {card.free / 1e9:.1f} of {card.total / 1e9:.1f} GB free" if card.total else ""
-        _fact(f"cuda:{card.index}", f"{card.name}, compute capability {card.capability[0]}.{card.capability[1]}{memory}")
+        _fact(
+            f"cuda:{card.index}", f"{card.name}, compute capability {card.capability[0]}.{card.capability[1]}{memory}"
+        )
         _fact("", f"not usable: {card.problem}" if card.problem else "usable")
     if reason is not None:
         _fact("cuda", f"not usable: {reason}")
@@ -336,7 +339,8 @@ def run(
         typer.Argument(metavar="IMAGE", help="Pictures, or .npy files of prepared float32[n, h, w, 3]."),
     ],
     weights: Annotated[
-        Path, typer.Option(metavar="WEIGHTS", help="A Keras weight file (.h5 or .keras).", show_default=False)
+        Path,
+        typer.Option(metavar="WEIGHTS", help="A Keras weight file (.h5, .keras, .weights.json).", show_default=False),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the results go.")] = Path("features.npz"),
     layers: Annotated[str | None, typer.Option(metavar="A,B", help="Save these layers' outputs, not C1 to C5.")] = None,
@@ -473,7 +477,7 @@ def _print_trace(steps: Sequence[Step]) -> None:
 @app.command()
 @_guarded
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A Keras weight file (.h5 or .keras).")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A Keras weight file (.h5, .keras, .weights.json).")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The .h5 file to write.")],
     force: Annotated[bool, typer.Option("--force", help="Write over OUT where it exists.")] = False,
     architecture: _Architecture = None,

@@ -19,7 +19,7 @@ from .graph import BatchNorm, Graph
 from .kernels.batchnorm import scale_and_shift
 from .kernels.gemm import pack_bias
 from .kernels.tile import NR
-from .kernels.winograd import transform_kernel
+from .kernels.winograd import pack_transformed
 from .memory import Slab
 from .weights import Weights
 
@@ -79,14 +79,15 @@ def _panels(slab: Slab, kernel: Array, scale: Array, m: int | None) -> Array:
     """A kernel float32[..., co], times ``scale``, as panels float32[ceil(co / NR), elements, k, NR]: all that one panel
     of outputs needs lies together. Elements are those of F(m x m, 3x3), or one, with all taps in k."""
     panels = -(-kernel.shape[-1] // NR)
-    packed = None
+    if m is not None:
+        packed = slab.array((panels, (m + 2) ** 2, kernel.shape[2], NR))
+        pack_transformed(kernel, scale, m, packed)
+        return packed
+    columns = kernel.reshape(-1, kernel.shape[-1])
+    packed = slab.array((panels, 1, len(columns), NR))
     for panel in range(panels):
-        columns = slice(panel * NR, (panel + 1) * NR)
-        part = kernel[..., columns].astype(np.float64) * scale[columns]
-        part = part.reshape(1, -1, part.shape[-1]) if m is None else transform_kernel(part, m)
-        if packed is None:
-            packed = slab.array((panels, *part.shape[:2], NR))
-        packed[panel, :, :, : part.shape[2]] = part
-        packed[panel, :, :, part.shape[2] :] = 0.0
-    assert packed is not None
+        part = slice(panel * NR, (panel + 1) * NR)
+        width = len(scale[part])
+        np.multiply(columns[:, part], scale[part], out=packed[panel, 0, :, :width], casting="same_kind")
+        packed[panel, 0, :, width:] = 0.0
     return packed

@@ -241,7 +241,7 @@ def load(
 ) -> ResNet:
     """Read a Keras weight file and return the network in it, ready to run.
 
-    path          a Keras ``.h5`` file
+    path          a Keras weight file: ``.h5``, ``.weights.h5``, ``.keras``, or ``.weights.json`` with its parts beside it
     architecture  None: found in the file; a depth such as "resnet101", or family and depth such as
                   "matterport/resnet101", where a file does not say or to insist on one
     device        "cpu"; "cuda" for the first NVIDIA card, "cuda:1" for the second

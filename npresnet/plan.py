@@ -118,6 +118,12 @@ class Plan:
         """Working memory and outputs of one run."""
         return self.working_bytes + 4 * self.batch[0] * sum(math.prod(shape) for shape in self.outputs.values())
 
+    @property
+    def weights_bytes(self) -> int:
+        """Memory for the weights as the steps read them; they are packed now, if no run has done it yet."""
+        arrays = {id(array): array for pair in self._ready[2] for array in pair}
+        return sum(array.nbytes for array in arrays.values())
+
     @cached_property
     def _ready(self) -> tuple[Array, Array, Any]:
         """The table with the addresses of weights, those of the kernels, and the weights, to keep them alive."""

@@ -429,6 +429,13 @@ CANNED = {
             "versions": {"relu_reference": {"median": 0.001}, "relu_cpu": {"median": 0.0001}},
         },
     },
+    "load": {
+        "net-t2": {
+            "measured": "2026-01-02", "network": "matterport/resnet50", "bytes": 100e6, "threads": 2, "rounds": 9,
+            "read": {"npresnet": 0.02, "h5py": 0.05}, "ratio": 2.5, "import": {"npresnet": 0.008, "h5py": 0.04},
+            "load": 0.1, "pack": 0.25, "load_peak": 1.1e8, "peak": 3e8, "packed": 1.7e8,
+        }
+    },
     "scaling": {
         f"{kind}-net": {
             "measured": "2026-01-02", "network": "matterport/resnet50", "threads": 2, "points": [
@@ -477,6 +484,8 @@ def test_report_writes_the_tables(documented, monkeypatch, capsys):
         "| `gemm_packed` | 1.00 | 100 | 100% |  | 50 |",
         "| `relu_cpu` | 0.100 |  |  | 10.0 | 10 |",
         "| 2 x 224x224 | 10.0 | 10.0 | 300 |",
+        "| npresnet's reader | 8.00 | 20.0 | 5.00 |",
+        "| h5py | 40.0 | 50.0 | 2.00 |",
         "| npresnet, warm kernel cache | 0.25 | 0.50 | 0.75 | 1.75 |",
         "Measured 2026-01-02 on a box.",
         "Measured 2026-01-02 to 2026-01-03 on a box.",

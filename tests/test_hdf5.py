@@ -16,7 +16,8 @@ import pytest
 
 from npresnet import hdf5
 from npresnet.errors import WeightsError
-from npresnet.hdf5 import attributes, checksums, open_weights, opening, source, storage
+from npresnet.hdf5 import attributes, checksums, headers, heaps, open_weights, opening, source, storage
+from npresnet.hdf5.reader import read_tree
 from npresnet.hdf5.source import MEMORY, Budget, OutsideSubset, Source
 
 from . import fuzz_hdf5, networks
@@ -288,6 +289,119 @@ def _edit(seed: str, old, new: bytes, offset: int = 0) -> bytes:
     return bytes(data)
 
 
+def _patch(data: bytes, *changes: tuple[int, bytes]) -> bytes:
+    """The same with other bytes at some places, and right checksums."""
+    changing = bytearray(data)
+    for at, new in changes:
+        changing[at : at + len(new)] = new
+    fuzz_hdf5._seal(changing)
+    return bytes(changing)
+
+
+def _uint(data: bytes, at: int) -> int:
+    return struct.unpack_from("<Q", data, at)[0]
+
+
+def _root(offset: int, new: bytes) -> bytes:
+    data = fuzz_hdf5.seeds()["fixed text"]
+    return _patch(data, (_uint(data, 64) + offset, new))
+
+
+def _free(*numbers: tuple[int, int]) -> bytes:
+    """A seed with other numbers in the first free block of its first heap: (offset, value)."""
+    data = fuzz_hdf5.seeds()["fixed text"]
+    at = data.index(b"HEAP")
+    free = _uint(data, at + 16)
+    place = _uint(data, at + 24) + free
+    assert _uint(data, place + 8) >= 32
+    return _patch(data, *((place + offset, struct.pack("<Q", value)) for offset, value in numbers))
+
+
+def _circle() -> bytes:
+    """Two free blocks of a heap, each behind the other."""
+    data = fuzz_hdf5.seeds()["fixed text"]
+    free = _uint(data, data.index(b"HEAP") + 16)
+    return _free((0, free + 16), (8, 16), (16, free), (24, 16))
+
+
+def _name_in_free_space() -> bytes:
+    data = fuzz_hdf5.seeds()["fixed text"]
+    return _patch(data, (data.index(b"SNOD") + 8, data[data.index(b"HEAP") + 16 :][:8]))
+
+
+def _at_the_end(signature: bytes, size: int, behind: bytes = b"") -> bytes:
+    """A seed whose first node of a kind lies once more at the end, without its unused space; it is that which counts.
+
+    behind  what follows its address wherever that is
+    """
+    data = fuzz_hdf5.seeds()["fixed text"]
+    old, new = data.index(signature), struct.pack("<Q", len(data))
+    longer = data + data[old : old + size]
+    changes = [(at, new) for at in fuzz_hdf5._find(longer, struct.pack("<Q", old) + behind)]
+    assert changes
+    return _patch(longer, (40, struct.pack("<Q", len(longer))), *changes)
+
+
+def _other_last_name() -> bytes:
+    """The right key of the first tree is the second letter of its last name."""
+    data = fuzz_hdf5.seeds()["fixed text"]
+    key = data.index(b"TREE") + 24 + 16
+    return _patch(data, (key, struct.pack("<Q", _uint(data, key) + 1)))
+
+
+def _link(name: bytes, *, kind: int = 0, version: int = 1) -> tuple[int, bytes]:
+    """A link message with a kind and two bytes for the length of its name."""
+    return 6, bytes([version, 8 | 1, kind]) + struct.pack("<H", len(name)) + name + struct.pack("<Q", 48)
+
+
+_NO_HEAP = (2, b"\0\0" + b"\xff" * 16)
+
+
+def _new_kind(*messages: tuple[int, bytes]) -> bytes:
+    """A file of the new kind, whose root has these messages: (type, body)."""
+    body = b"".join(struct.pack("<BHB", kind, len(data), 0) + data for kind, data in messages)
+    header = b"OHDR\2\2" + struct.pack("<I", len(body)) + body + bytes(4)
+    block = headers.SIGNATURE + b"\2\x08\x08\0" + struct.pack("<4Q", 0, 2**64 - 1, 48 + len(header), 48) + bytes(4)
+    return _patch(block + header)
+
+
+def _leaf(*changes: tuple[int, bytes], level: int | None = None) -> bytes:
+    """A file with one dataset, (4,) in two chunks, or (70,) in as many, with other bytes in the node of its tree that
+    has this level: 24 bytes, then keys of 24 and addresses of 8 in turn."""
+    data = fuzz_hdf5.seeds()["tree of chunks"] if level is not None else _two_chunks()
+    at = data.index(b"TREE\1" + bytes([level or 0]))
+    return _patch(data, *((at + offset, new) for offset, new in changes))
+
+
+def _two_chunks() -> bytes:
+    return _written(lambda file: file.create_dataset("n", data=np.ones(4, "f4"), chunks=(2,)))
+
+
+def _shuffled(size: int) -> bytes:
+    """A chunk of so many bytes, shuffled."""
+    held = io.BytesIO()
+    with h5py.File(held, "w") as file:
+        file.create_dataset("n", (4,), "f4", chunks=(4,), shuffle=True).id.write_direct_chunk((0,), bytes(size))
+    return held.getvalue()
+
+
+def _sealed_chunk() -> bytes:
+    """Numbers with a checksum that is not theirs."""
+    numbers = np.arange(1, 5, dtype="f4")
+    data = _written(lambda file: file.create_dataset("n", data=numbers, chunks=(4,), fletcher32=True))
+    return _patch(data, (data.index(numbers.tobytes()), b"\1"))
+
+
+def _no_axes() -> bytes:
+    data = _two_chunks()
+    space, layout = data.index(_SPACE) + 8, data.index(struct.pack("<BBB", 3, 2, 2))
+    return _patch(data, (space, b"\1\0\0"), (layout + 2, b"\1"), (layout + 11, struct.pack("<I", 4)))
+
+
+# heads of messages of datasets: type, bytes, flags; and a fill value of the new kind, head and body
+_SPACE, _TYPE, _FILL = (struct.pack("<HHB3x", *head) for head in ((1, 24, 0), (3, 24, 1), (5, 8, 1)))
+_NEW_FILL = b"\5\2\0\1\3\x0a"
+_Q = struct.Struct("<Q").pack
 _COMPACT = b"\3\0\x10\0" + (np.arange(4) / 8).astype("f4").tobytes()
 _CHARACTER = struct.pack("<BxxxIHH", 0x10, 1, 0, 8)  # the type within the type of a variable-length text
 ONE_FIELD = {
@@ -303,6 +417,10 @@ ONE_FIELD = {
         "found without a B-tree of version 1",
     ),
     "an attribute info of another version": (lambda: _edit("latest", b"\x15\x12\0\4", b"\1", 4), "attribute info message"),
+    "attributes in a heap": (
+        lambda: fuzz_hdf5._written(lambda f: [f.attrs.__setitem__(f"a{i}", i) for i in range(20)], "latest"),
+        "attributes in a fractal heap",
+    ),
     "two objects of one number": (lambda: _same_number(), "two objects of one number"),
     "a name with a slash": (lambda: _edit("objects", b"optimizer", b"opt/"), "cannot be the name"),
     "more axes than there may be": (lambda: _edit("fixed text", b"\1\4\1\0\0\0\0\0", b"\x21", 1), "has 33 axes"),
@@ -322,8 +440,11 @@ ONE_FIELD = {
     "numbers behind the end": (lambda: _edit("fixed text", _numbers_at, b"\0\0\0\1"), "would end at"),
     "fewer numbers than the shape": (lambda: _edit("fixed text", _numbers_at, b"\x10", 8), "claims 288 bytes"),
     "a compact size": (lambda: _edit("types", _COMPACT, b"\x0f", 2), "has 15 bytes for 16 of numbers"),
-    "filters without chunks": (lambda: _edit("gzip", struct.pack("<BBB", 3, 2, 5), b"\3\1"), "filters but no chunks|claims"),
-    "a filter twice": (lambda: _edit("gzip", struct.pack("<HHHH", 2, 8, 1, 1), b"\1"), "filter 1 is there twice|is there twice"),
+    "filters without chunks": (lambda: _edit("gzip", struct.pack("<BBB", 3, 2, 5), struct.pack("<BBQQ", 3, 1, 8, 288)), "filters but no chunks"),
+    "a filter twice": (lambda: _edit("gzip", struct.pack("<HHHH", 2, 8, 1, 1), b"\1"), "filter 1 is there twice"),
+    "another filter message": (lambda: _edit("gzip", struct.pack("<HHHH", 2, 8, 1, 1), b"\3", -8), "version 3 of the filter message"),
+    "a shuffled chunk of 5 bytes": (lambda: _shuffled(5), "has 5 bytes, no multiple of 4"),
+    "a chunk that was changed": (lambda: _sealed_chunk(), "the checksum of a chunk"),
     "another shuffle": (lambda: _edit("gzip", b"shuffle\0\4", b"\2", 8), "shuffled as if they had"),
     "an unknown filter": (lambda: _edit("gzip", struct.pack("<HHHH", 2, 8, 1, 1), b"\x09"), "filter 9"),
     "chunks of another rank": (lambda: _edit("gzip", struct.pack("<BBB", 3, 2, 5), b"\6", 2), "4 axes and its chunks 5"),
@@ -336,7 +457,7 @@ ONE_FIELD = {
     "names out of order": (lambda: _edit("fixed text", b"bn_conv1\0", b"z"), "not in order"),
     "a soft link": (lambda: _edit("fixed text", b"SNOD", b"\2", 24), "is a soft link"),
     "an unknown link": (lambda: _edit("fixed text", b"SNOD", b"\3", 24), "is of kind 3"),
-    "free space behind the heap": (lambda: _edit("fixed text", b"HEAP", b"\xf8\xff", 16), "ends after|is not in it"),
+    "free space behind the heap": (lambda: _edit("fixed text", b"HEAP", b"\xf8\xff", 16), "a free block of a local heap ends after"),
     "another heap": (lambda: _edit("fixed text", b"HEAP", b"\1", 4), "version 1 of the local heap"),
     "no signature": (lambda: _edit("fixed text", b"HEAP", b"h"), "begins with b'hEAP'"),
     "a wrong checksum": (lambda: fuzz_hdf5.seeds()["latest"].replace(b"layer_names", b"layer_namez"), "checksum of an object header"),
@@ -344,7 +465,72 @@ ONE_FIELD = {
     "a version to come": (lambda: _edit("fixed text", b"\x89HDF", b"\x09", 8), "version 9 of the superblock"),
     "a base address": (lambda: _edit("fixed text", b"\x89HDF", b"\1", 24), "a base address"),
     "a driver": (lambda: _edit("fixed text", b"\x89HDF", bytes(8), 48), "an extension of the superblock"),
-    "not closed": (lambda: _edit("fixed text", b"\x89HDF", b"\1", 20), "did not close it|unusual"),
+    "not closed": (lambda: _edit("fixed text", b"\x89HDF", b"\1", 20), "did not close it"),
+    "an old version in the superblock": (lambda: _edit("fixed text", b"\x89HDF", b"\1", 9), "an unusual superblock"),
+    "leaves without room": (lambda: _edit("fixed text", b"\x89HDF", b"\0\0", 16), "an unusual superblock"),
+    "nodes without room": (lambda: _edit("fixed text", b"\x89HDF", b"\0\0", 18), "an unusual superblock"),
+    "free space of the file": (lambda: _edit("fixed text", b"\x89HDF", bytes(8), 32), "an unusual superblock"),
+    "a root that is a link": (lambda: _edit("fixed text", b"\x89HDF", b"\2", 72), "an unusual superblock"),
+    "a superblock that was changed": (lambda: fuzz_hdf5.seeds()["latest"].replace(b"\x08\x08\0", b"\x08\x08\1", 1), "checksum of the superblock"),
+    "an early end": (lambda: _edit("fixed text", b"\x89HDF", _Q(2000), 40), "in a file of 2000 bytes"),
+    "an early end, new kind": (lambda: _edit("latest", b"\x89HDF", _Q(500), 28), "in a file of 500 bytes"),
+    "no object header": (lambda: _root(0, b"\2"), "should be an object header"),
+    "a message less": (lambda: _root(2, b"\1"), "does not have the number of messages"),
+    "two layouts": (lambda: _edit("fixed text", _FILL, b"\x08"), "2 messages of type 8"),
+    "a link in a dataset": (lambda: _edit("fixed text", _FILL, b"\6"), "type 6, which does not belong there"),
+    "a layout in a group": (lambda: _edit("fixed text", b"\x0c\0\x58\0\0", b"\x08"), "type 8, which does not belong there"),
+    "a layout in a group of the new kind": (lambda: _new_kind(_NO_HEAP, (8, b"")), "type 8, which does not belong there"),
+    "a message to come": (lambda: _edit("fixed text", _FILL, b"\x0d"), "messages of type 13"),
+    "a message to come, new kind": (lambda: _edit("latest", _NEW_FILL, b"\x0d"), "messages of type 13"),
+    "a shared message": (lambda: _edit("fixed text", _FILL, b"\3", 4), "messages with flags 3"),
+    "a fill value to come": (lambda: _edit("fixed text", _FILL, b"\x09", 8), "another version of messages of type 5"),
+    "a fill value cut off": (lambda: _edit("fixed text", _FILL, b"\1", 13), "a fill value ends after 8 bytes"),
+    "a fill value cut off, new kind": (lambda: _edit("latest", _NEW_FILL, b"\x2a", 5), "a fill value ends after 2 bytes"),
+    "a fill value cut off, old kind": (lambda: _edit("fixed text", _FILL, b"\4"), "a fill value ends after 8 bytes"),
+    "a message of 9 bytes": (lambda: _edit("fixed text", _FILL, b"\x09", 2), "no multiple of 8"),
+    "a header to come": (lambda: _edit("latest", b"OHDR", b"\3", 4), "version 3 of the object header"),
+    "no type": (lambda: _edit("fixed text", _TYPE, b"\0"), "neither a group nor a dataset"),
+    "no shape": (lambda: _edit("fixed text", _SPACE, b"\0"), "neither a group nor a dataset"),
+    "a type of a version to come": (lambda: _edit("fixed text", _TYPE, b"\x41", 8), "version 4 of the datatype"),
+    "a type without size": (lambda: _edit("fixed text", _TYPE, bytes(4), 12), "has size 0"),
+    "references of 15 bytes": (lambda: _edit("variable text", b"\x19\1\1\0\x10", b"\x0f", 4), "has 15 bytes, not 16"),
+    "characters of two bytes": (lambda: _edit("variable text", _CHARACTER, struct.pack("<IHH", 2, 0, 16), 4), "are no single bytes"),
+    "a shape to come": (lambda: _edit("fixed text", _SPACE, b"\3", 8), "version 3 of the dataspace"),
+    "permuted axes": (lambda: _edit("fixed text", _SPACE, b"\3", 10), "permuted axes"),
+    "a shape without axes": (lambda: _edit("latest", b"\2\1\1\1\4", b"\0", 3), "of kind 0 has 1 axes"),
+    "larger than it may be": (lambda: _edit("fixed text", _SPACE, b"\3", 24), "larger than its own maximum"),
+    "shared types": (lambda: _edit("latest", b"\3\0\x0c\0\x08\0", b"\1", 1), "types that several objects share"),
+    "a free block of 8 bytes": (lambda: _free((8, 8)), "free space of a local heap is not in it"),
+    "a free block too long": (lambda: _free((8, 2**20)), "free space of a local heap is not in it"),
+    "free blocks in a circle": (_circle, "more than 250000 structures"),
+    "a name in free space": (_name_in_free_space, "a name is where its heap is free"),
+    "a text longer than its heap": (lambda: _edit("variable text", b"GCOL", _Q(2**20), 24), "longer than the heap"),
+    "an empty name": (lambda: _new_kind(_NO_HEAP, _link(b"")), "cannot be the name"),
+    "a point as a name": (lambda: _new_kind(_NO_HEAP, _link(b".")), "cannot be the name"),
+    "a null in a name": (lambda: _new_kind(_NO_HEAP, _link(b"a\0b")), "cannot be the name"),
+    "a long name, new kind": (lambda: _new_kind(_NO_HEAP, _link(b"n" * 1001)), "cannot be the name"),
+    "a name twice": (lambda: _new_kind(_NO_HEAP, _link(b"a"), _link(b"a")), "'a' is there twice"),
+    "a link of a version to come": (lambda: _new_kind(_NO_HEAP, _link(b"a", version=2)), "version 2 of the link message"),
+    "a soft link, new kind": (lambda: _new_kind(_NO_HEAP, _link(b"a", kind=1)), "'a' is a soft link"),
+    "an external link": (lambda: _new_kind(_NO_HEAP, _link(b"a", kind=64)), "'a' is an external link"),
+    "a link to come": (lambda: _new_kind(_NO_HEAP, _link(b"a", kind=65)), "'a' is an unknown link"),
+    "links in a heap": (lambda: _new_kind((2, b"\0\0" + bytes(16))), "links in a fractal heap"),
+    "links to come": (lambda: _new_kind((2, b"\1\0" + b"\xff" * 16)), "version 1 of the link info"),
+    "a cut tree": (lambda: _at_the_end(b"TREE", 48, fuzz_hdf5.seeds()["fixed text"][88:96]), "a node of the tree of a group is too large"),
+    "a cut node": (lambda: _at_the_end(b"SNOD", 8 + 3 * 40), "a symbol table node is too large"),
+    "a node to come": (lambda: _edit("fixed text", b"SNOD", b"\2", 4), "version 2 of the symbol table node"),
+    "another last name": (_other_last_name, "a symbol table node is not in order"),
+    "a leaf above leaves": (lambda: _leaf((5, b"\1"), level=0), "of the wrong kind or level"),
+    "chunks out of order": (lambda: _leaf((24 + 32 + 8, _Q(0)), level=0), "of the tree of chunks is not in order"),
+    "a leaf elsewhere": (lambda: _leaf((24 + 32 + 8, _Q(36)), level=1), "does not fit where it is"),
+    "a chunk within a number": (lambda: _leaf((24 + 16, _Q(2))), "at an impossible place"),
+    "a chunk beside the numbers": (lambda: _leaf((24 + 16, _Q(4))), r"at an impossible place \(0, 4\)"),
+    "a chunk beside the array": (lambda: _patch(d := _two_chunks(), (d.index(_SPACE) + 16, b"\2")), r"at an impossible place \(2, 0\)"),
+    "a chunk behind the end": (lambda: _leaf((24 + 24, _Q(2**40))), "would end after the file"),
+    "chunks without axes": (_no_axes, "has 0 axes and its chunks 0"),
+    "chunks of other numbers": (lambda: _edit("gzip", struct.pack("<BBB", 3, 2, 5), b"\x08", 27), "chunks of impossible shape"),
+    "chunks never written": (lambda: _written(lambda f: f.create_dataset("n", (4,), "f4", chunks=(2,))), "never written"),
+    "chunks that are not packed": (lambda: _bomb((1000,), (1000,), b"no zlib stream"), "cannot be unpacked"),
 }  # fmt: skip
 
 
@@ -363,6 +549,7 @@ def test_a_header_that_continues_in_itself():
     chunk = struct.unpack_from("<Q", place)[0]
     nothing = next(i for i in range(chunk, len(data)) if data[i : i + 4] == struct.pack("<HH", 0x0C, 216))
     data[nothing : nothing + 24] = data[at : at + 24]
+    data[nothing + 24 : nothing + 32] = struct.pack("<HHI", 0, 216 - 24, 0)
     with pytest.raises(WeightsError, match="continues for ever"):
         fuzz_hdf5.ours(bytes(data))
 
@@ -414,11 +601,11 @@ def _written(write) -> bytes:
 
 def _million_groups() -> bytes:
     """Some thousands, which is what fits into a test; the reader gives up long before a million."""
-    return _written(lambda file: [file.create_group(str(i)) for i in range(25_000)])
+    return _written(lambda file: [file.create_group(str(i)) for i in range(30_000)])
 
 
-def _claiming(shape: tuple[int, ...]) -> bytes:
-    data = _written(lambda file: file.create_dataset("n", data=np.ones((3, 5, 7, 11), "f4")))
+def _claiming(shape: tuple[int, ...], chunks: bool | None = None) -> bytes:
+    data = _written(lambda file: file.create_dataset("n", data=np.ones((3, 5, 7, 11), "f4"), chunks=chunks))
     return _patched(data, struct.pack("<4Q", 3, 5, 7, 11), struct.pack("<4Q", *shape))
 
 
@@ -438,6 +625,7 @@ def _nested(depth: int) -> bytes:
 HOSTILE = {
     "a shape of 2^62 numbers": (lambda: _claiming((2**31, 2**31, 1, 1)), "claims"),
     "a shape that overflows": (lambda: _claiming((2**63, 2**63, 2, 2)), "claims"),
+    "a shape of 2^94 numbers and none": (lambda: _claiming((0, 2**31, 2**31, 2**32), chunks=True), "impossible shape"),
     "unpacks a thousandfold": (lambda: _bomb((2**28,), (2**26,), _zeros(2**26)), "made to exhaust memory"),
     "a chunk longer than it says": (lambda: _bomb((1000,), (1000,), _zeros(2**19)), "do not end where they should"),
     "a chunk shorter than it says": (lambda: _bomb((1000,), (1000,), _zeros(999)), "unpacks to 3996 bytes"),
@@ -486,11 +674,94 @@ def test_all_bombs_together_are_bounded(path):
 def test_numbers_are_charged_however_often_their_bytes_are_used():
     """Many tensors may be the same bytes of the file: what counts is what is handed out."""
     data = _written(lambda file: [file.create_dataset(str(i), data=np.zeros(1000, "f4")) for i in range(3)])
-    tensors = list(fuzz_hdf5.read_tree(Source(io.BytesIO(data), 0, len(data), Budget(8000))).tensors())
+    tensors = list(read_tree(Source(io.BytesIO(data), 0, len(data), Budget(8000))).tensors())
     tensors[0].read()
     tensors[0].read()
     with pytest.raises(WeightsError, match=r"need 4000 bytes more where 0 are left; .* made to exhaust memory"):
         tensors[1].read()
+
+
+def _spent(data: bytes, limit: str = "_steps") -> int:
+    """The steps, or with "_metadata" the bytes, that reading the tree of a file takes from its budget."""
+    budget, whole = Budget(0), Budget(0)
+    read_tree(Source(io.BytesIO(data), 0, len(data), budget))
+    return getattr(whole, limit) - getattr(budget, limit)
+
+
+WORK = {
+    "messages": (lambda n: _written(lambda f: [f.attrs.__setitem__(f"a{i}", 1) for i in range(n)]), 2),  # and values
+    "messages of the new kind": (lambda n: _new_kind(_NO_HEAP, *[(0, b"")] * n), 1),
+    "elements of an attribute": (lambda n: _written(lambda f: f.attrs.__setitem__("a", np.zeros(n, "u1"))), 1),
+    "bytes under a checksum, by 64": (lambda n: _new_kind(_NO_HEAP, (0, bytes(64 * n))), 1),
+    "groups": (
+        lambda n: _written(lambda f: [f.create_group(f"g{i}") for i in range(n)]),
+        4,
+    ),  # header, tree, heap twice
+}
+
+
+@pytest.mark.parametrize("kind", WORK)
+def test_all_work_is_charged(kind):
+    make, each = WORK[kind]
+    assert each * 900 <= _spent(make(1000)) - _spent(make(100)) <= 4 * each * 900
+
+
+def test_chunks_are_charged():
+    data = _written(lambda file: file.create_dataset("n", data=np.zeros(1000, "u1"), chunks=(1,)))
+    budget = Budget(10**6)
+    (tensor,) = read_tree(Source(io.BytesIO(data), 0, len(data), budget)).tensors()
+    before = budget._steps
+    tensor.read()
+    assert before - budget._steps >= 1000
+
+
+def test_names_and_paths_are_charged():
+    """However often the same bytes are used: a name may be the end of another, a path repeats those of all groups above."""
+    data = _written(lambda file: file.create_group("n" * 900))
+    budget = Budget(0)
+    heap = heaps.LocalHeap(Source(io.BytesIO(data), 0, len(data), budget), data.index(b"HEAP"))
+    before = budget._metadata
+    assert [len(heap.name(8 + i)) for i in range(100)] == [900 - i for i in range(100)]
+    assert before - budget._metadata >= 80_000
+    deep, flat = ("/".join(["g" * size] * 8) for size in (900, 1))
+    many, one = (
+        [_written(lambda f, n=n, path=path: [f.create_group(f"{path}/{i}") for i in range(n)]) for path in (deep, flat)]
+        for n in (100, 1)
+    )
+    more = [_spent(data, "_metadata") - _spent(less, "_metadata") for data, less in zip(many, one, strict=True)]
+    assert more[0] - more[1] >= 99 * 8 * 800
+
+
+def test_compact_numbers_are_charged():
+    data = fuzz_hdf5.seeds()["types"]
+    tree = read_tree(Source(io.BytesIO(data), 0, len(data), Budget(16)))
+    tensor = tree.datasets()["compact"]
+    assert tensor.read().shape == (4,)
+    with pytest.raises(WeightsError, match="need 16 bytes more where 0 are left"):
+        tensor.read()
+
+
+def test_a_disk_that_fails():
+    class Broken(io.BytesIO):
+        def readinto(self, buffer):
+            raise OSError(5, "Input/output error")
+
+    with pytest.raises(WeightsError, match=r"cannot be read .*Input/output error.*check the disk"):
+        Source(Broken(bytes(100)), 0, 100, Budget(0)).get(0, 10, "it")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(h5py.Empty("f4"), "nothing"), (np.complex64(1j), "compound"), (np.void(b"ab"), "bytes"), (True, "enumerated")],
+)
+def test_attributes_that_no_keras_file_has(path, strict, value, words):
+    """Whoever does not ask for them is not bothered."""
+    with h5py.File(path, "w") as file:
+        file.attrs["odd"], file.attrs["good"] = value, "text"
+    with open_weights(path) as file:
+        assert file.attribute("good") == "text"
+        with pytest.raises(WeightsError, match=f"'odd' holds {words}"):
+            file.attribute("odd")
 
 
 # Damage at random ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from npresnet import engine
 from npresnet.architecture import FAMILIES, Architecture, build_graph
 from npresnet.compare import compare
 from npresnet.constants import Constants
+from npresnet.kernels.tile import NR
+from npresnet.kernels.winograd import pack_transformed, transform_kernel
 from npresnet.memory import Buffer, Memory, place
 from npresnet.plan import Planner, Unplannable, make_plan
 from npresnet.synthetic import random_weights
@@ -191,3 +193,16 @@ def test_idle_memory_is_bounded():
     del kept
     assert 0 < planner._memory.idle <= max(needed)
     assert len(planner._plans) == 8
+
+
+@pytest.mark.parametrize("m", [2, 4])
+@pytest.mark.parametrize(("ci", "co"), [(1, 1), (3, NR - 1), (2, NR), (5, 2 * NR + 3)])
+def test_packed_transformed_kernels(m, ci, co):
+    """The transform of the kernel times the scale, rounded once, in panels that zeros fill up."""
+    random = np.random.default_rng(ci)
+    w, scale = random.standard_normal((3, 3, ci, co), np.float32), random.uniform(0.5, 2, co)
+    packed = np.full((-(-co // NR), (m + 2) ** 2, ci, NR), np.nan, np.float32)
+    pack_transformed(w, scale, m, packed)
+    together = packed.transpose(1, 2, 0, 3).reshape((m + 2) ** 2, ci, -1)
+    assert compare(together[..., :co], transform_kernel(w * scale, m)).agrees(relative=1e-7)
+    assert not together[..., co:].any()

@@ -52,14 +52,14 @@ class Assembly:
         """Every loop: what lies between a label and a jump back to it. Inner ones come first."""
         lines = self.text.splitlines()
         labels = {found[1]: at for at, line in enumerate(lines) if (found := re.match(r"\s*(\.L_\w+):", line))}
-        found = []
+        places = []
         for end, line in enumerate(lines):
             target = re.search(r"BRA.*\((\.L_\w+)\)", line)
             if target and labels.get(target[1], end + 1) < end:  # the padding at the end jumps to itself
-                found.append((labels[target[1]], end))
-        found = [(start, end) for start, end in found if end - start > 2]
-        found.sort(key=lambda place: place[1] - place[0])
-        return [Loop(start, end, Counter(filter(None, map(_name, lines[start : end + 1])))) for start, end in found]
+                places.append((labels[target[1]], end))
+        places = [(start, end) for start, end in places if end - start > 2]
+        places.sort(key=lambda place: place[1] - place[0])
+        return [Loop(start, end, Counter(filter(None, map(_name, lines[start : end + 1])))) for start, end in places]
 
     def issued(self, products: int, instruction: str = "FFMA") -> float:
         """Instructions that a warp issues in one turn of the main loop, the one with the barrier, for ``products``
@@ -67,9 +67,9 @@ class Assembly:
         loops = self.loops()
         main = next(loop for loop in loops if loop.count("BAR") and loop.count(instruction))
         inner = [loop for loop in loops if main.start < loop.start and loop.end < main.end and loop.count(instruction)]
-        total = sum(main.instructions.values())
+        total = float(main.total())
         for loop in inner:
-            total += sum(loop.instructions.values()) * (products / loop.count(instruction) - 1)
+            total += loop.total() * (products / loop.count(instruction) - 1)
         return total
 
 
@@ -84,6 +84,10 @@ class Loop:
     def count(self, name: str) -> int:
         """How many instructions have the given name, with whatever modifiers."""
         return _count(self.instructions, name)
+
+    def total(self) -> int:
+        """How many instructions there are in one turn."""
+        return sum(self.instructions.values())
 
 
 def _count(instructions: Mapping[str, int], name: str) -> int:

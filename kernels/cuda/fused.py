@@ -13,8 +13,8 @@ import numpy as np
 from numba import cuda, float32
 
 from ..geometry import Window
-from .implicit import ADD, BIAS, RELU, TILES, Tile, finished, positive
-from .launch import ELEMENTS, ceil_div, divide, grid_1d, kernel
+from .implicit import ADD, BIAS, RELU, TILES, Tile, positive
+from .launch import ELEMENTS, ceil_div, device_function, divide, grid_1d, kernel
 from .ptx import load4, store4
 from .tensor import TENSOR_TILES, TensorTile
 
@@ -121,6 +121,20 @@ def multiply_many(stream: Any, tile: AnyTile, count: int, m: int, k: int, n: int
     _launch(stream, tile, size, count, k, True, 0, a, b, c, c, c)
 
 
+@device_function
+def finished(s0, s1, s2, s3, bias, at_bias, residual, at_residual, finish):
+    """Four sums of one row with bias, residual and ReLU, as ``finish`` says."""
+    if finish & BIAS:
+        b0, b1, b2, b3 = load4(bias, at_bias)
+        s0, s1, s2, s3 = s0 + b0, s1 + b1, s2 + b2, s3 + b3
+    if finish & ADD:
+        r0, r1, r2, r3 = load4(residual, at_residual)
+        s0, s1, s2, s3 = s0 + r0, s1 + r1, s2 + r2, s3 + r3
+    if finish & RELU:
+        s0, s1, s2, s3 = positive(s0), positive(s1), positive(s2), positive(s3)
+    return s0, s1, s2, s3
+
+
 @kernel("vector vector vector vector" + 4 * " int", threads=ELEMENTS)
 def _combine(parts, bias, residual, out, count, co, splits, finish):
     at = cuda.grid(1) * 4
@@ -154,7 +168,7 @@ _LOWEST = np.finfo(np.float32).min
 
 
 @kernel("vector window int int int int int vector", threads=ELEMENTS)
-def _maxpool(x, window, h, w, c, zeros, relu, out):
+def _maxpool_vectors(x, window, h, w, c, zeros, relu, out):
     kh, kw, sh, sw, _, _, top, left, ho, wo = window
     at = cuda.grid(1) * 4
     if at < out.size:
@@ -181,7 +195,7 @@ def maxpool(stream: Any, x: Any, size: tuple[int, int, int], window: Window, zer
 
     zeros  whether padding takes part, as zeros; else it never wins
     """
-    _maxpool.launch(grid_1d(out.size // 4), stream, x, window, *size, zeros, relu, out)
+    _maxpool_vectors.launch(grid_1d(out.size // 4), stream, x, window, *size, zeros, relu, out)
 
 
 @kernel("vector int vector int", threads=ELEMENTS)

@@ -27,7 +27,7 @@ from numba import cuda, float32, int32
 from .launch import Kernel, device_function, kernel
 from .ptx import load4, store, store4
 
-__all__ = ["ADD", "BIAS", "OUTSIDE", "RELU", "TILES", "Tile", "finished", "positive"]
+__all__ = ["ADD", "BIAS", "OUTSIDE", "RELU", "TILES", "Tile", "positive"]
 
 
 class Tile(NamedTuple):
@@ -61,17 +61,14 @@ BIAS, ADD, RELU = 1, 2, 4
 
 
 @device_function
-def finished(s0, s1, s2, s3, bias, at_bias, residual, at_residual, finish):
-    """Four sums of one row with bias, residual and ReLU, as ``finish`` says."""
-    if finish & BIAS:
-        b0, b1, b2, b3 = load4(bias, at_bias)
-        s0, s1, s2, s3 = s0 + b0, s1 + b1, s2 + b2, s3 + b3
-    if finish & ADD:
-        r0, r1, r2, r3 = load4(residual, at_residual)
-        s0, s1, s2, s3 = s0 + r0, s1 + r1, s2 + r2, s3 + r3
-    if finish & RELU:
-        s0, s1, s2, s3 = positive(s0), positive(s1), positive(s2), positive(s3)
-    return s0, s1, s2, s3
+def add4(sums, at, a, b, c, d):
+    """Add to four sums that lie side by side."""
+    sums[at], sums[at + 1], sums[at + 2], sums[at + 3] = (
+        sums[at] + a,
+        sums[at + 1] + b,
+        sums[at + 2] + c,
+        sums[at + 3] + d,
+    )
 
 
 @device_function
@@ -81,9 +78,8 @@ def multiply_add(tile_a, at_a, tile_b, at_b, step_b, tm, tn, left, right, sums):
         left[i], left[i + 1], left[i + 2], left[i + 3] = load4(tile_a, at_a + i)
     for j in range(0, tn, 4):
         right[j], right[j + 1], right[j + 2], right[j + 3] = load4(tile_b, at_b + j // 4 * step_b)
-    for i in range(tm):
-        for j in range(tn):
-            sums[i * tn + j] += left[i] * right[j]
+    for at in range(tm * tn):
+        sums[at] += left[at // tn] * right[at % tn]
 
 
 @device_function
@@ -101,6 +97,7 @@ def _convolve(tile: Tile, together: int) -> Kernel:
     ACROSS = BN // TN  # threads side by side over a tile's columns
     STEP = 4 * ACROSS  # from one group of four of a thread's columns to the next
     SUMS = TM * TN
+    FOURS, GROUPS = SUMS // 4, TN // 4  # vectors of sums: of a thread, and of each of its rows
     BUFFERS_A, BUFFERS_B = 2 * BM * BK, 2 * BK * BN
     LOADS_A, LOADS_B = BM * BK // 4 // THREADS, BK * BN // 4 // THREADS  # vectors of four that each thread loads
     STAGED_A, STAGED_B = 4 * LOADS_A, 4 * LOADS_B
@@ -179,15 +176,29 @@ def _convolve(tile: Tile, together: int) -> Kernel:
             here, there = there, here
             k0 = after
             cuda.syncthreads()
-        for i in range(TM):
-            m = int32(m0 + row + i)
-            for group in range(TN // 4):
-                n = int32(n0 + column + group * STEP)
-                if m < rows and n < co:
-                    at, where = i * TN + 4 * group, int32(m * co + n)
-                    s0, s1, s2, s3 = sums[at], sums[at + 1], sums[at + 2], sums[at + 3]
-                    s0, s1, s2, s3 = finished(s0, s1, s2, s3, bias, n, residual, where, finish)
-                    store4(out, int32(cuda.blockIdx.z * rows * co + where), s0, s1, s2, s3)
+        # Bias, residual, ReLU, each in a loop of its own: of one large loop, or of loops in loops, the compiler would make real
+        # ones, and the sums could not stay in registers.
+        m, n = int32(m0 + row), int32(n0 + column)
+        if finish & BIAS:
+            for four in range(FOURS):
+                right = int32(n + four % GROUPS * STEP)
+                if right < co:
+                    b0, b1, b2, b3 = load4(bias, right)
+                    add4(sums, 4 * four, b0, b1, b2, b3)
+        if finish & ADD:
+            for four in range(FOURS):
+                down, right = int32(m + four // GROUPS), int32(n + four % GROUPS * STEP)
+                if down < rows and right < co:
+                    r0, r1, r2, r3 = load4(residual, int32(down * co + right))
+                    add4(sums, 4 * four, r0, r1, r2, r3)
+        if finish & RELU:
+            for at in range(SUMS):
+                sums[at] = positive(sums[at])
+        for four in range(FOURS):
+            down, right, at = int32(m + four // GROUPS), int32(n + four % GROUPS * STEP), 4 * four
+            if down < rows and right < co:
+                to = int32((cuda.blockIdx.z * rows + down) * co + right)
+                store4(out, to, sums[at], sums[at + 1], sums[at + 2], sums[at + 3])
 
     convolve.__name__ = f"convolve_{tile}"
     return kernel("vector vector vector vector vector" + 16 * " int", threads=THREADS, together=together)(convolve)

@@ -212,6 +212,7 @@ _CUT_SHARE = (
 TENSOR_TILES = {
     tile: _convolve(tile, together)
     for tile, together in (
+        (TensorTile(128, 256, 8, 64, 64, False), 1),
         (TensorTile(128, 128, 16, 64, 32, False), 2),
         (TensorTile(128, 64, 16, 32, 32, False), 2),
         (TensorTile(64, 64, 16, 32, 32, False), 4),

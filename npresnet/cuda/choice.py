@@ -1,9 +1,10 @@
 """Which kernel, which tile, how many parts: predicted from the sizes of a convolution and of the card.
 
-A block's work is bm * bn * k products; an SM does a tile's products at a rate that was counted from its machine code
-(``share``: products per issued instruction), some blocks at a time; the last blocks leave SMs idle. To that comes what is
-written and read for the parts of a split, and Winograd's two transforms. The figures are of a model, not of a clock: they
-need to be right about which is faster, not how fast.
+A block's work is bm * bn * k products. An SM does them at its rate for that precision, less what else the kernel issues
+(``issue_share``), or as fast as tiles come from the card's second cache, whichever is slower; the last blocks leave SMs
+idle. To that comes what is written and read again for the parts of a split, and Winograd's transforms. The rates are an
+H100's, from its data sheet, and nothing here was measured on a card yet: they need to be right about which is faster, not
+how fast.
 """
 
 from __future__ import annotations
@@ -11,54 +12,90 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..kernels.cuda.fused import AnyTile, Convolution
-from ..kernels.cuda.implicit import TILES
+from ..kernels.cuda.implicit import TILES, Tile
+from ..kernels.cuda.launch import Kernel
 from ..kernels.cuda.tensor import TENSOR_TILES
 from ..kernels.cuda.winograd import ELEMENTS_OF_A_TILE, tiles_of
 
-__all__ = ["Choice", "choose"]
+__all__ = ["Choice", "Prediction", "choose", "issue_share"]
+
+
+class Prediction(NamedTuple):
+    """The model's opinion of a convolution, in clock cycles of the card.
+
+    arithmetic, cache, memory  if nothing but products, tiles from the second cache, or memory took time
+    start                      what no amount of parallel work shortens
+    """
+
+    arithmetic: float
+    cache: float
+    memory: float
+    start: float
+
+    @property
+    def cycles(self) -> float:
+        return self.start + max(self.arithmetic, self.cache, self.memory)
+
+    @property
+    def limit(self) -> str:
+        """What takes the most."""
+        named = {"start": self.start, "arithmetic": self.arithmetic, "cache": self.cache, "memory": self.memory}
+        return max(named, key=lambda name: named[name])
 
 
 class Choice(NamedTuple):
-    """How a convolution is computed, and the model's opinion of how long it takes, in clock cycles of the card."""
+    """How a convolution is computed, and what the model thinks of that.
+
+    form  of the kernel's weights; see ``plan._Constant``
+    """
 
     tile: AnyTile
     splits: int
     winograd: bool
     form: str
-    cycles: float
+    prediction: Prediction
 
     def __str__(self) -> str:
         split = f" / {self.splits}" if self.splits > 1 else ""
         return f"F(4x4,3x3) {self.tile}" if self.winograd else f"{self.tile}{split}"
 
 
-_RATE = {"fp32": 128, "tf32": 512, "3xtf32": 512 / 3}  # multiply-adds per clock cycle of one SM, at best
-_BYTES = 12.0  # to and from memory, per clock cycle of one SM: 3 TB/s over 132 SMs at 1.8 GHz
-_START = 3000.0  # cycles: a launch in a graph, filling and emptying the pipeline
-_MOST_SPLITS = 16
+_RATE = {"fp32": 128.0, "tf32": 512.0, "3xtf32": 512.0 / 3}  # multiply-adds per clock cycle of one SM, at best
+_CACHE = 24.0  # bytes that an SM gets from the second cache per clock cycle: 5.5 TB/s over 132 SMs at 1.75 GHz
+_MEMORY = 13.0  # bytes per clock cycle of one SM to or from memory: 3 TB/s likewise
+_START = 3000.0  # cycles: a launch in a graph, the first tiles on their way, the last ones stored
+_ALONE = 1.35  # two blocks on an SM hide each other's waiting; a single one cannot
+_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
+_LEAST_TURNS = 4  # of the main loop, for each part of a split
+
+_SHARES = {
+    "128x128": 0.80, "128x64": 0.78, "64x64": 0.70, "64x32": 0.57,
+    "tf32_128x256": 1.0, "tf32_128x128": 1.0, "tf32_128x64": 0.85, "tf32_64x64": 0.80, "3xtf32_128x64": 1.0, "3xtf32_64x64": 1.0,
+}  # fmt: skip
 
 
-def _product(sms: int, tile: AnyTile, precision: str, m: int, n: int, k: int, deep: int) -> float:
-    """Cycles for ``deep`` products [m, k] @ [k, n]."""
+def issue_share(tile: AnyTile) -> float:
+    """Of the products that an SM could do, those that a tile's kernel issues, as counted in its machine code: what else a
+    warp issues in the main loop takes the rest. ``tests/test_cuda_assembly.py`` counts anew."""
+    return _SHARES[str(tile)]
+
+
+def _kernel(tile: AnyTile) -> Kernel:
+    return TILES[tile] if isinstance(tile, Tile) else TENSOR_TILES[tile]
+
+
+def _predict(
+    sms: int, tile: AnyTile, precision: str, m: int, n: int, k: int, deep: int, moved: int, launches: int
+) -> Prediction:
+    """``deep`` products [m, k] @ [k, n] in ``launches`` launches, ``moved`` numbers from and to memory in all."""
     blocks = -(-m // tile.bm) * -(-n // tile.bn) * deep
-    steps = -(-k // tile.bk) * tile.bk
-    waves = -(-blocks // sms)
-    # two blocks on an SM hide each other's waiting; a single one cannot
-    alone = 1.35 if blocks <= sms else 1.0
-    return waves * tile.bm * tile.bn * steps * alone / (_RATE[precision] * _SHARE[tile]) + 2.0 * tile.bk * 25
-
-
-def _traffic(sms: int, floats: int) -> float:
-    return 4 * floats / (_BYTES * sms)
-
-
-# of the products that an SM could do, those that a tile's kernel does where all else is well: what is counted in its
-# innermost loop, and for large tiles fewer reads of memory per product
-_SHARE: dict[AnyTile, float] = {}
-for _tile in TILES:
-    _SHARE[_tile] = {(128, 128): 0.80, (128, 64): 0.76, (64, 64): 0.68, (64, 32): 0.52}[_tile.bm, _tile.bn]
-for _tensor in TENSOR_TILES:
-    _SHARE[_tensor] = {(128, 128): 0.6, (128, 64): 0.5, (64, 64): 0.4}[_tensor.bm, _tensor.bn]
+    turns = -(-blocks // sms) * -(-k // tile.bk) * (_ALONE if blocks <= sms or _kernel(tile).together == 1 else 1.0)
+    return Prediction(
+        arithmetic=turns * tile.bm * tile.bn * tile.bk / (_RATE[precision] * issue_share(tile)),
+        cache=turns * 4 * (tile.bm + tile.bn) * tile.bk / _CACHE,
+        memory=4 * moved / (_MEMORY * sms),
+        start=launches * _START,
+    )
 
 
 def choose(sms: int, size: Convolution, precision: str, winograd: bool) -> Choice:
@@ -70,23 +107,25 @@ def choose(sms: int, size: Convolution, precision: str, winograd: bool) -> Choic
     exact = precision == "3xtf32"
     tiles: list[AnyTile] = list(TILES) if precision == "fp32" else [t for t in TENSOR_TILES if t.exact == exact]
     form = {"fp32": "direct", "tf32": "tf32", "3xtf32": "transposed"}[precision]
+    image, result = size.n * size.h * size.w * size.ci, size.rows * size.co
+    once = image + size.depth * size.co + 2 * result  # a residual is read, as often as not
     for tile in tiles:
-        most = max(min(_MOST_SPLITS, -(-size.depth // tile.bk) // 4), 1)
-        for splits in {1, 2, 3, 4, 6, 8, 12, 16}:
-            if splits > most:
+        turns = -(-size.depth // tile.bk)
+        for splits in _SPLITS:
+            if splits > max(turns // _LEAST_TURNS, 1):
                 continue
-            k = -(-size.depth // (tile.bk * splits)) * tile.bk
-            cycles = _START + _product(sms, tile, precision, size.rows, size.co, k, splits)
-            if splits > 1:
-                cycles += _START + _traffic(sms, (2 * splits + 1) * size.rows * size.co)
-            candidates.append(Choice(tile, splits, False, form, cycles))
+            k = -(-turns // splits) * tile.bk
+            moved, launches = (once, 1) if splits == 1 else (once + 2 * splits * result, 2)
+            prediction = _predict(sms, tile, precision, size.rows, size.co, k, splits, moved, launches)
+            candidates.append(Choice(tile, splits, False, form, prediction))
     possible = (size.kh, size.kw, size.sh, size.sw) == (3, 3, 1, 1) and precision == "fp32" and size.ci >= 32
     if winograd and possible:
         count = tiles_of(size)
-        moved = 2 * ELEMENTS_OF_A_TILE * count * (size.ci + size.co) + size.n * size.h * size.w * (
-            size.ci + 2 * size.co
-        )
+        weights = ELEMENTS_OF_A_TILE * size.ci * size.co
+        moved = image + 2 * result + weights + 2 * ELEMENTS_OF_A_TILE * count * (size.ci + size.co)
         for tile in tiles:
-            product = _product(sms, tile, precision, count, size.co, size.ci, ELEMENTS_OF_A_TILE)
-            candidates.append(Choice(tile, 1, True, "winograd", 3 * _START + product + _traffic(sms, moved)))
-    return min(candidates, key=lambda choice: choice.cycles)
+            prediction = _predict(sms, tile, precision, count, size.co, size.ci, ELEMENTS_OF_A_TILE, moved, 3)
+            # the transforms move while nothing is multiplied
+            prediction = prediction._replace(start=prediction.start + prediction.memory, memory=0.0)
+            candidates.append(Choice(tile, 1, True, "winograd", prediction))
+    return min(candidates, key=lambda choice: choice.prediction.cycles)

@@ -15,7 +15,7 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,10 @@ from .card import Card
 from .choice import choose
 from .program import Layout, Program, Queue, Region, Step, View
 
-__all__ = ["PRECISIONS", "Folded", "planned_program"]
+if TYPE_CHECKING:
+    from ..kernels.cuda.fused import Convolution
+
+__all__ = ["PRECISIONS", "Folded", "convolution_of", "planned_program"]
 
 Array = npt.NDArray[Any]
 
@@ -98,6 +101,22 @@ class Folded:
         return (tf32_weights(single) if form == "tf32" else single), bias
 
 
+def as_images(shape: tuple[int, ...], n: int) -> tuple[int, int, int, int]:
+    """The shape of a layer's output for n images as [n, h, w, channels], the channels filled up; after pooling, 1x1."""
+    h, w = shape[:-1] or (1, 1)
+    return n, h, w, _fours(shape[-1])
+
+
+def convolution_of(node: Node, n: int, shapes: Mapping[str, tuple[int, ...]]) -> Convolution:
+    """The sizes of a node that is a convolution, or a dense layer, which is one of a single pixel, for n images."""
+    from ..kernels.cuda.fused import Convolution
+
+    operator = node.operator
+    kernel, stride = (operator.kernel, operator.stride) if isinstance(operator, Conv2D) else ((1, 1), (1, 1))
+    x, out = as_images(shapes[node.x], n), as_images(shapes[node.layers[-1]], n)
+    return Convolution(*x, *kernel, *stride, node.pads[0], node.pads[2], *out[1:])
+
+
 class _Builder:
     """A program while steps are being added to it. Activations are flat in memory, channels in multiples of four."""
 
@@ -119,9 +138,7 @@ class _Builder:
         self.spreads_nan = False
 
     def _shape(self, name: str) -> tuple[int, ...]:
-        """A layer's output as [n, h, w, channels], the channels filled up."""
-        *pixels, channels = self._shapes[name]
-        return (self._n, *(pixels or (1, 1)), _fours(channels))
+        return as_images(self._shapes[name], self._n)
 
     def _input(self, name: str) -> Region:
         """A layer's output for the next step to read, with its channels filled up."""
@@ -182,10 +199,8 @@ class _Builder:
         assert isinstance(operator, Conv2D | Dense)
         name = node.layers[-1]
         x, residual = self._inputs(node)
-        n, h, w, ci = x.shape
-        _, ho, wo, co = self._shape(name)
-        (kh, kw), (sh, sw) = (operator.kernel, operator.stride) if isinstance(operator, Conv2D) else ((1, 1), (1, 1))
-        size = fused.Convolution(n, h, w, ci, kh, kw, sh, sw, node.pads[0], node.pads[2], ho, wo, co)
+        size = convolution_of(node, self._n, self._shapes)
+        co = size.co
         if max(math.prod(x.shape), size.rows * co, size.depth * co) > fused.LARGEST:
             raise UsageError(
                 f"layer {name!r}: {size.rows} x {co} numbers are more than the fast kernels count; give fewer or smaller "
@@ -195,13 +210,13 @@ class _Builder:
             self._card.sms, size, self._precision, self._winograd and not pooled and node.pads == (1, 1, 1, 1)
         )
         self.spreads_nan |= choice.winograd or self._precision == "3xtf32"
-        flop = 2 * size.rows * operator.channels * kh * kw * operator.channels_in
+        flop = 2 * size.rows * operator.channels * size.kh * size.kw * operator.channels_in
         constant = _Constant(choice.form, node.layers[0], node.norm, operator.channels)
         weights, bias = self._folded.of(constant)
         at = len(self.steps)
         if choice.winograd:
             tiles = by_winograd.tiles_of(size)
-            v = self.layout.new(at, (by_winograd.ELEMENTS_OF_A_TILE * tiles * ci,))
+            v = self.layout.new(at, (by_winograd.ELEMENTS_OF_A_TILE * tiles * size.ci,))
             work = self.layout.new(at, (by_winograd.ELEMENTS_OF_A_TILE * tiles * co,))
         else:
             v, work = None, self.layout.new(at, (choice.splits * size.rows * co if choice.splits > 1 else 4,))

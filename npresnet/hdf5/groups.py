@@ -50,7 +50,6 @@ def members(source: Source, block: Superblock, found: Messages, path: str) -> di
         links = (_link(body, path) for body in found.all(Message.LINK))
     result: dict[str, int] = {}
     for name, at in links:
-        source.step()
         if name in result:
             raise Damaged(f"{path + name!r} is there twice")
         result[name] = at

@@ -171,7 +171,7 @@ def _continuation(body: bytes) -> tuple[int, int]:
 
 
 def _add_chunk(chunks: list[tuple[int, int]], chunk: tuple[int, int]) -> None:
-    if chunk in chunks or len(chunks) == _MOST_CHUNKS:
+    if len(chunks) == _MOST_CHUNKS:
         raise Damaged("an object header continues for ever")
     chunks.append(chunk)
 
@@ -210,8 +210,6 @@ def _version2(source: Source, at: int) -> Iterator[tuple[int, bytes]]:
     chunks = [(at, start + size + 4)]
     for number, (chunk_at, chunk_size) in enumerate(chunks):
         data = source.get(chunk_at, chunk_size, "an object header")
-        if len(data) < 8:
-            raise Damaged("a part of an object header is too short")
         _check(source, data, "an object header")
         fields = Fields(data[:-4], "an object header")
         if number == 0:

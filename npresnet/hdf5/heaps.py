@@ -28,7 +28,7 @@ class LocalHeap:
             source.step()
             block = Fields(self._data[free : free + 16], "a free block of a local heap")
             following, length = block.numbers(2)
-            if length < 16 or free + length > size or free == following:
+            if length < 16 or free + length > size:
                 raise Damaged("the free space of a local heap is not in it")
             self._free.append((free, free + length))
             free = following
@@ -36,7 +36,7 @@ class LocalHeap:
     def name(self, at: int) -> bytes:
         """The name that begins at ``at`` in the heap and ends with a null. Raises Damaged, WeightsError."""
         end = self._data.find(b"\0", at, at + _LONGEST_NAME + 1)
-        if at >= len(self._data) or end < 0:
+        if end < 0:
             raise Damaged(f"a name does not end within the heap, or has more than {_LONGEST_NAME} bytes")
         if any(start <= end and at < stop for start, stop in self._free):
             raise Damaged("a name is where its heap is free")

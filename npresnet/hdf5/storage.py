@@ -45,6 +45,7 @@ def storage(
     """
     if found.one(Message.EXTERNAL_FILES) is not None:
         raise WeightsError(f"{path!r} keeps its numbers in another file; Keras writes none such: save it anew")
+    _check_fill_value(found)
     body = found.one(Message.LAYOUT)
     if body is None:
         raise Damaged(f"{path!r} has no layout")
@@ -93,6 +94,22 @@ def storage(
     if layout != _CHUNKED and found.one(Message.FILTERS) is not None:
         raise Damaged(f"{path!r} has filters but no chunks")
     return lambda: _float32(read(), bfloat16=isinstance(kind, Bytes))
+
+
+def _check_fill_value(found: Messages) -> None:
+    """Raise Damaged where the number that stands for those never written, which is not used here, is cut off."""
+    for kind in (Message.OLD_FILL_VALUE, Message.FILL_VALUE):
+        body = found.one(kind)
+        if body is None:
+            continue
+        fields = Fields(body, "a fill value")
+        defined = True
+        if kind == Message.FILL_VALUE and fields.uint(1) == 3:
+            defined = bool(fields.uint(1) & 32)
+        elif kind == Message.FILL_VALUE:
+            defined = bool(fields.take(3)[2])
+        if defined:
+            fields.take(fields.uint(4))
 
 
 def _float32(array: Array, *, bfloat16: bool) -> npt.NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from .attributes import Unreadable, Value
 __all__ = ["DEEPEST", "Group", "Refused", "StoredTensor"]
 
 DEEPEST = 16  # groups within groups; Keras nests models, rarely more than three deep
+_LARGEST = 2**48  # numbers in an array; NumPy makes no larger one, not even of shape (0, 2**60)
 
 
 def _plain(name: str, value: Value | None) -> Any:
@@ -28,6 +30,8 @@ class StoredTensor:
     """One dataset of the file: where it is, what it claims to be; ``read`` gets the numbers while the file is open.
 
     dtype  as stored, except that bfloat16, which NumPy does not have, counts as float32, which holds it exactly
+
+    Raises WeightsError for a shape that no array can have.
     """
 
     path: str
@@ -35,6 +39,12 @@ class StoredTensor:
     dtype: np.dtype[Any]
     _read: Callable[[], npt.NDArray[np.float32]] = field(repr=False)
     attributes: Mapping[str, Value] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if math.prod(n or 1 for n in self.shape) > _LARGEST:
+            raise WeightsError(
+                f"{self.path!r} claims the impossible shape {self.shape}; download or save the file again"
+            )
 
     def read(self) -> npt.NDArray[np.float32]:
         """The numbers as a new, C-contiguous float32 array. Raises WeightsError where they cannot be read."""

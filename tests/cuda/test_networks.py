@@ -36,6 +36,7 @@ from npresnet.graph import (
     Scale,
     Sigmoid,
 )
+from npresnet.kernels.cuda.launch import SIMULATED
 
 from ..cases import numbers
 
@@ -141,11 +142,13 @@ def test_a_network_that_no_plan_draws_together(algorithm):
 def _forced(monkeypatch, winograd: bool, splits: int) -> None:
     """Let every 3x3 convolution go by Winograd, or every one in parts."""
 
+    nothing = choice.Prediction(0, 0, 0, 0)
+
     def chosen(sms, size, precision, allowed):
         tile = min(choice.TILES, key=lambda tile: tile.bm * tile.bn)
         if winograd and allowed and (size.kh, size.sh) == (3, 1):
-            return choice.Choice(tile, 1, True, "winograd", 0.0)
-        return choice.Choice(tile, splits, False, "direct", 0.0)
+            return choice.Choice(tile, 1, True, "winograd", nothing)
+        return choice.Choice(tile, splits, False, "direct", nothing)
 
     monkeypatch.setattr("npresnet.cuda.plan.choose", chosen)
 
@@ -260,6 +263,25 @@ def test_images_on_the_card():
     )
     with pytest.raises(ValueError, match="ask for a copy"):
         np.asarray(found, copy=False)
+
+
+if not SIMULATED:  # which has no memory that another library could share
+
+    @pytest.mark.parametrize("protocol", ["dlpack", "interface"])
+    def test_memory_is_shared(protocol):
+        """Both ways, without a copy: images that are a view of another library, and results seen as one."""
+        from cuda.core.utils import StridedMemoryView
+
+        graph, images = graph_of(("relu", ReLU(), "input")), numbers("shared", (2, 3, 4, 3))
+        there = cuda.to_device(images)
+        net = make(graph)
+        given = DeviceArray(net.card, there)
+        source = StridedMemoryView.from_dlpack(given, stream_ptr=-1) if protocol == "dlpack" else given
+        found = net.run(source, ("relu",))["relu"]
+        np.testing.assert_array_equal(np.asarray(found), np.maximum(images, 0))
+        seen = StridedMemoryView.from_any_interface(found, stream_ptr=-1)
+        assert seen.ptr == found.__cuda_array_interface__["data"][0]
+        assert (tuple(seen.shape), seen.dtype) == (found.shape, np.dtype(np.float32))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,142 @@
+"""What a model expects of a card, layer by layer, and what the compiler made of the kernels: no card is needed.
+
+    python -m bench.predict_card      writes the tables into kernels/README.md
+
+The model is the one that chooses tiles (``npresnet/cuda/choice.py``); its card is an H100 SXM by its data sheet. Its
+figures are expectations, to be held against measurements, and stand in the documentation as such.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.report import table
+from npresnet.benchmark import standard_graph
+from npresnet.cuda.choice import Choice, choose
+from npresnet.cuda.plan import convolution_of
+from npresnet.files import replaced
+from npresnet.fusion import draw_together
+from npresnet.graph import Conv2D, Dense
+
+DOCUMENT = Path(__file__).parents[1] / "kernels" / "README.md"
+
+SMS, HERTZ = 132, 1.755e9
+PEAK = {"fp32": 2 * 128 * SMS * HERTZ, "tf32": 2 * 1024 * SMS * HERTZ}
+"""FLOP per second: of multiply-adds, and of tensor cores by the data sheet, which only newer instructions reach."""
+
+NETWORKS = (
+    ("keras.applications/resnet50", (224, 224), 1),
+    ("keras.applications/resnet50", (224, 224), 8),
+    ("keras.applications/resnet50", (224, 224), 64),
+    ("keras.applications/resnet50", (224, 224), 256),
+    ("matterport/resnet101", (1024, 1024), 1),
+    ("matterport/resnet101", (1024, 1024), 8),
+)
+
+
+def convolutions(network: str, size: tuple[int, int], n: int, precision: str) -> Iterator[tuple[str, Any, Choice]]:
+    """(layer, sizes, choice) of each convolution of a network."""
+    graph = standard_graph(network)
+    outputs = [*graph.features.values(), *([graph.classifier] if graph.classifier else [])]
+    layers = graph.needed_for(outputs)
+    shapes = graph.shapes(*size, outputs)
+    for node in draw_together(layers, outputs, shapes):
+        if isinstance(node.operator, Conv2D | Dense):
+            sizes = convolution_of(node, n, shapes)
+            yield node.layers[0], sizes, choose(SMS, sizes, precision, node.pads == (1, 1, 1, 1))
+
+
+def layers(network: str, size: tuple[int, int], n: int, precision: str) -> str:
+    """One row for each shape of convolution in a network."""
+    rows: dict[Any, list[Any]] = {}
+    for name, sizes, choice in convolutions(network, size, n, precision):
+        key = sizes._replace(top=0, left=0)
+        rows.setdefault(key, [name, sizes, choice, 0])[3] += 1
+    lines = []
+    for name, sizes, choice, count in rows.values():
+        seconds = choice.prediction.cycles / HERTZ
+        flop = 2 * sizes.rows * sizes.co * sizes.depth
+        lines.append([
+            f"`{name}`", str(count), f"{sizes.rows}x{sizes.co}x{sizes.depth}", str(choice), f"{seconds * 1e6:.1f}",
+            choice.prediction.limit, f"{flop / seconds / PEAK['fp32' if precision == 'fp32' else 'tf32']:.0%}",
+        ])  # fmt: skip
+    return table(["first layer", "layers", "M x N x K", "tile / parts", "us each", "limit", "of the ceiling"], lines)
+
+
+def networks() -> str:
+    """The sum over the convolutions of whole networks, in every precision."""
+    lines = []
+    for network, size, n in NETWORKS:
+        cells = []
+        for precision in ("fp32", "3xtf32", "tf32"):
+            found = list(convolutions(network, size, n, precision))
+            seconds = sum(choice.prediction.cycles for _, _, choice in found) / HERTZ
+            flop = sum(2 * sizes.rows * sizes.co * sizes.depth for _, sizes, _ in found)
+            cells += [f"{seconds * 1e3:.2f}", f"{flop / seconds / 1e12:.0f}"]
+        lines.append([f"{network}, {size[1]}x{size[0]}, batch {n}", *cells])
+    heads = [f"{precision} {unit}" for precision in ("fp32", "3xtf32", "tf32") for unit in ("ms", "TFLOP/s")]
+    return table(["", *heads], lines)
+
+
+def kernels() -> str:
+    """Registers, shared memory, and what is issued in the main loop of every tile's kernel."""
+    from npresnet.kernels.cuda.assembly import assemble
+    from npresnet.kernels.cuda.implicit import TILES
+    from npresnet.kernels.cuda.tensor import TENSOR_TILES
+
+    lines = []
+    every: list[tuple[Any, Any]] = [*TILES.items(), *TENSOR_TILES.items()]
+    for tile, kernel in every:
+        cells = []
+        for capability in ((8, 0), (9, 0)):
+            made = assemble(kernel, capability)
+            if tile in TILES:
+                products, cost, name = tile.tm * tile.tn * tile.bk, 1, "FFMA"
+            else:
+                products = tile.wm // 16 * (tile.wn // 8) * (tile.bk // 8) * (3 if tile.exact else 1)
+                cost, name = 8, "HMMA"
+            issued = made.issued(products, name)
+            blocks = min(65_536 // (-(-made.registers // 8) * 8 * tile.threads), 2048 // tile.threads)
+            share = cost * products / max(cost * products, issued)
+            cells += [
+                str(made.registers),
+                str(blocks * tile.threads // 32),
+                f"{products} {name} of {issued:.0f}",
+                f"{share:.0%}",
+            ]
+            shared = made.shared
+        lines.append([f"`{kernel.name}`", str(tile.threads), f"{shared / 1024:.0f}", *cells])
+    heads = [
+        f"{what}, sm_{arch}" for arch in (80, 90) for what in ("registers", "warps per SM", "issued per turn", "share")
+    ]
+    return table(["kernel", "threads", "shared KB", *heads], lines)
+
+
+def tables() -> dict[str, str]:
+    """{name of a place in the documentation: what belongs there} that needs no compiler."""
+    return {
+        "predicted layers": "\n\n".join(
+            f"keras.applications/resnet50, 224x224, batch {n}, {precision}:\n\n"
+            + layers("keras.applications/resnet50", (224, 224), n, precision)
+            for n, precision in ((1, "fp32"), (64, "fp32"), (64, "tf32"))
+        ),
+        "predicted networks": networks(),
+    }
+
+
+def main() -> None:
+    text = DOCUMENT.read_text()
+    for name, made in {**tables(), "compiled kernels": kernels()}.items():
+        pattern = re.compile(rf"(<!-- card: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise SystemExit(f"{DOCUMENT}: has no place for the table {name!r}")
+        text = pattern.sub(rf"\g<1>{made}\n\g<2>", text)
+    with replaced(DOCUMENT) as temporary:
+        temporary.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Which kernel a convolution on a card gets: what the model must be right about, and that the documentation shows it."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import pytest
+
+pytest.importorskip("numba_cuda")  # which test_cuda.py asserts to be there
+
+from bench import predict_card
+from npresnet.cuda.choice import choose
+from npresnet.kernels.cuda.fused import Convolution
+from npresnet.kernels.cuda.implicit import TILES
+from npresnet.kernels.cuda.tensor import TENSOR_TILES
+
+SMS = 132
+
+
+def square(n, side, ci, co, kernel=1, stride=1):
+    """A convolution with padding "same" on square images."""
+    pad, out = kernel // 2, -(-side // stride)
+    return Convolution(n, side, side, ci, kernel, kernel, stride, stride, pad, pad, out, out, co)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "3xtf32"])
+def test_a_full_card_has_large_tiles_and_no_parts(precision):
+    choice = choose(SMS, square(64, 56, 256, 512), precision, True)
+    tiles = TILES if precision == "fp32" else [t for t in TENSOR_TILES if t.exact == (precision == "3xtf32")]
+    assert choice.tile.bm * choice.tile.bn >= max(t.bm * t.bn for t in tiles) // 2
+    assert choice.splits == 1
+    assert not choice.winograd
+
+
+def test_a_single_small_image_is_split():
+    """49 x 512 results have 16 tiles at most; 132 SMs want more to do."""
+    choice = choose(SMS, square(1, 7, 2048, 512), "fp32", True)
+    assert choice.splits > 4
+    assert choose(1, square(1, 7, 2048, 512), "fp32", True).splits == 1
+
+
+def test_winograd_where_it_pays_and_may_be():
+    large = square(64, 28, 128, 128, kernel=3)
+    assert choose(SMS, large, "fp32", True).winograd
+    assert not choose(SMS, large, "fp32", False).winograd
+    for other in (
+        large._replace(sh=2, sw=2, ho=14, wo=14),
+        square(64, 28, 128, 128),
+        square(64, 28, 16, 128, kernel=3),
+    ):
+        assert not choose(SMS, other, "fp32", True).winograd
+    for precision in ("tf32", "3xtf32"):
+        assert not choose(SMS, large, precision, True).winograd
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "3xtf32"])
+def test_form_of_the_weights(precision):
+    form = choose(SMS, square(8, 14, 256, 256), precision, True).form
+    assert form == {"fp32": "direct", "tf32": "tf32", "3xtf32": "transposed"}[precision]
+
+
+def test_no_batch_is_expected_to_take_longer_image_by_image():
+    """A larger batch is never thought to cost more per image, but for a tile that is not quite full."""
+    for size in (square(1, 56, 64, 256), square(1, 14, 256, 256, 3), square(1, 7, 512, 2048)):
+        costs = [choose(SMS, size._replace(n=n), "fp32", True).prediction.cycles / n for n in (1, 4, 16, 64, 256)]
+        assert all(more <= 1.1 * less for less, more in pairwise(costs)), costs
+
+
+def test_limits_are_named():
+    assert choose(SMS, square(1, 1, 64, 64), "fp32", True).prediction.limit == "start"
+    assert choose(SMS, square(256, 56, 64, 256), "tf32", True).prediction.limit == "memory"
+    assert choose(SMS, square(256, 28, 512, 512), "fp32", False).prediction.limit == "arithmetic"
+
+
+def test_the_documentation_shows_the_predictions():
+    text = predict_card.DOCUMENT.read_text()
+    for name, expected in predict_card.tables().items():
+        found = re.search(rf"<!-- card: {name} -->\n(.*?)\n<!-- end -->", text, re.DOTALL)
+        assert found, name
+        assert found[1] == expected, (
+            f"run `python -m bench.predict_card`: the table {name!r} is not what the model says"
+        )
