@@ -196,6 +196,139 @@ def load(cases: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def _of(cases: Mapping[str, Any], kind: str) -> dict[str, Mapping[str, Any]]:
+    """The cases ``kind/...`` of a card that did what they should, by the rest of their names."""
+    return {
+        key.removeprefix(f"{kind}/"): case
+        for key, case in cases.items()
+        if key.startswith(f"{kind}/") and case["status"] == "ok"
+    }
+
+
+def _ceilings(cases: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the card can do at best; empty where that was not measured."""
+    return cases.get("environment/ceilings", {})
+
+
+def _timed(cases: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The cases of a benchmark in which at least one engine did what it should."""
+    return [case for key, case in cases.items() if key.startswith("benchmark/") and _card_times(case)]
+
+
+def _peer(precision: str) -> str:
+    """The precision of PyTorch's that one of npresnet's is to be compared with."""
+    return "tf32" if precision == "tf32" else "fp32"
+
+
+def _card_times(case: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        name: engine["median"]
+        for name, engine in case.get("engines", {}).items()
+        if "median" in engine and engine.get("status", "ok") == "ok"
+    }
+
+
+def floor(case: Mapping[str, Any], ceilings: Mapping[str, float], precision: str) -> float:
+    """Seconds that a card needs for a network at least, if each step reads, writes and multiplies at the card's own best.
+
+    3xtf32 multiplies three times in tf32 for each product.
+    """
+    speed = ceilings["tf32"] / 3 if precision == "3xtf32" else ceilings[precision]
+    return sum(max(flop / speed, moved / ceilings["bandwidth"]) for flop, moved in case["work"])
+
+
+def card(cases: Mapping[str, Any]) -> str:
+    """A card's times beside PyTorch's, how near they are to what it can do, and what was checked there."""
+    timed = _timed(cases)
+    engines = dict.fromkeys(name for case in timed for name in _card_times(case))
+    titles = [name.replace(" ", ", ") for name in engines]
+    rows, near = [], []
+    for case in timed:
+        times = _card_times(case)
+        label = _label(case)
+        ratios = []
+        for precision in ("fp32", "3xtf32", "tf32"):
+            ours, theirs = (
+                times.get(f"{who} {p}") for who, p in (("npresnet", precision), ("PyTorch", _peer(precision)))
+            )
+            ratios.append(f"{theirs / ours:.2f}" if ours and theirs else "-")
+        rows.append([label, *(_number(times[name] * 1e3) if name in times else "-" for name in engines), *ratios])
+        if "bandwidth" in _ceilings(cases):
+            flop = sum(step[0] for step in case["work"])
+            cells = []
+            for name in engines:
+                precision = case["engines"].get(name, {}).get("precision")
+                share = f"{floor(case, _ceilings(cases), precision) / times[name]:.0%}" if name in times else "-"
+                cells.append(f"{flop / times[name] / 1e12:.1f} ({share})" if name in times else "-")
+            near.append([label, *cells])
+    parts = []
+    if rows:
+        parts += [
+            "Milliseconds for a batch, median, images and features on the card; the last columns are PyTorch's time over "
+            "npresnet's, for 3xtf32 PyTorch's in fp32.",
+            table(["", *titles, "fp32", "3xtf32", "tf32"], rows),
+        ]
+    if near:
+        at_best = _ceilings(cases)
+        parts += [
+            "TFLOP/s, and in brackets the share of the least time that the card needs: each step at the speed of a large "
+            f"copy ({at_best['bandwidth'] / 1e9:.0f} GB/s) or of PyTorch's product of large matrices (fp32 "
+            f"{at_best['fp32'] / 1e12:.1f}, tf32 {at_best['tf32'] / 1e12:.1f} TFLOP/s), whichever takes longer. Winograd "
+            "multiplies less than is counted, and may be above.",
+            table(["", *titles], near),
+        ]
+    host = _of(cases, "host")
+    if host:
+        names = dict.fromkeys(name for case in host.values() for name in _card_times(case))
+        speeds = [
+            [_label(case), *(f"{case['batch'][0] / _card_times(case)[name]:.0f}" for name in names)]
+            for case in host.values()
+        ]
+        parts += [
+            "Images per second from NumPy arrays and back into them, copies included:",
+            table(["", *names], speeds),
+        ]
+    parts.append(_checked(cases))
+    return "\n\n".join(parts)
+
+
+def _checked(cases: Mapping[str, Any]) -> str:
+    """What was checked on a card, what failed, and what was left out."""
+    sentences = []
+    agreement = _of(cases, "agreement")
+    for precision in dict.fromkeys(case["precision"] for case in agreement.values()):
+        of_it = [case for case in agreement.values() if case["precision"] == precision]
+        sentences.append(
+            f"{precision}: {sum(case['layers'] for case in of_it):,} layers' outputs beside TensorFlow's, largest relative "
+            f"error {max(case['worst'] for case in of_it):.1e}"
+        )
+    for kind in ("repeatability", "tests", "memory"):
+        sentences += [f"{kind}, {key}: {case['text']}" for key, case in _of(cases, kind).items()]
+    for status, words in (("failed", "**Failed**"), ("left out", "Left out")):
+        sentences += [f"{words}: {key}" for key, case in cases.items() if case["status"] == status]
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def card_steps(cases: Mapping[str, Any]) -> str:
+    """Time and speed of each kernel within a network on a card."""
+    parts = []
+    for case in _of(cases, "profile").values():
+        total = sum(step["seconds"] for step in case["steps"])
+        rows = []
+        for algorithm in dict.fromkeys(step["algorithm"] for step in case["steps"]):
+            steps = [step for step in case["steps"] if step["algorithm"] == algorithm]
+            seconds, flop = sum(step["seconds"] for step in steps), sum(step["flop"] for step in steps)
+            speed = f"{flop / seconds / 1e12:.1f}" if flop and seconds else ""
+            rows.append(
+                [algorithm, str(len(steps)), _number(seconds * 1e3), f"{seconds / total:.0%}" if total else "", speed]
+            )
+        rows.append(["all", str(len(case["steps"])), _number(total * 1e3), "", ""])
+        parts.append(
+            f"{_label(case)}, {case['precision']}:\n\n" + table(["kernel", "steps", "ms", "share", "TFLOP/s"], rows)
+        )
+    return "\n\n".join(parts)
+
+
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "engines": ("engines", engines),
     "layers": ("layers", layers),
@@ -203,8 +336,16 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "load": ("load", load),
     "scaling": ("scaling", scaling),
     "startup": ("startup", startup),
+    "card": ("card", card),
+    "card_steps": ("card", card_steps),
 }
 """{name of the table: (script whose results it shows, function of its cases)}."""
+
+
+NOTHING_YET = {
+    "card": "**No kernel has run on a card yet.** Here will stand what `python -m bench.on_card` finds on one."
+}
+"""{script: what stands in the place of its tables before there are results}, where it is not the usual."""
 
 
 def results(script: str, folder: Path) -> dict[Path, dict[str, Any]]:
@@ -223,7 +364,7 @@ def block(name: str, folder: Path, document: Path) -> str:
         dates = sorted({case["measured"] for case in contents["cases"].values()})
         when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
         parts += [function(contents["cases"]), f"Measured {when} on {contents['machine']}."]
-    return "\n\n".join(parts) or f"Not measured yet: `python -m bench.bench_{script}`."
+    return "\n\n".join(parts) or NOTHING_YET.get(script, f"Not measured yet: `python -m bench.bench_{script}`.")
 
 
 def rendered(document: Path, folder: Path) -> str:
@@ -366,6 +507,37 @@ def draw_scaling(cases: Mapping[str, Any], plt: Any) -> Any:
     return figure
 
 
+def draw_card(cases: Mapping[str, Any], plt: Any) -> Any:
+    """One panel per network and batch: bars of every engine and precision, and the least time that the card needs."""
+    timed = _timed(cases)
+    columns = max(1, min(2, len(timed)))
+    rows = max(1, -(-len(timed) // columns))
+    figure, axes = plt.subplots(rows, columns, figsize=(5.4 * columns, 2.4 * rows + 0.4), squeeze=False)
+    for axis, case in zip(axes.flat, timed, strict=False):
+        times = _card_times(case)
+        names = list(times)[::-1]
+        longest = max(times.values()) * 1e3
+        for at, name in enumerate(names):
+            value, (low, high) = times[name] * 1e3, (q * 1e3 for q in case["engines"][name]["quartiles"])
+            axis.barh(at, value, 0.8, color=OURS if name.startswith("npresnet") else OTHERS)
+            axis.plot([low, high], [at, at], color="black", linewidth=0.8, alpha=0.6)
+            axis.text(max(value, high) + longest / 60, at, f"{_number(value)} ms", va="center", fontsize=7.5)
+            if "bandwidth" in _ceilings(cases):
+                least = floor(case, _ceilings(cases), case["engines"][name]["precision"]) * 1e3
+                axis.plot([least, least], [at - 0.4, at + 0.4], color=CEILING, linewidth=1.2)
+        axis.set_yticks(range(len(names)), [name.replace(" ", ", ") for name in names], fontsize=8.5)
+        axis.set_xlim(0, longest * 1.25)
+        axis.set_title(_label(case), fontsize=9.5, loc="left", fontweight="bold")
+        _bare(axis)
+    for axis in list(axes.flat)[len(timed) :]:
+        axis.set_visible(False)
+    figure.supxlabel(
+        "milliseconds for a batch, median and quartiles; shorter is better; red: the least that the card needs",
+        fontsize=8.5,
+    )
+    return figure
+
+
 _PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 
 
@@ -380,25 +552,27 @@ PICTURES: dict[str, Callable[[Mapping[str, Any], Any], Any]] = {
     "layers": draw_layers,
     "ladder": draw_ladder,
     "scaling": draw_scaling,
+    "card": draw_card,
 }
 
 
-def draw(folder: Path) -> list[Path]:
-    """Draw every picture there are results for, as PNG beside its JSON."""
+def draw_one(name: str, path: Path) -> Path:
+    """Draw the picture ``name`` of one file of results, as PNG beside it. Raises ImportError without matplotlib."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    made = []
-    for name, function in PICTURES.items():
-        for path, contents in results(TABLES[name][0], folder).items():
-            figure = function(contents["cases"], plt)
-            figure.set_layout_engine("constrained")
-            figure.savefig(path.with_suffix(".png"), dpi=150, metadata={"Software": None})
-            plt.close(figure)
-            made.append(path.with_suffix(".png"))
-    return made
+    figure = PICTURES[name](store.load(path)["cases"], plt)
+    figure.set_layout_engine("constrained")
+    figure.savefig(path.with_suffix(".png"), dpi=150, metadata={"Software": None})
+    plt.close(figure)
+    return path.with_suffix(".png")
+
+
+def draw(folder: Path) -> list[Path]:
+    """Draw every picture there are results for, as PNG beside its JSON."""
+    return [draw_one(name, path) for name in PICTURES for path in results(TABLES[name][0], folder)]
 
 
 def main(

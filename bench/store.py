@@ -33,13 +33,23 @@ def load(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {"machine": describe(), "cases": {}}
 
 
-def save(script: str, case: str, result: dict[str, Any], folder: Path | None = None) -> Path:
-    """Keep one case's result among the others of ``script`` on this machine. Returns the file's path."""
+def save(
+    script: str,
+    case: str,
+    result: dict[str, Any],
+    folder: Path | None = None,
+    machine: tuple[str, str] | None = None,
+) -> Path:
+    """Keep one case's result among the others of ``script`` on this machine. Returns the file's path.
+
+    machine  (name, description) of what was measured, where that is not this machine's processor
+    """
     folder = folder or RESULTS
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{script}-{machine_name()}.json"
+    name, described = machine or (machine_name(), describe())
+    path = folder / f"{script}-{name}.json"
     contents = load(path)
-    contents["machine"] = describe()
+    contents["machine"] = described
     contents["cases"][case] = {"measured": datetime.datetime.now(datetime.UTC).date().isoformat(), **result}
     with replaced(path) as temporary:
         temporary.write_text(json.dumps(contents, indent=1) + "\n")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .cuda.runner import Runner
     from .plan import Planner, StepTime
 
-__all__ = ["Features", "ResNet", "load", "resnet_graph"]
+__all__ = ["Features", "ResNet", "assemble", "load", "resnet_graph"]
 
 Array = npt.NDArray[Any]
 
@@ -254,6 +254,17 @@ def load(
     Raises WeightsError for a file that is no complete ResNet, UsageError for a wrong argument; for a card that cannot be
     used DeviceError, and MissingExtraError where numba-cuda is not installed.
     """
+    return _ready(lambda: load_weights(Path(path), architecture), device, algorithm, threads, precision)
+
+
+def assemble(
+    found: Inspection, device: str = "cpu", algorithm: str = "auto", threads: int | None = None, precision: str = "fp32"
+) -> ResNet:
+    """A network of weights that are at hand; arguments and errors as for ``load``, which reads them from a file."""
+    return _ready(lambda: found, device, algorithm, threads, precision)
+
+
+def _ready(read: Callable[[], Inspection], device: str, algorithm: str, threads: int | None, precision: str) -> ResNet:
     from .kernels.threads import resolve_threads
 
     if algorithm not in _ALGORITHMS:
@@ -270,7 +281,7 @@ def load(
     except ValueError as error:
         raise UsageError(str(error)) from None
     card = _card(device, algorithm)  # before the file is read
-    found = load_weights(Path(path), architecture)
+    found = read()
     runner = None
     if card is not None:
         from .cuda.runner import Runner

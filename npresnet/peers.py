@@ -455,39 +455,42 @@ class PyTorch(Peer):
         return tensor, self._torch.from_numpy(_chw(node.bias) if node.kind == "scale" else node.bias)
 
     def _forward(self, images: Any) -> tuple[Any, ...]:
-        torch, functional = self._torch, self._torch.nn.functional
         values: dict[str, Any] = {}
         for node in self._nodes:
-            x = [values[name] for name in node.inputs]
-            weights, bias = self._weights[node.name]
-            top, bottom, left, right = node.pads
-            border, centred = (left, right, top, bottom), (top, left) == (bottom, right)
-            match node.kind:
-                case "input":
-                    y = images
-                case "conv":
-                    inside = x[0] if centred else functional.pad(x[0], border)
-                    y = functional.conv2d(inside, weights, bias, node.stride, (top, left) if centred else 0)
-                case "maxpool":
-                    # PyTorch pads pools on all sides alike; minus infinity, for padding never wins
-                    y = x[0] if centred else functional.pad(x[0], border, value=-np.inf)
-                    y = functional.max_pool2d(y, node.window, node.stride, (top, left) if centred else 0)
-                case "pad":
-                    y = functional.pad(x[0], border)
-                case "scale":
-                    y = x[0] * weights + bias
-                case "add":
-                    y = x[0] + x[1]
-                case "mean":
-                    y = torch.flatten(functional.adaptive_avg_pool2d(x[0], 1), 1)
-                case "dense":
-                    y = functional.linear(x[0], weights, bias)
-                case "relu":
-                    y = x[0]
-            if node.relu:
-                y = functional.relu(y)
-            values[node.name] = functional.softmax(y, 1) if node.softmax else y
+            values[node.name] = self._computed(node, [values[name] for name in node.inputs], images)
         return tuple(values[layer] for layer in self._wanted)
+
+    def _computed(self, node: Node, x: Sequence[Any], images: Any) -> Any:
+        """What one node makes of its inputs ``x``."""
+        torch, functional = self._torch, self._torch.nn.functional
+        weights, bias = self._weights[node.name]
+        top, bottom, left, right = node.pads
+        border, centred = (left, right, top, bottom), (top, left) == (bottom, right)
+        match node.kind:
+            case "input":
+                y = images
+            case "conv":
+                inside = x[0] if centred else functional.pad(x[0], border)
+                y = functional.conv2d(inside, weights, bias, node.stride, (top, left) if centred else 0)
+            case "maxpool":
+                # PyTorch pads pools on all sides alike; minus infinity, for padding never wins
+                y = x[0] if centred else functional.pad(x[0], border, value=-np.inf)
+                y = functional.max_pool2d(y, node.window, node.stride, (top, left) if centred else 0)
+            case "pad":
+                y = functional.pad(x[0], border)
+            case "scale":
+                y = x[0] * weights + bias
+            case "add":
+                y = x[0] + x[1]
+            case "mean":
+                y = torch.flatten(functional.adaptive_avg_pool2d(x[0], 1), 1)
+            case "dense":
+                y = functional.linear(x[0], weights, bias)
+            case "relu":
+                y = x[0]
+        if node.relu:
+            y = functional.relu(y)
+        return functional.softmax(y, 1) if node.softmax else y
 
     def _use(self, way: str) -> None:
         """Get ready to run in one of the ways. Raises whatever PyTorch raises where it cannot."""

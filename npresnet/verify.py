@@ -1,15 +1,15 @@
 """Proof on the user's own file: every layer's output beside TensorFlow's, or beside a recording of TensorFlow's.
 
 A recording holds, for each layer, the shape and the values at some thousands of fixed places (all of them in small
-layers, and always the four corners), and the images that went in. It is a few megabytes, and lets a machine without
-TensorFlow check itself.
+layers, and always the four corners), and the images that went in. It is a few megabytes, or with fewer places some
+hundred kilobytes, and lets a machine without TensorFlow check itself.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from .errors import UsageError, WeightsError
 from .files import replaced
 from .model import ResNet
 from .version import __version__
+from .weights import Weights
 
 __all__ = [
     "Recording",
@@ -32,12 +33,14 @@ __all__ = [
     "against_tensorflow",
     "file_hash",
     "keras_model",
+    "layers_against_recording",
+    "tensor_hash",
 ]
 
 Array = npt.NDArray[Any]
 
 _SAMPLES = 4096  # values kept per layer
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -61,39 +64,75 @@ def file_hash(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _places(shape: tuple[int, ...]) -> Array:
+def tensor_hash(weights: Weights) -> str:
+    """SHA-256 over a network's tensors and their names, in hexadecimal: the same for every file that holds them."""
+    digest = hashlib.sha256()
+    for layer in sorted(weights):
+        for role, array in sorted(weights[layer].items()):
+            digest.update(f"{layer}/{role} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array, "<f4").data)
+    return digest.hexdigest()
+
+
+def _places(shape: tuple[int, ...], samples: int) -> Array:
     """The places that a recording keeps of an array, as flat indices: the same for every array of that shape."""
     size = int(np.prod(shape))
-    if size <= _SAMPLES:
+    if size <= samples:
         return np.arange(size)
-    chosen = np.random.default_rng(size).choice(size, _SAMPLES, replace=False)
-    if len(shape) == 4:  # borders are where padding goes wrong: every channel of the four corner pixels
+    chosen = np.random.default_rng(size).choice(size, samples, replace=False)
+    if len(shape) == 4:  # borders are where padding goes wrong: the channels of the four corner pixels
         _, h, w, c = shape
-        corners = (np.arange(c) + c * (row * w + column) for row in {0, h - 1} for column in {0, w - 1})
-        chosen = np.concatenate([chosen, *corners])
+        corners = np.concatenate(
+            [np.arange(c) + c * (row * w + column) for row in (0, h - 1) for column in (0, w - 1)]
+        )  # fmt: skip
+        step = -(-len(corners) // (2 * samples))  # they are not to be more than twice the others
+        chosen = np.concatenate([chosen, corners[::step]])
     return np.unique(chosen)
 
 
 class Recording:
-    """What an oracle computed for one weight file and one batch of images, layer by layer."""
+    """What an oracle computed for one network and one batch of images, layer by layer.
 
-    def __init__(self, weights: Path, images: Array, oracle: str) -> None:
+    weights  the weight file, which is known again by its bytes
+    tensors  the network's own, which it is then known by, whatever file they come from
+    samples  how many values are kept of each layer, beside those in its corners
+    """
+
+    def __init__(
+        self, weights: Path, images: Array, oracle: str, *, tensors: Weights | None = None, samples: int = _SAMPLES
+    ) -> None:
         self.images = images
-        self.weights_hash = file_hash(weights)
+        self.weights_hash = file_hash(weights) if tensors is None else tensor_hash(tensors)
         self.weights_name = weights.name
         self.oracle = oracle
+        self.samples = samples
         self.layers: dict[str, tuple[tuple[int, ...], Array]] = {}
 
     def add(self, name: str, array: Array) -> None:
         """Keep the layer's shape and its values at the chosen places."""
-        self.layers[name] = (array.shape, array.ravel()[_places(array.shape)])
+        self.layers[name] = (array.shape, array.ravel()[_places(array.shape, self.samples)])
+
+    def compare(self, name: str, array: Array) -> Difference:
+        """How far a layer's output is from the recorded one, at the places that were kept."""
+        if name not in self.layers:
+            return Difference(np.inf, np.inf, "the recording has no layer of this name")
+        shape, values = self.layers[name]
+        if array.shape != shape:
+            return Difference(np.inf, np.inf, f"shape {array.shape} instead of {shape}")
+        return compare(array.ravel()[_places(shape, self.samples)], values)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the recording as ``.npz``; the name appears only with the complete file."""
-        about = [str(_FORMAT), __version__, self.oracle, self.weights_name, self.weights_hash]
-        contents: dict[str, Any] = {"about": np.array(about), "images": self.images}
-        for name, (shape, values) in self.layers.items():
-            contents[f"shape/{name}"], contents[f"values/{name}"] = np.array(shape), values
+        about = [str(_FORMAT), __version__, self.oracle, self.weights_name, self.weights_hash, str(self.samples)]
+        values = [values for _, values in self.layers.values()]
+        contents: dict[str, Any] = {
+            "about": np.array(about),
+            "images": self.images,
+            "names": np.array(list(self.layers), str),
+            "shapes": np.array(["x".join(map(str, shape)) for shape, _ in self.layers.values()], str),
+            "counts": np.array([array.size for array in values], np.int64),
+            "values": np.concatenate(values) if values else np.zeros(0, np.float32),  # one array, or names outweigh it
+        }
         with replaced(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **contents)
 
@@ -105,11 +144,13 @@ class Recording:
                 about = [str(item) for item in data["about"]]
                 recording = cls.__new__(cls)
                 recording.images = data["images"]
-                form, _, recording.oracle, recording.weights_name, recording.weights_hash = about
-                names = [key[len("values/") :] for key in data.files if key.startswith("values/")]
-                recording.layers = {
-                    name: (tuple(map(int, data[f"shape/{name}"])), data[f"values/{name}"]) for name in names
-                }
+                form = about[0]
+                if form == str(_FORMAT):
+                    recording.oracle, recording.weights_name, recording.weights_hash = about[2:5]
+                    recording.samples = int(about[5])
+                    parts = np.split(data["values"], np.cumsum(data["counts"]))[:-1]
+                    layers = zip(data["names"].tolist(), data["shapes"].tolist(), parts, strict=True)
+                    recording.layers = {name: (tuple(map(int, shape.split("x"))), part) for name, shape, part in layers}
         except FileNotFoundError:
             raise UsageError(
                 f"{path}: there is no such file; `npresnet verify WEIGHTS --record {path}` makes one"
@@ -206,19 +247,18 @@ def against_recording(net: ResNet, weights: Path, recording: Recording) -> Itera
             f"{weights}: its SHA-256 is {found[:16]}..., but the recording was made from {recording.weights_name} with "
             f"{recording.weights_hash[:16]}...; give that file, or record this one"
         )
-    seen = set()
-    for step in net.trace(recording.images):
-        if step.kind == "input":
-            continue
-        seen.add(step.name)
-        if step.name not in recording.layers:
-            difference = Difference(np.inf, np.inf, "the recording has no layer of this name")
-        else:
-            shape, values = recording.layers[step.name]
-            if step.shape != shape:
-                difference = Difference(np.inf, np.inf, f"shape {step.shape} instead of {shape}")
-            else:
-                difference = compare(step.array.ravel()[_places(shape)], values)
-        yield Row(step.name, step.kind, step.shape, difference)
-    for name in recording.layers.keys() - seen:
+    yield from layers_against_recording(net, recording)
+
+
+def layers_against_recording(net: ResNet, recording: Recording, outputs: Sequence[str] | None = None) -> Iterator[Row]:
+    """Compare every layer, or those that ``outputs`` need, with a recording, whatever weights that was made from."""
+    expected = set(recording.layers)
+    if outputs is not None:
+        expected &= {layer.name for layer in net.graph.needed_for(outputs)}
+    for step in net.trace(recording.images, outputs):
+        if step.kind == "input" or (net.graph.by_name[step.name].stored and step.name not in recording.layers):
+            continue  # a half of one of Keras's layers has no name there
+        expected.discard(step.name)
+        yield Row(step.name, step.kind, step.shape, recording.compare(step.name, step.array))
+    for name in expected:
         yield Row(name, "", recording.layers[name][0], Difference(np.inf, np.inf, "this network has no such layer"))

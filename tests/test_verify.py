@@ -275,8 +275,8 @@ FOREIGN = {
     "all but the end": (_cut(0.99), "is no recording"),
     "damaged": (_spoiled, "is no recording"),
     "no images": (_without("images"), "is no recording"),
-    "no shape": (_without("shape/conv1"), "is no recording"),
-    "of a later version": (_format, "has format 9, this version reads 1; record it anew"),
+    "no shapes": (_without("shapes"), "is no recording"),
+    "of a later version": (_format, "has format 9, this version reads 2; record it anew"),
 }
 
 
