@@ -1,4 +1,4 @@
-"""The weights as a plan's steps read them: batch-norm folded in, packed in the order of reading.
+"""The weights as a plan's steps read them: batch-norms and scales folded in, packed in the order of reading.
 
     y = scale * (conv(x, w) + bias) + shift  =  conv(x, w * scale) + (bias * scale + shift)
 
@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .graph import BatchNorm, Graph
+from .engine import deviation
+from .graph import BatchNorm, Graph, Normalization, Rescale, Scale
 from .kernels.batchnorm import scale_and_shift
 from .kernels.gemm import pack_bias
 from .kernels.tile import NR
@@ -23,7 +24,7 @@ from .kernels.winograd import pack_transformed
 from .memory import Slab
 from .weights import Weights
 
-__all__ = ["Constant", "Constants"]
+__all__ = ["Constant", "Constants", "composed"]
 
 Array = npt.NDArray[Any]
 
@@ -31,16 +32,39 @@ Array = npt.NDArray[Any]
 class Constant(NamedTuple):
     """What one step needs.
 
-    form      "panels", "winograd2", "winograd4", or "scale": a batch-norm by itself, or ones and zeros
+    form      "panels", "winograd2", "winograd4", or "scale": the norms by themselves, or ones and zeros
     layer     whose kernel and bias; None for "scale"
-    norm      the batch-norm to fold in, or None
+    norms     the batch-norms and scales to fold in
     channels  of the result
     """
 
     form: str
     layer: str | None
-    norm: str | None
+    norms: tuple[str, ...]
     channels: int
+
+
+def composed(graph: Graph, weights: Weights, norms: Sequence[str], channels: int) -> tuple[Array, Array]:
+    """The two numbers per channel, float64[channels] each, that ``norms`` come to, one after another: y = x * scale + shift."""
+    scale, shift = np.ones(channels), np.zeros(channels)
+    for name in norms:
+        w, operator = weights.get(name, {}), graph.by_name[name].operator
+        factor: Any
+        offset: Any
+        match operator:
+            case BatchNorm(epsilon=epsilon):
+                factor, offset = scale_and_shift(w.get("gamma"), w.get("beta"), w["mean"], w["variance"], epsilon)
+            case Scale():
+                factor, offset = w["gamma"].astype(np.float64), w["beta"]
+            case Rescale(factor, offset):
+                factor, offset = np.array(factor), np.array(offset)
+            case Normalization():
+                factor = 1 / deviation(w["variance"].astype(np.float64))
+                offset = -w["mean"] * factor
+            case _:
+                raise AssertionError(operator)
+        scale, shift = scale * factor, shift * factor + offset
+    return scale, shift
 
 
 class Constants:
@@ -62,12 +86,8 @@ class Constants:
             return [self._made[constant] for constant in wanted]
 
     def _make(self, constant: Constant) -> tuple[Array, Array]:
-        form, layer, norm, channels = constant
-        scale, shift = np.ones(channels), np.zeros(channels)
-        if norm is not None:
-            w, operator = self._weights[norm], self._graph.by_name[norm].operator
-            assert isinstance(operator, BatchNorm)
-            scale, shift = scale_and_shift(w.get("gamma"), w.get("beta"), w["mean"], w["variance"], operator.epsilon)
+        form, layer, norms, channels = constant
+        scale, shift = composed(self._graph, self._weights, norms, channels)
         if layer is None:
             return scale.astype(np.float32), shift.astype(np.float32)
         kernel, bias = self._weights[layer]["kernel"], self._weights[layer].get("bias", np.float64(0.0))

@@ -1,6 +1,6 @@
 """Drawing layers together into the few operations that are worth a pass over memory.
 
-A batch-norm, an addition and a ReLU become part of the convolution before them, where nobody else reads what lies in
+A batch-norm (or whatever else multiplies each channel by a number and adds one), an addition and a ReLU become part of the convolution before them, where nobody else reads what lies in
 between; zero padding becomes part of the window that reads it. Nothing changes but rounding.
 """
 
@@ -10,7 +10,23 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .graph import Add, BatchNorm, Conv2D, Dense, GlobalAveragePool, Graph, Input, Layer, MaxPool, Pad, ReLU, Shape
+from .graph import (
+    Add,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    GlobalAveragePool,
+    Graph,
+    Input,
+    Layer,
+    MaxPool,
+    Normalization,
+    Pad,
+    ReLU,
+    Rescale,
+    Scale,
+    Shape,
+)
 from .kernels.geometry import resolve_padding
 
 __all__ = ["Node", "Unplannable", "before_maxpool", "draw_together", "ends"]
@@ -30,7 +46,8 @@ class Node:
     x          name of the input, before padding
     pads       (top, bottom, left, right) of zeros, by the border and by the operator itself
     padded     whether a layer of zeros takes part: in a max-pool they may win
-    norm       the batch-norm among the layers
+    norms      those of the layers that multiply each channel by a number and add one, in order: batch-norms, scales
+    alone      a layer that nothing is drawn together with, run by its own kernel; then ``operator`` is that of ``layers``
     residual   name of what is added to the result
     relu       whether a ReLU follows
     """
@@ -41,13 +58,21 @@ class Node:
     border: str | None = None
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     padded: bool = False
-    norm: str | None = None
+    norms: tuple[str, ...] = ()
     residual: str | None = None
     relu: bool = False
+    alone: Layer | None = None
 
 
-def draw_together(layers: Sequence[Layer], outputs: Sequence[str], shapes: Mapping[str, Shape]) -> list[Node]:
-    """The nodes of the plan, in order. Raises Unplannable where an output would be swallowed."""
+def draw_together(
+    layers: Sequence[Layer], outputs: Sequence[str], shapes: Mapping[str, Shape], alone: bool = False
+) -> list[Node]:
+    """The nodes of the plan, in order.
+
+    alone  whether there are kernels for layers that nothing is drawn together with; if not, such a layer is Unplannable
+
+    Raises Unplannable where an output would be swallowed.
+    """
     readers = Counter(name for layer in layers for name in layer.inputs)
     for name in outputs:
         readers[name] += 1
@@ -58,7 +83,9 @@ def draw_together(layers: Sequence[Layer], outputs: Sequence[str], shapes: Mappi
     def grow(name: str, layer: str) -> Node | None:
         """The node that ends at ``name``, if ``layer`` is its only reader; from now on it ends at ``layer``."""
         node = ending.get(name)
-        if node is None or readers[name] != 1 or node.relu or isinstance(node.operator, MaxPool | GlobalAveragePool):
+        if node is None or readers[name] != 1 or node.relu or node.alone is not None:
+            return None
+        if isinstance(node.operator, MaxPool | GlobalAveragePool):
             return None
         del ending[name]
         node.layers.append(layer)
@@ -69,34 +96,47 @@ def draw_together(layers: Sequence[Layer], outputs: Sequence[str], shapes: Mappi
         nodes.append(node)
         ending[node.layers[0]] = node
 
+    def by_itself(layer: Layer) -> None:
+        if not alone:
+            raise Unplannable
+        new(Node([layer.name], None, layer.inputs[0], alone=layer))
+
+    windows = {
+        layer.inputs[0]
+        for layer in layers
+        if isinstance(layer.operator, MaxPool)
+        or (isinstance(layer.operator, Conv2D) and layer.operator.groups == 1 and layer.operator.dilation == (1, 1))
+    }
     for layer in layers:
         operator, source = layer.operator, layer.inputs[0] if layer.inputs else ""
         if (len(shapes[layer.name]) == 1) != isinstance(operator, Dense | GlobalAveragePool):
-            raise Unplannable
+            by_itself(layer)
+            continue
         match operator:
             case Input():
                 pass
             case Pad(pads):
-                if readers[layer.name] != 1 or layer.name in outputs:
-                    raise Unplannable
-                border[layer.name] = (source, pads)
+                if readers[layer.name] != 1 or layer.name in outputs or layer.name not in windows:
+                    by_itself(layer)
+                else:
+                    border[layer.name] = (source, pads)
             case Conv2D(groups=1, dilation=(1, 1)) | MaxPool():
                 x, pads = border.get(source, (source, (0, 0, 0, 0)))
                 window = operator.kernel if isinstance(operator, Conv2D) else operator.window
                 size = shapes[source][:2]
                 inner = resolve_padding(operator.padding, (size[0], size[1]), window, operator.stride, (1, 1))
                 if any(inner) and any(pads):
-                    raise Unplannable
+                    raise Unplannable  # TensorFlow pads what is padded already: no network does
                 total = tuple(a + b for a, b in zip(pads, inner, strict=True))
                 new(Node([layer.name], operator, x, source if any(pads) else None, total, any(pads)))  # type: ignore[arg-type]
-            case BatchNorm():
+            case BatchNorm() | Scale() | Rescale() | Normalization():
                 node = ending.get(source)
-                fits = node is not None and isinstance(node.operator, Conv2D) and not (node.norm or node.residual)
+                fits = node is not None and not isinstance(node.operator, Dense) and not node.residual
                 grown = grow(source, layer.name) if fits else None
                 if grown is None:
-                    new(Node([layer.name], None, source, norm=layer.name))
+                    new(Node([layer.name], None, source, norms=(layer.name,)))
                 else:
-                    grown.norm = layer.name
+                    grown.norms += (layer.name,)
             case Add():
                 order = {id(node): i for i, node in enumerate(nodes)}
                 late, early = sorted(layer.inputs, key=lambda n: order.get(id(ending.get(n)), -1), reverse=True)
@@ -116,9 +156,7 @@ def draw_together(layers: Sequence[Layer], outputs: Sequence[str], shapes: Mappi
             case Dense(bias=True) | GlobalAveragePool(keep_dims=False):
                 new(Node([layer.name], operator, source))
             case _:
-                raise Unplannable
-        if source in border and not isinstance(operator, Conv2D | MaxPool):
-            raise Unplannable
+                by_itself(layer)
     if any(name not in ending and not isinstance(layers[0].operator, Input) for name in outputs):
         raise Unplannable
     made = {node.layers[-1] for node in nodes} | {layers[0].name}

@@ -281,6 +281,8 @@ def _ready(read: Callable[[], Inspection], device: str, algorithm: str, threads:
     except ValueError as error:
         raise UsageError(str(error)) from None
     card = _card(device, algorithm)  # before the file is read
+    if card is not None:
+        card.check_precision(precision)
     found = read()
     runner = None
     if card is not None:

@@ -243,10 +243,10 @@ class _Builder:
         self._where[name] = where
         self._refer(Column.OUT, where)
 
-    def _constant(self, form: str, layer: str | None, norm: str | None) -> None:
+    def _constant(self, form: str, layer: str | None, norms: tuple[str, ...]) -> None:
         """This step's weights and bias."""
         channels = self.steps[-1].shape[-1]
-        self.wanted[len(self._rows) - 1] = Constant(form, layer, norm, channels)
+        self.wanted[len(self._rows) - 1] = Constant(form, layer, norms, channels)
 
     def _residual(self, node: Node, channels: int) -> None:
         """What this step adds to its result."""
@@ -289,7 +289,7 @@ class _Builder:
             self._conv_multiply(node, operator, size, flop)
         else:
             self._conv_im2col(node, operator, size, flop)
-        self._constant("panels" if m is None else f"winograd{m}", node.layers[0], node.norm)
+        self._constant("panels" if m is None else f"winograd{m}", node.layers[0], node.norms)
         self._residual(node, co)
         self._target(node.layers[-1])
 
@@ -372,7 +372,7 @@ class _Builder:
         self._step(scores, Kind.MULTIPLY, ho=1, wo=1, kh=1, kw=1, c=c, co=co, passes=-(-c // KC), relu=node.relu)
         self._items(-(-co // NR), blocks=1, by_panel=1)
         self._refer(Column.X, self._where[node.x])
-        self._constant("panels", node.layers[0], None)
+        self._constant("panels", node.layers[0], ())
         self._residual(node, co)
         if operator.softmax:
             values = self._make(4 * self._n * co)
@@ -389,7 +389,7 @@ class _Builder:
         blocks = min(4 * self._threads, self._n * pixels)
         self._items(blocks, blocks=blocks)
         self._refer(Column.X, self._where[node.x])
-        self._constant("scale", None, node.norm)
+        self._constant("scale", None, node.norms)
         self._residual(node, shape[-1])
         self._target(node.layers[-1])
 

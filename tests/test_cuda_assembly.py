@@ -6,6 +6,8 @@ Three architectures: the first with all that the kernels use, a data centre's, a
 from __future__ import annotations
 
 import functools
+import importlib
+import pkgutil
 import re
 import sys
 
@@ -19,9 +21,13 @@ pytest.importorskip("numba_cuda")  # which test_cuda.py asserts to be there
 from numba import cuda, float32
 
 from npresnet.cuda.choice import issue_share
+from npresnet.kernels import cuda as on_card
 from npresnet.kernels.cuda import fused, implicit, tensor, winograd
 from npresnet.kernels.cuda.assembly import assemble, intermediate, newest
 from npresnet.kernels.cuda.launch import KERNELS, Kernel, ceil_div
+
+for module in pkgutil.iter_modules(on_card.__path__, f"{on_card.__name__}."):
+    importlib.import_module(module.name)  # so that no file's kernels are forgotten
 
 SHIPPED = {kernel.name: kernel for kernel in KERNELS}
 ARCHITECTURES = ((8, 0), (9, 0), newest())
@@ -42,9 +48,10 @@ SHARED = {
     **{kernel.name: 2 * (tile.bm + tile.bn) * tile.bk * 4 for tile, kernel in implicit.TILES.items()},
     **{kernel.name: 2 * (tile.bm + tile.bn) * (tile.bk + 4) * 4 for tile, kernel in tensor.TENSOR_TILES.items()},
 }
-BOUNDED = tuple(module.__name__ for module in (fused, implicit, tensor, winograd))
-
 """Bytes of shared memory, two buffers of each tile where there are two; other kernels take none."""
+
+BOUNDED = tuple(module.__name__ for module in (fused, implicit, tensor, winograd))
+"""Files whose kernels count in 32 bits, and are called for arrays of so many elements only."""
 
 
 def test_every_kernel_has_a_name_of_its_own():

@@ -251,6 +251,14 @@ def test_arrays_are_told_apart():
         assert not arrays.on_card(other)
 
 
+def test_precision_that_a_card_does_not_have(play):
+    play(a_card((7, 5)), a_card((8, 0)))
+    cards.open_card(0).check_precision("fp32")
+    cards.open_card(1).check_precision("tf32")
+    with pytest.raises(DeviceError, match=r"'3xtf32'.* has compute capability 7.5, and that takes 8.0"):
+        cards.open_card(0).check_precision("3xtf32")
+
+
 def test_precision_is_for_cards():
     with pytest.raises(UsageError, match="precision: got 'half'"):
         npresnet.load(DIGITS, precision="half")

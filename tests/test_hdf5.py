@@ -524,6 +524,7 @@ ONE_FIELD = {
     "chunks out of order": (lambda: _leaf((24 + 32 + 8, _Q(0)), level=0), "of the tree of chunks is not in order"),
     "a leaf elsewhere": (lambda: _leaf((24 + 32 + 8, _Q(36)), level=1), "does not fit where it is"),
     "a chunk within a number": (lambda: _leaf((24 + 16, _Q(2))), "at an impossible place"),
+    "a chunk between others": (lambda: _leaf((24 + 8, _Q(1))), r"at an impossible place \(1, 0\)"),
     "a chunk beside the numbers": (lambda: _leaf((24 + 16, _Q(4))), r"at an impossible place \(0, 4\)"),
     "a chunk beside the array": (lambda: _patch(d := _two_chunks(), (d.index(_SPACE) + 16, b"\2")), r"at an impossible place \(2, 0\)"),
     "a chunk behind the end": (lambda: _leaf((24 + 24, _Q(2**40))), "would end after the file"),

@@ -9,6 +9,7 @@ from npresnet import engine
 from npresnet.architecture import FAMILIES, Architecture, build_graph
 from npresnet.compare import compare
 from npresnet.constants import Constants
+from npresnet.graph import BatchNorm, Conv2D, Graph, Input, Layer, Normalization, ReLU, Rescale, Scale
 from npresnet.kernels.tile import NR
 from npresnet.kernels.winograd import pack_transformed, transform_kernel
 from npresnet.memory import Buffer, Memory, place
@@ -92,6 +93,34 @@ def test_outputs_before_their_batchnorm():
             assert compare(found[step.name], step.array).agrees(), step.name
     with pytest.raises(Unplannable):
         make_plan(graph, constants, (1, 64, 64), ["conv1_pad", "conv1"], winograd=True, threads=1)
+
+
+def test_whatever_scales_channels_is_folded():
+    """Batch-norm, Caffe's Scale, rescaling and normalising: into the convolution before, or one pass for several."""
+    operators = [
+        ("rescale", Rescale((2.0, 0.5, 1.0), (0.1,))),
+        ("normalize", Normalization(3)),
+        ("conv", Conv2D(3, 20, (3, 3), (2, 2), "same")),
+        ("bn", BatchNorm(20, 1e-3)),
+        ("scale", Scale(20)),
+        ("relu", ReLU()),
+    ]
+    names = ["input", *(name for name, _ in operators)]
+    made = (Layer(name, operator, (before,)) for (name, operator), before in zip(operators, names, strict=False))
+    graph = Graph((Layer("input", Input(3)), *made), {"C1": "relu"})
+    rng = np.random.default_rng(5)
+    weights = {
+        layer.name: {
+            role: (rng.uniform(0.5, 2, shape) if role == "variance" else rng.normal(size=shape)).astype(np.float32)
+            for role, shape in layer.operator.tensors().items()
+        }
+        for layer in graph.layers
+    }
+    images = _images(2, 9, 12)
+    plan = make_plan(graph, Constants(graph, weights), (2, 9, 12), ["relu"], winograd=True, threads=2)
+    assert [step.layers for step in plan.steps] == [("rescale", "normalize"), ("conv", "bn", "scale", "relu")]
+    *_, truth = engine.run(graph, weights, images.astype(np.float64), ["relu"], algorithm="reference", threads=1)
+    assert compare(plan.run(images, Memory())["relu"], truth.array).agrees(1e-6)
 
 
 def test_steps_can_be_read():

@@ -134,6 +134,12 @@ def test_by_hand(tmp_path):
     assert found.keys() == {path for part in PARTS for path in part}
 
 
+def test_a_part_beside_its_index(tmp_path):
+    written(tmp_path)
+    with pytest.raises(WeightsError, match="one part of several"), open_weights(tmp_path / "x_00000.weights.h5"):
+        pass
+
+
 def test_a_single_name_instead_of_a_list(tmp_path):
     """As earlier releases write it."""
     index = written(tmp_path, PARTS[:1])

@@ -27,7 +27,7 @@ from numba import cuda, float32, int32
 from .launch import Kernel, device_function, kernel
 from .ptx import ALIGNMENT, load4, store, store4
 
-__all__ = ["ADD", "BIAS", "OUTSIDE", "RELU", "TILES", "Tile", "positive"]
+__all__ = ["ADD", "BIAS", "OUTSIDE", "RELU", "TILES", "Tile", "further", "positive", "tap_of", "window_of"]
 
 
 class Tile(NamedTuple):
@@ -48,6 +48,34 @@ class Tile(NamedTuple):
 
 
 OUTSIDE = 1 << 29  # a row that no image has
+
+
+@device_function
+def window_of(m, rows, first, h, w, sh, sw, top, left, ho, wo):
+    """Where the window of output pixel m begins: the pixel of the batch, counted from ``first`` on; row and column in its
+    image. A pixel that does not exist gets a row that no image has."""
+    image, pixel = m // (ho * wo), m % (ho * wo)
+    ih, iw = pixel // wo * sh - top, pixel % wo * sw - left
+    corner = int32(first + (image * h + ih) * w + iw)
+    return (corner, int32(ih), int32(iw)) if m < rows else (int32(0), int32(-OUTSIDE), int32(0))
+
+
+@device_function
+def tap_of(k, kw, ci):
+    """Step k of the sum as row and column of a tap, and channel."""
+    tap = k // ci
+    return int32(tap // kw), int32(tap % kw), int32(k % ci)
+
+
+@device_function
+def further(i, j, c, kw, ci):
+    """Row and column of a tap, and channel, where the channel may be past the last: then of one of the next taps."""
+    while c >= ci:
+        c = int32(c - ci)
+        j = int32(j + 1)
+        if j == kw:
+            i, j = int32(i + 1), int32(0)
+    return i, j, c
 
 
 @device_function
@@ -107,9 +135,7 @@ def _convolve(tile: Tile, together: int) -> Kernel:
     def convolve(
         x, weights, bias, residual, out, h, w, ci, kw, sh, sw, top, left, ho, wo, co, rows, depth, part, many, finish
     ):
-        tile_a = cuda.shared.array(
-            BUFFERS_A, float32, ALIGNMENT
-        )  # [2, BK, BM]: transposed, a thread's rows side by side
+        tile_a = cuda.shared.array(BUFFERS_A, float32, ALIGNMENT)  # [2, BK, BM], a thread's rows side by side
         tile_b = cuda.shared.array(BUFFERS_B, float32, ALIGNMENT)  # [2, BK, BN]
         sums = cuda.local.array(SUMS, float32)
         some_a, some_b = cuda.local.array(TM, float32), cuda.local.array(TN, float32)
@@ -125,12 +151,8 @@ def _convolve(tile: Tile, together: int) -> Kernel:
         row_a, k_a = int32(thread // FOURS_A), int32(thread % FOURS_A * 4)
         for load in range(LOADS_A):
             m = int32(m0 + row_a + load * ROWS_A)
-            image, pixel = m // (ho * wo), m % (ho * wo)
-            ih0[load] = pixel // wo * sh - top if m < rows else -OUTSIDE
-            iw0[load] = pixel % wo * sw - left
-            corner[load] = product * rows + (image * h + ih0[load]) * w + iw0[load] if m < rows else 0
-        tap, c = int32((first + k_a) // ci), int32((first + k_a) % ci)
-        i, j = int32(tap // kw), int32(tap % kw)
+            corner[load], ih0[load], iw0[load] = window_of(m, rows, product * rows, h, w, sh, sw, top, left, ho, wo)
+        i, j, c = tap_of(int32(first + k_a), kw, ci)
         # and of B: four columns, for several steps of k
         row_b, fours_b = int32(thread // FOURS_B), int32(thread % FOURS_B * 4)
         column_b = int32(n0 + fours_b)
@@ -155,12 +177,7 @@ def _convolve(tile: Tile, together: int) -> Kernel:
                 if k < last and column_b < co:
                     where = int32((product * depth + k) * co + column_b)
                     staged_b[at], staged_b[at + 1], staged_b[at + 2], staged_b[at + 3] = load4(weights, where)
-            c = int32(c + BK)
-            while c >= ci:  # on to the next tap
-                c = int32(c - ci)
-                j = int32(j + 1)
-                if j == kw:
-                    i, j = int32(i + 1), int32(0)
+            i, j, c = further(i, j, int32(c + BK), kw, ci)
             if k0 >= first:
                 at_a, at_b = int32(here * (BK * BM) + row), int32(here * (BK * BN) + column)
                 end = int32(at_a + BK * BM)

@@ -26,7 +26,7 @@ import numpy as np
 from numba import cuda, float32, int32
 
 from ..arrays import Array
-from .implicit import ADD, BIAS, OUTSIDE, RELU, positive
+from .implicit import ADD, BIAS, RELU, further, positive, tap_of, window_of
 from .launch import Kernel, device_function, kernel
 from .ptx import ALIGNMENT, copies_wait, copy4_async, cut, load2, load_matrices, mma, store2
 
@@ -87,12 +87,8 @@ def _convolve(tile: TensorTile, together: int) -> Kernel:
         row, k_row = int32(thread // FOURS), int32(thread % FOURS * 4)
         for load in range(LOADS_A):
             m = int32(m0 + row + load * ROWS)
-            image, pixel = m // (ho * wo), m % (ho * wo)
-            ih0[load] = pixel // wo * sh - top if m < rows else -OUTSIDE
-            iw0[load] = pixel % wo * sw - left
-            corner[load] = which * rows + (image * h + ih0[load]) * w + iw0[load] if m < rows else 0
-        tap, c = int32((first + k_row) // ci), int32((first + k_row) % ci)
-        i, j = int32(tap // kw), int32(tap % kw)
+            corner[load], ih0[load], iw0[load] = window_of(m, rows, which * rows, h, w, sh, sw, top, left, ho, wo)
+        i, j, c = tap_of(int32(first + k_row), kw, ci)
         # what its warp multiplies, and the row of the matrices that this thread names to ``load_matrices``
         warp, lane = thread // 32, thread % 32
         warp_m, warp_n = int32(warp // WARPS_N * WM), int32(warp % WARPS_N * WN)
@@ -114,12 +110,7 @@ def _convolve(tile: TensorTile, together: int) -> Kernel:
                 valid = k < last and n < co
                 where = int32((which * co + n) * depth + k) if valid else int32(0)
                 copy4_async(tile_b, int32(there * TILE_B + (row + load * ROWS) * ROW + k_row), weights, where, valid)
-            c = int32(c + BK)
-            while c >= ci:  # on to the next tap
-                c = int32(c - ci)
-                j = int32(j + 1)
-                if j == kw:
-                    i, j = int32(i + 1), int32(0)
+            i, j, c = further(i, j, int32(c + BK), kw, ci)
             if k0 >= first:
                 for at in range(PARTS):
                     parts[at] = float32(0.0)

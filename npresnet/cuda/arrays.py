@@ -131,12 +131,13 @@ def device_images(card: Card, images: Any, channels: int, stream: Any) -> Any:
 
 
 def _numba_array(card: Card, images: Any, stream: Any) -> Any:
-    if isinstance(images, DeviceArray):
-        images = images.memory
-    if getattr(images, "__cuda_ndarray__", False):
-        return images
     from numba import cuda
 
+    if isinstance(images, DeviceArray):
+        return images.memory
+    if getattr(images, "__cuda_ndarray__", False):
+        cuda.default_stream().synchronize()  # Numba's arrays do not say whose work they wait for
+        return images
     if hasattr(images, "__dlpack__"):
         kind, index = (int(number) for number in images.__dlpack_device__())
         if kind == _CUDA and index != card.index:
@@ -151,7 +152,7 @@ def _numba_array(card: Card, images: Any, stream: Any) -> Any:
         else:
             view = StridedMemoryView.from_dlpack(images, stream_ptr=int(getattr(stream.handle, "value", stream.handle)))
             return cuda.as_cuda_array(_Described(view))
-    # that protocol may not say whose stream the array is waiting for: the default one is a fair guess
+    # nor does this protocol, always: the default stream is a fair guess
     cuda.default_stream().synchronize()
     return cuda.as_cuda_array(images)
 

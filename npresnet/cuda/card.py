@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ _T = TypeVar("_T")
 
 LOWEST = (7, 5)
 """The oldest compute capability that CUDA 13 compiles for."""
+
+TENSOR_CORES = (8, 0)
+"""The oldest compute capability with the instructions of the kernels for tensor cores."""
 
 _KEPT = 8  # programs bound to a lane's memory
 _INSTEAD = "the same network runs with device='cpu'"
@@ -177,6 +181,14 @@ class Card:
             )
         return self
 
+    def check_precision(self, precision: str) -> None:
+        """Refuse tensor cores that this card does not have: DeviceError."""
+        if precision != "fp32" and self.capability < TENSOR_CORES and not _simulated():
+            raise DeviceError(
+                f"precision: got {precision!r}, but device 'cuda:{self.index}' ({self.name}) has compute capability "
+                f"{self.capability[0]}.{self.capability[1]}, and that takes 8.0; give precision='fp32'"
+            )
+
     @contextmanager
     def current(self) -> Iterator[None]:
         """Make this the card that the calls inside the block, by this thread, are about."""
@@ -219,9 +231,10 @@ class Card:
         """A copy of a NumPy array on this card, which must be the current one. Raises DeviceError."""
         from numba import cuda
 
-        return self.allocated(
-            array.nbytes, "a tensor of the network", lambda: cuda.to_device(np.ascontiguousarray(array))
-        )
+        host = np.ascontiguousarray(array)
+        there = self.allocated(array.nbytes, "a tensor of the network", lambda: cuda.to_device(host))
+        cuda.default_stream().synchronize()  # on which it may still be on its way; lanes do not wait for that stream
+        return there
 
     @contextmanager
     def lane(self) -> Iterator[Lane]:
@@ -241,10 +254,8 @@ class Lane:
     """
 
     def __init__(self, card: Card) -> None:
-        from numba import cuda
-
         self.card = card
-        self.stream = cuda.stream()
+        self.stream = _own_stream()
         self._arena: Any = None
         self._staging: dict[str, Array] = {}
         self._bound: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
@@ -278,3 +289,25 @@ class Lane:
                 4 * count, "page-locked memory for copies", lambda: cuda.pinned_array(count, np.float32)
             )
         return self._staging[name][:count].reshape(shape)
+
+
+def _own_stream() -> Any:
+    """A stream on the current card that waits for no other one.
+
+    Numba's own streams and the default one, which other libraries use, wait for each other; work on that while steps are
+    being recorded would be an error, in whichever thread.
+    """
+    from numba import cuda
+
+    if _simulated():
+        return cuda.stream()
+    from cuda.bindings import driver
+
+    error, handle = driver.cuStreamCreate(driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
+    if int(error) != 0:
+        raise DeviceError(
+            f"device 'cuda': a stream cannot be made (error {int(error)}); check the card with `nvidia-smi`"
+        )
+    stream = cuda.external_stream(int(handle))
+    weakref.finalize(stream, driver.cuStreamDestroy, handle).atexit = False
+    return stream

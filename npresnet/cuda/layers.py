@@ -160,6 +160,21 @@ def _workspace(operator: Operator, x: Shape) -> Shape | None:
     return (rows, math.prod(operator.kernel) * operator.channels_in) if rows else None
 
 
+def layer_step(
+    layer: Layer, inputs: Sequence[Region], tensors: Tensors, layout: Layout, at: int, shape: Shape
+) -> tuple[Step | None, Region]:
+    """One layer by its own kernel, as step number ``at``, and its output of ``shape``; no step for what only looks at the
+    same numbers in another shape."""
+    if isinstance(layer.operator, Flatten | Reshape):
+        return None, inputs[0].reshaped(shape)
+    out = layout.new(at, shape)
+    wanted = _workspace(layer.operator, inputs[0].shape)
+    cols = layout.new(at, wanted) if wanted else None
+    flop = shape[0] * layer.operator.flop([x.shape[1:] for x in inputs], shape[1:])
+    bind = _binder(layer, inputs, tensors.of(layer), out, cols)
+    return Step((layer.name,), "im2col", out, flop, bind, layer.name), out
+
+
 def layer_program(
     graph: Graph, tensors: Tensors, batch: tuple[int, int, int], outputs: Sequence[str], every: bool = False
 ) -> Program:
@@ -183,16 +198,11 @@ def layer_program(
                 steps.append(Step((layer.name,), "input", images, 0, lambda view: lambda stream: None))
             continue
         inputs = [layout.use(where[name], at) for name in layer.inputs]
-        if isinstance(layer.operator, Flatten | Reshape):  # the same numbers in the same place
-            where[layer.name] = inputs[0].reshaped(shape)
-            if every:
-                steps.append(Step((layer.name,), "view", where[layer.name], 0, lambda view: lambda stream: None))
-            continue
-        out = where[layer.name] = layout.new(at, shape)
-        wanted = _workspace(layer.operator, inputs[0].shape)
-        cols = layout.new(at, wanted) if wanted else None
-        flop = n * layer.operator.flop([shapes[name] for name in layer.inputs], shapes[layer.name])
-        steps.append(Step((layer.name,), "im2col", out, flop, _binder(layer, inputs, tensors.of(layer), out, cols)))
+        step, where[layer.name] = layer_step(layer, inputs, tensors, layout, at, shape)
+        if step is not None:
+            steps.append(step)
+        elif every:
+            steps.append(Step((layer.name,), "view", where[layer.name], 0, lambda view: lambda stream: None))
     for name in outputs:
         layout.use(where[name], len(steps))
     return Program(images, {name: where[name] for name in outputs}, steps, layout.bytes())

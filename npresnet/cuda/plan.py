@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..constants import composed
 from ..errors import UsageError
 from ..fusion import Node, before_maxpool, draw_together, ends
-from ..graph import BatchNorm, Conv2D, Dense, GlobalAveragePool, Graph, MaxPool
+from ..graph import Conv2D, Dense, GlobalAveragePool, Graph, Layer, MaxPool
 from .card import Card
 from .choice import choose
+from .layers import Tensors, layer_step
 from .program import Layout, Program, Queue, Region, Step, View
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def _fours(channels: int) -> int:
 
 @dataclass(frozen=True)
 class _Constant:
-    """What one step needs: in the form ``form``, of the layer ``layer``, with the batch-norm ``norm`` folded in.
+    """What one step needs: in the form ``form``, of the layer ``layer``, with ``norms`` folded in.
 
     form  "direct" [kh, kw, ci, co], "transposed" [co, kh, kw, ci], "tf32" (the same, rounded), "winograd" [36, ci, co],
           "scale"; channels are filled up to multiples of four with zeros
@@ -52,7 +54,7 @@ class _Constant:
 
     form: str
     layer: str | None
-    norm: str | None
+    norms: tuple[str, ...]
     channels: int
 
 
@@ -74,18 +76,14 @@ class Folded:
 
     def host(self, constant: _Constant) -> tuple[Array, Array]:
         """The same as NumPy arrays, float32."""
-        from ..kernels.batchnorm import scale_and_shift
         from ..kernels.cuda.tensor import tf32_weights
         from ..kernels.winograd import transform_kernel
 
-        form, layer, norm, channels = constant.form, constant.layer, constant.norm, constant.channels
-        scale, shift = np.ones(channels), np.zeros(channels)
-        if norm is not None:
-            w, operator = self._weights[norm], self._graph.by_name[norm].operator
-            assert isinstance(operator, BatchNorm)
-            scale, shift = scale_and_shift(w.get("gamma"), w.get("beta"), w["mean"], w["variance"], operator.epsilon)
+        form, layer, channels = constant.form, constant.layer, constant.channels
+        scale, shift = composed(self._graph, self._weights, constant.norms, channels)
         if layer is None:
-            return scale.astype(np.float32), shift.astype(np.float32)
+            more = (0, _fours(channels) - channels)
+            return np.pad(scale, more).astype(np.float32), np.pad(shift, more).astype(np.float32)
         kernel = self._weights[layer]["kernel"].astype(np.float64) * scale
         if kernel.ndim == 2:  # a dense layer is a convolution of one pixel
             kernel = kernel[None, None]
@@ -124,12 +122,13 @@ class _Builder:
         self,
         card: Card,
         folded: Folded,
+        tensors: Tensors,
         batch: int,
         shapes: Mapping[str, tuple[int, ...]],
         precision: str,
         winograd: bool,
     ) -> None:
-        self._card, self._folded, self._n, self._shapes = card, folded, batch, shapes
+        self._card, self._folded, self._tensors, self._n, self._shapes = card, folded, tensors, batch, shapes
         self._precision, self._winograd = precision, winograd
         self.layout = Layout()
         self.steps: list[Step] = []
@@ -142,13 +141,20 @@ class _Builder:
 
     def _input(self, name: str) -> Region:
         """A layer's output for the next step to read, with its channels filled up."""
-        at = len(self.steps)
-        region = self.where[name]
-        if tuple(region.shape) == self._shape(name):
-            return self.layout.use(region, at)
-        if name not in self._wide:  # images of three channels
-            self._wide[name] = self._set_channels(region, self._shape(name), f"{name}/four channels")
+        region, shape = self.where[name], self._shape(name)
+        if region.shape[-1] == shape[-1]:
+            return self.layout.use(region.reshaped(shape), len(self.steps))
+        if name not in self._wide:  # images of three channels, say
+            self._wide[name] = self._set_channels(region, shape, f"{name}/fours")
         return self.layout.use(self._wide[name], len(self.steps))
+
+    def _exact(self, name: str) -> Region:
+        """A layer's output for the next step to read, with its own channels, in its own shape."""
+        shape = (self._n, *self._shapes[name])
+        region = self.where[name]
+        if region.shape[-1] != shape[-1]:
+            region = self._set_channels(region, (*region.shape[:-1], shape[-1]), f"{name}/channels")
+        return self.layout.use(region.reshaped(shape), len(self.steps))
 
     def _set_channels(self, given: Region, shape: tuple[int, ...], label: str) -> Region:
         from ..kernels.cuda import fused
@@ -178,6 +184,9 @@ class _Builder:
 
     def add(self, node: Node, pooled: bool) -> None:
         """The steps of one node; ``pooled``: a max-pool reads them, which NaN that Winograd spreads must not reach."""
+        if node.alone is not None:
+            self._alone(node.alone)
+            return
         match node.operator:
             case Conv2D() | Dense():
                 self._convolve(node, pooled)
@@ -211,7 +220,7 @@ class _Builder:
         choice = choose(self._card.sms, size, self._precision, may)
         self.spreads_nan |= choice.winograd or self._precision == "3xtf32"
         flop = 2 * size.rows * operator.channels * size.kh * size.kw * operator.channels_in
-        constant = _Constant(choice.form, node.layers[0], node.norm, operator.channels)
+        constant = _Constant(choice.form, node.layers[0], node.norms, operator.channels)
         weights, bias = self._folded.of(constant)
         at = len(self.steps)
         if choice.winograd:
@@ -286,14 +295,7 @@ class _Builder:
 
         name = node.layers[-1]
         x, residual = self._inputs(node)
-        channels = self._shapes[name][-1]
-        if channels % 4:
-            scale, shift = (
-                np.pad(a, (0, -channels % 4)) for a in self._folded.host(_Constant("scale", None, node.norm, channels))
-            )
-            factor, offset = self._card.upload(scale), self._card.upload(shift)
-        else:
-            factor, offset = self._folded.of(_Constant("scale", None, node.norm, channels))
+        factor, offset = self._folded.of(_Constant("scale", None, node.norms, self._shapes[name][-1]))
         out = self._target(name)
 
         def bind(view: View) -> Queue:
@@ -302,6 +304,17 @@ class _Builder:
             return lambda stream: fused.affine(stream, a, factor, offset, more, node.relu, b)
 
         self.steps.append(Step(self._layers(node), "affine", out, 0, bind, node.layers[0]))
+
+    def _alone(self, layer: Layer) -> None:
+        """A layer by its own kernel, as it runs layer by layer."""
+        inputs = [self._exact(name) for name in layer.inputs]
+        for region in inputs:  # the later ones may have taken steps
+            self.layout.use(region, len(self.steps))
+        step, self.where[layer.name] = layer_step(
+            layer, inputs, self._tensors, self.layout, len(self.steps), (self._n, *self._shapes[layer.name])
+        )
+        if step is not None:
+            self.steps.append(step)
 
     def look_for_nan(self, regions: Sequence[Region]) -> Region:
         """Steps that note which images have NaN in ``regions``: float32[n], 1 for each that has."""
@@ -326,12 +339,8 @@ class _Builder:
         return found
 
     def result(self, name: str) -> Region:
-        """A wanted layer's output as users get it: with its own channels, in its own shape."""
-        shape = (self._n, *self._shapes[name])
-        region = self.where[name]
-        if region.shape[-1] != shape[-1]:
-            region = self._set_channels(region, (*region.shape[:-1], shape[-1]), f"{name}/channels")
-        return region.reshaped(shape)
+        """A wanted layer's output as users get it."""
+        return self._exact(name)
 
 
 def _flat(array: Any) -> Any:
@@ -342,6 +351,7 @@ def planned_program(
     card: Card,
     graph: Graph,
     folded: Folded,
+    tensors: Tensors,
     batch: tuple[int, int, int],
     outputs: Sequence[str],
     precision: str,
@@ -358,9 +368,9 @@ def planned_program(
     n, height, width = batch
     layers = graph.needed_for(outputs)
     shapes = graph.shapes(height, width, outputs)
-    nodes = draw_together(layers, outputs, shapes)
+    nodes = draw_together(layers, outputs, shapes, alone=True)
     entry = layers[0].name
-    builder = _Builder(card, folded, n, shapes, precision, winograd)
+    builder = _Builder(card, folded, tensors, n, shapes, precision, winograd)
     images = builder.where[entry] = builder.layout.new(0, (n, *shapes[entry]))
     pooled = before_maxpool(nodes)
     for node in nodes:

@@ -156,7 +156,9 @@ class Runner:
             precision = "fp32" if exact and self.precision == "3xtf32" else self.precision
             winograd = self.algorithm == "auto" and not exact
             with suppress(Unplannable):
-                return planned_program(self.card, self._graph, self._folded, batch, outputs, precision, winograd)
+                return planned_program(
+                    self.card, self._graph, self._folded, self._tensors, batch, outputs, precision, winograd
+                )
         return layer_program(self._graph, self._tensors, batch, outputs)
 
     def _chunks(self, shape: Sequence[int]) -> list[tuple[int, int]]:

@@ -155,7 +155,7 @@ def test_nothing_to_add_up(version, m, k, n):
     cases.assert_same_bits(product, np.tile(bias, (m, 1)))
 
 
-@every(FIRST)
+@every([(LADDER[operator][-1], SAMPLES[operator][0]) for operator in SAMPLES])
 @pytest.mark.parametrize("layout", cases.LAYOUTS)
 def test_any_layout_in_memory(version, case, layout):
     cases.assert_same_bits(case.run(version, layout=cases.LAYOUTS[layout]), case.run(version))

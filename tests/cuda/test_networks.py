@@ -69,17 +69,20 @@ def block(width: int = 4, channels: int = 3) -> Graph:
 
 
 def gated() -> Graph:
-    """What no plan draws together: groups, a gate, average pooling, scaling."""
+    """Groups, a gate, average pooling, a border by itself: layers that a plan runs by their own kernels, among others; and
+    channels that are no multiple of four."""
     return graph_of(
         ("rescale", Rescale((0.5,), (0.1,)), "input"),
-        ("conv", Conv2D(4, 8, (3, 3), padding="same", groups=2), "rescale"),
-        ("scale", Scale(8), "conv"),
+        ("border", Pad((1, 1, 1, 1)), "rescale"),
+        ("conv", Conv2D(4, 6, (3, 3), groups=2), "border"),
+        ("scale", Scale(6), "conv"),
         ("squeeze", GlobalAveragePool(keep_dims=True), "scale"),
-        ("excite", Conv2D(8, 8, (1, 1)), "squeeze"),
+        ("excite", Conv2D(6, 6, (1, 1)), "squeeze"),
         ("gate", Sigmoid(), "excite"),
         ("gated", Multiply(), "scale gate"),
         ("pool", AveragePool((2, 2), (2, 2), "same"), "gated"),
-        ("flat", Flatten(), "pool"),
+        ("after", Conv2D(6, 5, (1, 1)), "pool"),
+        ("flat", Flatten(), "after"),
         channels=4,
     )
 
@@ -134,9 +137,13 @@ def test_precision(precision, limit):
 
 
 @pytest.mark.parametrize("algorithm", ["auto", "im2col"])
-def test_a_network_that_no_plan_draws_together(algorithm):
+def test_layers_that_nothing_is_drawn_together_with(algorithm):
     graph, images = gated(), numbers("gated", (2, 5, 5, 4))
-    assert_agree(make(graph, algorithm).run(images, ("pool", "flat")), truth(graph, images, ("pool", "flat")))
+    net = make(graph, algorithm)
+    assert_agree(net.run(images, ("scale", "pool", "flat")), truth(graph, images, ("scale", "pool", "flat")))
+    (program,) = net._programs.values()
+    assert program.planned == (algorithm == "auto")
+    assert ("border",) in [step.layers for step in program.steps]
 
 
 def _forced(monkeypatch, winograd: bool, splits: int) -> None:
