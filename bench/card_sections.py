@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from npresnet.benchmark import summary
 from npresnet.compare import Difference, compare
+from npresnet.errors import DeviceError
 from npresnet.fusion import draw_together
 from npresnet.graph import Conv2D, Dense
 from npresnet.kernels.threads import available_threads
@@ -171,6 +172,20 @@ class Job:
         return self.scale_name == "simulated"
 
     @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those of the scale that the card has."""
+        from npresnet.cuda.card import open_card
+
+        def has(precision: str) -> bool:
+            try:
+                open_card(0).check_precision(precision)
+            except DeviceError:
+                return False
+            return True
+
+        return tuple(filter(has, self.scale.precisions))
+
+    @property
     def torch_device(self) -> str:
         return "cpu" if self.simulated else "cuda"
 
@@ -246,13 +261,15 @@ def environment(job: Job, report: Report) -> None:
     """The card, versions, and what the card can do at best."""
     from npresnet.cuda.card import find_cards, why_no_cuda
 
+    reason = why_no_cuda()
     with report.case("") as result:
-        reason = why_no_cuda()
         if reason:
             raise Failed(reason)
         cards = find_cards()
         if not cards:
             raise Failed("there is no card")
+        if cards[0].problem:
+            raise Failed(f"{cards[0].name}: {cards[0].problem}")
         versions = {
             name: installed(name) for name in ("numpy", "numba", "numba_cuda", "torch", "h5py", "pytest", "matplotlib")
         }
@@ -268,6 +285,8 @@ def environment(job: Job, report: Report) -> None:
         result["text"] = f"{cards[0].name}; Python {platform.python_version()}" + (
             f"; not installed: {', '.join(missing)}" if missing else ""
         )
+    for precision in set(job.scale.precisions) - set(job.precisions) if reason is None else ():
+        report.leave_out(precision, "this card has no tensor cores, or none with the instructions for it")
     if installed("torch") is None:
         report.leave_out("ceilings", "PyTorch is not installed")
         return
@@ -297,7 +316,7 @@ def agreement(job: Job, report: Report) -> None:
     for subject in job.scale.subjects:
         found, recording = subject.found(), subject.recording()
         outputs = None if job.scale.features is None else list(_outputs(job, found).values())
-        planned = job.scale.precisions
+        planned = job.precisions
         if not job.simulated and not plannable(_network(found), recording.images):
             planned = ()
         for precision, way in [("fp32", "by layer"), *((precision, "by plan") for precision in planned)]:
@@ -338,7 +357,7 @@ def repeatability(job: Job, report: Report) -> None:
     case = job.scale.repeated
     found = case.subject.found()
     images = pictures(case.batch, seed=7)
-    for precision in job.scale.precisions:
+    for precision in job.precisions:
         key = precision
         if not report.has_time(key, 5):
             continue
@@ -391,6 +410,7 @@ class Ours:
         self.net = _network(found, precision)
         self._outputs = outputs
         self._inputs = [cuda.to_device(images) for images in batches]
+        cuda.synchronize()  # networks run on streams that do not wait for the default one
 
     def begin(self) -> None:
         """Nothing needs to be set before a turn."""
@@ -400,8 +420,11 @@ class Ours:
 
     def poison(self, results: Any) -> None:
         """Fill results with NaN; when they are freed, the next call is likely to get their memory."""
+        from numba import cuda
+
         for array in results.values():
             array.memory.copy_to_device(np.full(array.shape, np.nan, np.float32))
+        cuda.synchronize()
 
     def picked(self, results: Any, images: Sequence[int]) -> dict[str, Array]:
         return {
@@ -512,9 +535,9 @@ def _benchmark_case(job: Job, case: Case, result: dict[str, Any], torch_there: b
 
         return TorchOnCard(found.graph, found.weights, batches, list(outputs), precision, job.torch_device)
 
-    wanted = [("npresnet", precision, BOUNDS[precision]) for precision in scale.precisions]
+    wanted = [("npresnet", precision, BOUNDS[precision]) for precision in job.precisions]
     if torch_there:
-        wanted += [("PyTorch", p, bound) for p, bound in PEER_BOUNDS.items() if p in scale.precisions]
+        wanted += [("PyTorch", p, bound) for p, bound in PEER_BOUNDS.items() if p in job.precisions]
     engines: dict[str, Any] = {}
     for title, precision, bound in wanted:
         name = f"{title} {precision}"
@@ -642,7 +665,7 @@ def profile(job: Job, report: Report) -> None:
     """Every step of the plan and its time on the card."""
     for key in job.scale.profiled:
         case = job.scale.cases[key]
-        for precision in job.scale.precisions:
+        for precision in job.precisions:
             name = f"{key}, {precision}"
             if not report.has_time(name, 5):
                 continue

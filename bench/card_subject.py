@@ -31,7 +31,7 @@ def networks(job: Job) -> None:
         recording, found = subject.recording(), subject.found()
         outputs = None if job.scale.features is None else [found.graph.features[name] for name in job.scale.features]
         judged(by_layer(assemble(found, "cuda", "im2col"), recording, outputs), "fp32")
-        for precision in job.scale.precisions:
+        for precision in job.precisions:
             judged(by_plan(assemble(found, "cuda", precision=precision), recording, outputs), precision)
 
 
