@@ -294,11 +294,11 @@ def _ready(read: Callable[[], Inspection], device: str, algorithm: str, threads:
 
 def _card(device: str, algorithm: str) -> Card | None:
     """The card that ``device`` names, or None for the CPU. Raises UsageError, DeviceError, MissingExtraError."""
+    if device == "cpu":  # before anything of CUDA is imported
+        return None
     from .cuda.card import open_card, parse_device
 
     index = parse_device(device)
-    if index is None:
-        return None
     if algorithm == "reference":
         raise UsageError(
             "algorithm: 'reference' is plain NumPy, which runs on the CPU; give device='cpu', or another one"

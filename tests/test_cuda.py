@@ -64,6 +64,21 @@ except AttributeError as error:
     assert run_python(code) == "module 'npresnet.kernels' has no attribute 'rocm'\n"
 
 
+def test_networks_on_the_cpu_import_nothing_of_it(run_python):
+    """Loading and running one costs the same with numba-cuda and without."""
+    needs_numba_cuda()
+    code = """
+import sys
+import numpy as np
+import npresnet
+net = npresnet.load("tests/data/digits.keras")
+net(np.zeros((1, 32, 32, 3), np.float32)), net.summary(), list(net.trace(np.zeros((1, 32, 32, 3), np.float32)))
+names = ("numba.cuda", "numba_cuda", "cuda", "npresnet.cuda", "npresnet.kernels.cuda")
+print([name for name in sys.modules if name in names or name.startswith(tuple(f"{n}." for n in names))])
+"""
+    assert run_python(code) == "[]\n"
+
+
 def test_without_numba_cuda(run_python):
     """Who asks is told what to install; who does not is not bothered."""
     code = """

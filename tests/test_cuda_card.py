@@ -58,7 +58,7 @@ def a_card(capability: tuple[int, int] = (9, 0), **more: Any) -> Context:
     return Context(name=b"NVIDIA H100", compute_capability=capability, MULTIPROCESSOR_COUNT=132, **more)
 
 
-@pytest.mark.parametrize(("device", "index"), [("cpu", None), ("cuda", 0), ("cuda:0", 0), ("cuda:12", 12)])
+@pytest.mark.parametrize(("device", "index"), [("cuda", 0), ("cuda:0", 0), ("cuda:12", 12)])
 def test_names_of_devices(device, index):
     assert cards.parse_device(device) == index
 

@@ -34,10 +34,8 @@ _KEPT = 8  # programs bound to a lane's memory
 _INSTEAD = "the same network runs with device='cpu'"
 
 
-def parse_device(device: str) -> int | None:
-    """None for "cpu", the number of the card for "cuda" and "cuda:1". Raises UsageError for anything else."""
-    if device == "cpu":
-        return None
+def parse_device(device: str) -> int:
+    """The number of the card for "cuda" and "cuda:1". Raises UsageError for anything else."""
     found = re.fullmatch(r"cuda(?::(\d{1,4}))?", device) if isinstance(device, str) else None
     if found is None:
         raise UsageError(f"device: got {device!r}; it must be 'cpu', 'cuda', or 'cuda:1' for the second card")
