@@ -12,7 +12,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
@@ -259,7 +259,7 @@ def info(
             return
         _say()
     if weights is None:
-        raise UsageError("info: no file was given; give WEIGHTS, or --devices to see what networks can run on")
+        raise typer.BadParameter("give WEIGHTS, a Keras weight file, or --devices")
     found = inspect(weights, architecture)
     total = sum(1 for layer in found.graph.layers if layer.operator.tensors())
     _fact("file", f"{found.path} ({found.bytes:,} bytes)")
@@ -307,28 +307,19 @@ def _print_devices() -> None:
     from .machine import processor
 
     _fact("cpu", f"{processor()}, {available_threads()} threads")
-    reason = why_no_cuda()
     for card in find_cards():
         memory = f", {card.free / 1e9:.1f} of {card.total / 1e9:.1f} GB free" if card.total else ""
-        _fact(
-            f"cuda:{card.index}", f"{card.name}, compute capability {card.capability[0]}.{card.capability[1]}{memory}"
-        )
+        capability = f"compute capability {card.capability[0]}.{card.capability[1]}"
+        _fact(f"cuda:{card.index}", f"{card.name}, {capability}{memory}")
         _fact("", f"not usable: {card.problem}" if card.problem else "usable")
+    reason = why_no_cuda()
     if reason is not None:
         _fact("cuda", f"not usable: {reason}")
-    packages = ("numba-cuda", "cuda-core", "cuda-toolkit")
-    found = {package: metadata.version(package) for package in packages if _installed(package)}
-    _fact("packages", ", ".join(f"{package} {version}" for package, version in found.items()) or "none for CUDA")
-
-
-def _installed(package: str) -> bool:
-    from importlib import metadata
-
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+    versions = []
+    for package in ("numba-cuda", "cuda-core", "cuda-toolkit"):
+        with suppress(metadata.PackageNotFoundError):
+            versions.append(f"{package} {metadata.version(package)}")
+    _fact("packages", ", ".join(versions) or "none for CUDA")
 
 
 @app.command()

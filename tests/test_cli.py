@@ -266,7 +266,7 @@ def test_run_refuses(folder, what):
         ([*RUN, "--threads", "many"], "--threads"),
         ([*RUN, "--algorithm", "fast"], "--algorithm"),
         ([*RUN, "--nonsense"], "No such option"),
-        (["info"], "Missing argument 'WEIGHTS'"),
+        (["info"], "give WEIGHTS, a Keras weight file, or --devices"),
         (["info", "weights.h5", "more"], "unexpected extra argument"),
         (["verify"], "Missing argument 'WEIGHTS'"),
         (["frobnicate"], "No such command 'frobnicate'"),
@@ -373,6 +373,55 @@ unusable      none
 unused        none
 """
     )
+    assert written(folder) == set()
+
+
+def test_devices(folder, monkeypatch):
+    """The processor, every card, and why one cannot be used; before what is said of a file, if one is given."""
+    from npresnet.cuda import card as cards
+
+    found = [
+        cards.Found(0, "NVIDIA H100", (9, 0), 132, 60_000_000_000, 80_000_000_000, None),
+        cards.Found(1, "Tesla V100", (7, 0), 80, 0, 0, "its compute capability is 7.0; CUDA 13 needs 7.5"),
+    ]
+    monkeypatch.setattr(cards, "find_cards", lambda: found)
+    monkeypatch.setattr(cards, "why_no_cuda", lambda: None)
+    status, output = cli("info", "--devices")
+    assert status == 0
+    assert re.match(r"cpu           .+ \d+ threads\n", output)
+    assert (
+        """\
+cuda:0        NVIDIA H100, compute capability 9.0, 60.0 of 80.0 GB free
+              usable
+cuda:1        Tesla V100, compute capability 7.0
+              not usable: its compute capability is 7.0; CUDA 13 needs 7.5
+packages      """
+        in output
+    )
+    monkeypatch.setattr(cards, "find_cards", list)
+    monkeypatch.setattr(cards, "why_no_cuda", lambda: "no NVIDIA driver answers")
+    status, output = cli("info", "--devices", "weights.h5")
+    assert status == 0
+    assert "cuda          not usable: no NVIDIA driver answers\n" in output
+    assert "architecture  matterport/resnet50" in output
+
+
+@pytest.mark.parametrize("command", ["run", "verify"])
+def test_a_device_that_is_not_there(folder, monkeypatch, command):
+    from npresnet.cuda import card as cards
+
+    monkeypatch.setattr(cards, "why_no_cuda", lambda: "no NVIDIA driver answers")
+    arguments = RUN if command == "run" else ["verify", "weights.h5"]
+    status, output = cli(*arguments, "--device", "cuda")
+    assert status == 2
+    assert "device 'cuda': no NVIDIA driver answers; the same network runs with device='cpu'" in output
+    assert written(folder) == set()
+
+
+def test_precision_goes_with_a_card(folder):
+    status, output = cli(*RUN, "--precision", "tf32")
+    assert status == 2
+    assert "'tf32' with device='cpu'" in output
     assert written(folder) == set()
 
 
