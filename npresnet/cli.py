@@ -152,7 +152,7 @@ def _load(
 ) -> ResNet:
     from .model import load
 
-    return load(weights, architecture, device, algorithm, threads, precision)
+    return load(weights, architecture, device, str(algorithm), threads, str(precision))  # not the options' enumerations
 
 
 _Weights = Annotated[
