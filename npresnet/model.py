@@ -288,7 +288,7 @@ def _ready(read: Callable[[], Inspection], device: str, algorithm: str, threads:
     if card is not None:
         from .cuda.runner import Runner
 
-        runner = Runner(card, found.graph, found.weights, algorithm, precision)
+        runner = Runner(card, found.graph, found.weights, algorithm, precision, threads)
     return ResNet(found, algorithm, threads, runner)
 
 

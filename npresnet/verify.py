@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,7 +198,19 @@ def against_tensorflow(net: ResNet, weights: Path, images: Array, recording: Rec
     else:
         model = keras_model(net.architecture)
         oracle.load_file(model, weights)
-    return _rows(net, images, oracle.activations(model, images), recording)
+    names = _pools_without_names(net, model)
+    outputs = ((names.get(name, name), array) for name, array in oracle.activations(model, images))
+    return _rows(net, images, outputs, recording)
+
+
+def _pools_without_names(net: ResNet, model: Any) -> dict[str, str]:
+    """{Keras's name: ours} of max-pools that their family's source does not name, so that Keras counts them: those of
+    shortcuts in V2. Paired in order; none where the numbers differ."""
+    counted = re.compile(r"max_pooling2d(?:_(\d+))?")
+    theirs = {layer.name: int(found[1] or 0) for layer in model.layers if (found := counted.fullmatch(layer.name))}
+    named = {layer.name for layer in model.layers}
+    ours = [layer.name for layer in net.graph.layers if layer.operator.kind == "maxpool" and layer.name not in named]
+    return dict(zip(sorted(theirs, key=theirs.__getitem__), ours, strict=True)) if len(theirs) == len(ours) else {}
 
 
 def against_reference(net: ResNet, images: Array, recording: Recording | None = None) -> Iterator[Row]:

@@ -18,7 +18,7 @@ from npresnet.verify import Recording, against_recording, against_reference, aga
 
 from .networks import Network, saved, thin
 
-NETWORKS = [thin("matterport", 50), thin("keras-resnet", 18, classes=7, stem="same")]
+NETWORKS = [thin("matterport", 50), thin("keras-resnet", 18, classes=7, stem="same"), thin("keras.applications V2", 50)]
 
 
 @pytest.fixture(scope="module")

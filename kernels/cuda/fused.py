@@ -26,6 +26,7 @@ __all__ = [
     "clear",
     "convolve",
     "finish_of",
+    "hold",
     "maxpool",
     "multiply_many",
     "nan_images",
@@ -72,11 +73,11 @@ def finish_of(residual: Any, relu: bool) -> int:
 
 
 def _launch(
-    stream: Any, tile: AnyTile, size: Convolution, deep: int, part: int, many: bool, finish: int, *arrays: Any
+    stream: Any, tile: AnyTile, size: Convolution, times: int, part: int, many: bool, finish: int, *arrays: Any
 ) -> None:
-    """One of the tiles' kernels over a grid that is ``deep`` blocks deep."""
+    """One of the tiles' kernels, over all tiles ``times`` times."""
     _, h, w, ci, _, kw, sh, sw, top, left, ho, wo, co = size
-    blocks = ceil_div(co, tile.bn), ceil_div(size.rows, tile.bm), deep
+    blocks = ceil_div(co, tile.bn) * ceil_div(size.rows, tile.bm), times
     geometry = (h, w, ci, kw, sh, sw, top, left, ho, wo, co, size.rows, size.depth, part, many, finish)
     run = TILES[tile] if isinstance(tile, Tile) else TENSOR_TILES[tile]
     run.launch(blocks, stream, *arrays, *geometry)
@@ -211,21 +212,22 @@ def set_channels(stream: Any, x: Any, given: int, out: Any, wanted: int) -> None
     _set_channels.launch(grid_1d(out.size), stream, x, given, out, wanted)
 
 
-_NAN_THREADS = 256
-
-
-@kernel("vector int vector", threads=_NAN_THREADS)
-def _nan_images(x, each, found):
-    n = cuda.blockIdx.x
-    for i in range(cuda.threadIdx.x, each, _NAN_THREADS):
+@kernel("vector int int vector", threads=ELEMENTS)
+def _nan_images(x, each, parts, found):
+    n, part = divide(cuda.blockIdx.x, parts)
+    bad = False
+    for i in range(part * ELEMENTS + cuda.threadIdx.x, each, parts * ELEMENTS):
         value = x[n * each + i]
-        if value != value:
-            found[n] = float32(1.0)  # whoever comes, it is the same number
+        bad = bad or value != value
+    if bad:
+        found[n] = float32(1.0)  # whoever comes, it is the same number
 
 
 def nan_images(stream: Any, x: Any, images: int, found: Any) -> None:
     """found[n] = 1 where there is NaN in image n of x [images, ...]; other elements of ``found`` stay as they are."""
-    _nan_images.launch(images, stream, x, x.size // max(images, 1), found)
+    each = x.size // max(images, 1)
+    parts = max(min(ceil_div(each, 8 * ELEMENTS), 4096 // max(images, 1)), 1)
+    _nan_images.launch(images * parts, stream, x, each, parts, found)
 
 
 @kernel("vector", threads=ELEMENTS)
@@ -238,3 +240,15 @@ def _clear(x):
 def clear(stream: Any, x: Any) -> None:
     """All zeros."""
     _clear.launch(grid_1d(x.size), stream, x)
+
+
+@kernel("int", threads=1)
+def _hold(turns):
+    for _ in range(turns):
+        cuda.nanosleep(100_000)
+
+
+def hold(stream: Any, seconds: float) -> None:
+    """Keep a stream from what is queued next for about so long: what is then measured by events is the card's time, and not
+    how fast work is queued."""
+    _hold.launch(1, stream, int(seconds * 1e4) + 1)

@@ -12,7 +12,7 @@ while a tile is still in registers.
 
 Where the tiles of the result are too few for a whole card, K is split among several blocks per tile: each writes its
 part of the sums, and ``fused.py`` adds them up in their order, so that results are the same in every run. Or, with
-``many``, there are as many products of one shape as the grid is deep: ``winograd.py`` has 36.
+``many``, there are as many products of one shape as the grid is high: ``winograd.py`` has 36.
 
 Channels are taken four at a time: ci and co must be multiples of four.
 Source of the formulation: NVIDIA's CUTLASS, "Implicit GEMM Convolution".
@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from numba import cuda, float32, int32
 
-from .launch import Kernel, device_function, kernel
+from .launch import Kernel, device_function, divide, kernel
 from .ptx import ALIGNMENT, load4, store, store4
 
 __all__ = ["ADD", "BIAS", "OUTSIDE", "RELU", "TILES", "Tile", "further", "positive", "tap_of", "window_of"]
@@ -143,9 +143,12 @@ def _convolve(tile: Tile, together: int) -> Kernel:
         corner = cuda.local.array(LOADS_A, int32)  # pixel of the batch at which the window of a row of A begins, ...
         ih0, iw0 = cuda.local.array(LOADS_A, int32), cuda.local.array(LOADS_A, int32)  # ... and its place in the image
         thread = cuda.threadIdx.x
-        m0, n0 = int32(cuda.blockIdx.y * BM), int32(cuda.blockIdx.x * BN)
+        # which tile: those side by side come after each other, for they share their rows of A; all are numbered in x, because
+        # in y there may be 65,535 blocks only
+        down, across = divide(cuda.blockIdx.x, (co + BN - 1) // BN)
+        m0, n0 = int32(down * BM), int32(across * BN)
         # one of many products of the same sizes, or some of the steps of k of the only one
-        product, first = (int32(cuda.blockIdx.z), int32(0)) if many else (int32(0), int32(cuda.blockIdx.z * part))
+        product, first = (int32(cuda.blockIdx.y), int32(0)) if many else (int32(0), int32(cuda.blockIdx.y * part))
         last = int32(min(first + part, depth))
         # what this thread loads of each tile of A: four channels of one tap, for several output pixels
         row_a, k_a = int32(thread // FOURS_A), int32(thread % FOURS_A * 4)
@@ -216,10 +219,10 @@ def _convolve(tile: Tile, together: int) -> Kernel:
         for four in range(FOURS):
             down, right, at = int32(m + four // GROUPS), int32(n + four % GROUPS * STEP), 4 * four
             if down < rows and right < co:
-                to = int32((cuda.blockIdx.z * rows + down) * co + right)
+                to = int32((cuda.blockIdx.y * rows + down) * co + right)
                 store4(out, to, sums[at], sums[at + 1], sums[at + 2], sums[at + 3])
 
-    convolve.__name__ = f"convolve_{tile}"
+    convolve.__name__ = convolve.__qualname__ = f"convolve_{tile}"  # by which what is compiled is kept
     return kernel("vector vector vector vector vector" + 16 * " int", threads=THREADS, together=together)(convolve)
 
 

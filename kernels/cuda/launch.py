@@ -29,6 +29,7 @@ __all__ = [
     "Kernel",
     "aligned",
     "ceil_div",
+    "contiguous",
     "device_function",
     "divide",
     "grid_1d",
@@ -160,6 +161,12 @@ def grid_1d(count: int) -> int:
     return ceil_div(count, ELEMENTS)
 
 
+def contiguous(array: Array) -> Array:
+    """A NumPy array in one stretch of memory, also by Numba's measure: a new axis has stride 0, with which NumPy is content."""
+    array = np.ascontiguousarray(array)
+    return array.copy() if array.size and 0 in array.strides else array
+
+
 def is_device_array(array: Any) -> bool:
     """Whether ``array`` lies on the card: Numba's own arrays, and all that speak ``__cuda_array_interface__``."""
     return hasattr(array, "__cuda_array_interface__") or getattr(array, "__cuda_ndarray__", False)
@@ -227,7 +234,7 @@ class Call:
 
     def copied(self, array: Array) -> Any:
         """A NumPy array, on the card."""
-        return cuda.to_device(np.ascontiguousarray(array), stream=self.stream)
+        return cuda.to_device(contiguous(array), stream=self.stream)
 
     def result(self, name: str, out: Any, shape: Sequence[int]) -> Any:
         """Where the result of ``shape`` goes, on the card; ``out`` as it was given, or None."""

@@ -27,7 +27,7 @@ from numba import cuda, float32, int32
 
 from ..arrays import Array
 from .implicit import ADD, BIAS, RELU, further, positive, tap_of, window_of
-from .launch import Kernel, device_function, kernel
+from .launch import Kernel, device_function, divide, kernel
 from .ptx import ALIGNMENT, copies_wait, copy4_async, cut, load2, load_matrices, mma, store2
 
 __all__ = ["TENSOR_TILES", "TensorTile", "tf32_weights"]
@@ -79,9 +79,12 @@ def _convolve(tile: TensorTile, together: int) -> Kernel:
         corner = cuda.local.array(LOADS_A, int32)  # pixel of the batch at which the window of a row of A begins, ...
         ih0, iw0 = cuda.local.array(LOADS_A, int32), cuda.local.array(LOADS_A, int32)  # ... and its place in the image
         thread = cuda.threadIdx.x
-        m0, n0 = int32(cuda.blockIdx.y * BM), int32(cuda.blockIdx.x * BN)
+        # which tile: those side by side come after each other, for they share their rows of A; all are numbered in x, because
+        # in y there may be 65,535 blocks only
+        down, across = divide(cuda.blockIdx.x, (co + BN - 1) // BN)
+        m0, n0 = int32(down * BM), int32(across * BN)
         # one of many products of the same sizes, or some of the steps of k of the only one
-        which, first = (int32(cuda.blockIdx.z), int32(0)) if many else (int32(0), int32(cuda.blockIdx.z * part))
+        which, first = (int32(cuda.blockIdx.y), int32(0)) if many else (int32(0), int32(cuda.blockIdx.y * part))
         last = int32(min(first + part, depth))
         # what this thread copies of each tile: four steps of k of some rows
         row, k_row = int32(thread // FOURS), int32(thread % FOURS * 4)
@@ -166,14 +169,14 @@ def _convolve(tile: TensorTile, together: int) -> Kernel:
         if finish & RELU:
             for at in range(SUMS):
                 sums[at] = positive(sums[at])
-        to = int32(cuda.blockIdx.z * rows * co + to_m * co + to_n)
+        to = int32(cuda.blockIdx.y * rows * co + to_m * co + to_n)
         for half in range(2 * MS):
             for n in range(NS):
                 if to_m + half * 8 < rows and to_n + n * 8 < co:
                     at = 4 * (half // 2 * NS + n) + half % 2 * 2
                     store2(out, int32(to + half * 8 * co + n * 8), sums[at], sums[at + 1])
 
-    convolve.__name__ = f"convolve_{tile}"
+    convolve.__name__ = convolve.__qualname__ = f"convolve_{tile}"  # by which what is compiled is kept
     return kernel("vector vector vector vector vector" + 16 * " int", threads=THREADS, together=together)(convolve)
 
 

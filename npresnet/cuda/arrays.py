@@ -6,6 +6,7 @@ work on the array is done; ``__cuda_array_interface__`` is the other one.
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class DeviceArray:
     def __init__(self, card: Card, memory: Any) -> None:
         self._card = card
         self.memory = memory  # Numba's array
+        weakref.finalize(self, card.give_back, memory.reshape(memory.size)).atexit = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -122,21 +124,25 @@ def device_images(card: Card, images: Any, channels: int, stream: Any) -> Any:
         raise ImageError(f"{described}: a network takes {wanted}, or [h, w, {channels}] for one picture{hint}")
     if array.size == 0:
         raise ImageError(f"{described}: empty; every dimension must be at least 1")
+    if len(shape) == 4 and shape[0] == 1:
+        array = array[0]  # a batch of one may have any stride from image to image
     if not array.is_c_contiguous():
         raise ImageError(
             f"{described}: its strides are {tuple(array.strides)}; it must be C-contiguous in that order of axes: "
             "`.contiguous()` in PyTorch, `ascontiguousarray` elsewhere"
         )
-    return array if len(shape) == 4 else array.reshape(1, *shape)
+    return array.reshape(*shape) if len(shape) == 4 else array.reshape(1, *shape)
 
 
-def _numba_array(card: Card, images: Any, stream: Any) -> Any:
+def _numba_array(card: Card, images: Any, own: Any) -> Any:
     from numba import cuda
 
     if isinstance(images, DeviceArray):
         return images.memory
     if getattr(images, "__cuda_ndarray__", False):
-        cuda.default_stream().synchronize()  # Numba's arrays do not say whose work they wait for
+        cuda.default_stream().synchronize()  # Numba's arrays say at best on which stream they were made
+        if images.stream:
+            images.stream.synchronize()
         return images
     if hasattr(images, "__dlpack__"):
         kind, index = (int(number) for number in images.__dlpack_device__())
@@ -150,7 +156,7 @@ def _numba_array(card: Card, images: Any, stream: Any) -> Any:
         except ImportError:
             pass  # an older cuda.core: the other protocol will do
         else:
-            view = StridedMemoryView.from_dlpack(images, stream_ptr=int(getattr(stream.handle, "value", stream.handle)))
+            view = StridedMemoryView.from_dlpack(images, stream_ptr=int(own.handle))
             return cuda.as_cuda_array(_Described(view))
     # nor does this protocol, always: the default stream is a fair guess
     cuda.default_stream().synchronize()

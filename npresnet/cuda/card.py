@@ -30,6 +30,7 @@ LOWEST = (7, 5)
 TENSOR_CORES = (8, 0)
 """The oldest compute capability with the instructions of the kernels for tensor cores."""
 
+_SPARE = 8  # results' memory that is kept
 _KEPT = 8  # programs bound to a lane's memory
 _INSTEAD = "the same network runs with device='cpu'"
 
@@ -104,8 +105,11 @@ def _line(text: object) -> str:
     return " ".join(str(text).split())
 
 
-def find_cards() -> list[Found]:
-    """The cards that there are; none where ``why_no_cuda`` says something."""
+def find_cards(opened: int | None = None) -> list[Found]:
+    """The cards that there are; none where ``why_no_cuda`` says something.
+
+    opened  the only one to be opened, which takes memory there; None: each
+    """
     if why_no_cuda() is not None:
         return []
     from numba import cuda
@@ -121,7 +125,7 @@ def find_cards() -> list[Found]:
                 "(a card of 2018 or later)"
             )
         free = total = 0
-        if problem is None and not _simulated():
+        if problem is None and opened in (None, index) and not _simulated():
             try:
                 with context:
                     free, total = (int(count) for count in cuda.current_context().get_memory_info())
@@ -151,7 +155,7 @@ def open_card(index: int) -> Card:
         if reason is not None:
             kind = MissingExtraError if reason.startswith("numba-cuda") else DeviceError
             raise kind(f"device 'cuda': {reason}; {_INSTEAD}")
-        cards = find_cards()
+        cards = find_cards(opened=index)
         if index >= len(cards):
             names = ", ".join(f"cuda:{card.index} {card.name}" for card in cards) or "none at all"
             raise DeviceError(f"device 'cuda:{index}': there is no such card, but {names}; {_INSTEAD}")
@@ -169,6 +173,7 @@ class Card:
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._idle: list[Lane] = []
+        self._spare: list[Any] = []  # memory of results that nobody refers to any more
 
     def check_process(self) -> Card:
         """This card, unless the process has forked since it was opened, which CUDA does not survive: DeviceError."""
@@ -209,7 +214,15 @@ class Card:
         try:
             return allocate()
         except Exception as error:
-            if int(getattr(error, "code", 0)) != 2:  # CUDA_ERROR_OUT_OF_MEMORY
+            if not _out_of_memory(error):
+                raise
+        with self._lock:  # what is kept for later runs
+            self._idle.clear()
+            self._spare.clear()
+        try:
+            return allocate()
+        except Exception as error:
+            if not _out_of_memory(error):
                 raise
             free, total = self.memory()
             raise DeviceError(
@@ -225,11 +238,35 @@ class Card:
         size = 4 * int(np.prod(shape))
         return self.allocated(size, purpose, lambda: cuda.device_array(shape, np.float32))
 
+    def result(self, shape: tuple[int, ...]) -> Any:
+        """As ``array``, for a user; from memory that ``give_back`` got, if there is some of that size.
+
+        Whoever had it may have left work queued on it, on any stream: that is waited for.
+        """
+        from numba import cuda
+
+        size = int(np.prod(shape))
+        with self._lock:
+            fitting = next((i for i, spare in enumerate(self._spare) if spare.size == size), None)
+            found = None if fitting is None else self._spare.pop(fitting)
+        if found is None:
+            return self.array(shape, "the outputs")
+        cuda.synchronize()
+        return found.reshape(*shape)
+
+    def give_back(self, memory: Any) -> None:
+        """Keep memory that ``result`` gave, for the next one of its size; not more than some arrays."""
+        with self._lock:
+            self._spare.append(memory)
+            del self._spare[:-_SPARE]
+
     def upload(self, array: Array) -> Any:
         """A copy of a NumPy array on this card, which must be the current one. Raises DeviceError."""
         from numba import cuda
 
-        host = np.ascontiguousarray(array)
+        from ..kernels.cuda.launch import contiguous
+
+        host = contiguous(array)
         there = self.allocated(array.nbytes, "a tensor of the network", lambda: cuda.to_device(host))
         cuda.default_stream().synchronize()  # on which it may still be on its way; lanes do not wait for that stream
         return there
@@ -239,7 +276,9 @@ class Card:
         """A stream with memory of its own, for one run at a time; after an error it is not used again."""
         with self._lock:
             lane = self._idle.pop() if self._idle else None
-        lane = lane or Lane(self)
+        if lane is None:
+            with self.current():
+                lane = Lane(self)
         yield lane
         with self._lock:
             self._idle.append(lane)
@@ -287,6 +326,10 @@ class Lane:
                 4 * count, "page-locked memory for copies", lambda: cuda.pinned_array(count, np.float32)
             )
         return self._staging[name][:count].reshape(shape)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return int(getattr(error, "code", 0)) == 2  # CUDA_ERROR_OUT_OF_MEMORY
 
 
 def _own_stream() -> Any:

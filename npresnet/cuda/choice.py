@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..kernels.cuda.fused import AnyTile, Convolution
+from ..kernels.cuda.fused import LARGEST, AnyTile, Convolution
 from ..kernels.cuda.implicit import TILES, Tile
 from ..kernels.cuda.launch import Kernel
 from ..kernels.cuda.tensor import TENSOR_TILES
@@ -115,8 +115,12 @@ def choose(sms: int, size: Convolution, precision: str, winograd: bool) -> Choic
             if splits > max(turns // _LEAST_TURNS, 1):
                 continue
             k = -(-turns // splits) * tile.bk
-            moved, launches = (once, 1) if splits == 1 else (once + 2 * splits * result, 2)
-            prediction = _predict(sms, tile, precision, size.rows, size.co, k, splits, moved, launches)
+            if splits * result > LARGEST:
+                continue
+            prediction = _predict(sms, tile, precision, size.rows, size.co, k, splits, once + (splits - 1) * result, 1)
+            if splits > 1:  # the parts are added up when all are there
+                added = _START + 4 * (splits + 1) * result / (_MEMORY * sms)
+                prediction = prediction._replace(start=prediction.start + added)
             candidates.append(Choice(tile, splits, False, form, prediction))
     possible = (size.kh, size.kw, size.sh, size.sw) == (3, 3, 1, 1) and precision == "fp32" and size.ci >= 32
     if winograd and possible:

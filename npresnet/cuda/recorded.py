@@ -44,13 +44,15 @@ def record(stream: Any, queue: Callable[[Any], None]) -> Recorded | None:
 
 def _record(stream: Any, queue: Callable[[Any], None]) -> Recorded:
     from cuda.bindings import driver
+    from numba import cuda
 
     handle = _handle(stream)
     mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL  # other threads go on with theirs
     _checked(driver.cuStreamBeginCapture(handle, mode))
     graph = None
     try:
-        queue(stream)
+        with cuda.defer_cleanup():  # memory that is freed meanwhile would end the recording
+            queue(stream)
     finally:  # ended in any case, or the stream could not be used again
         error, graph = driver.cuStreamEndCapture(handle)
     _checked((error,))
@@ -74,4 +76,4 @@ def _handle(stream: Any) -> Any:
     """A stream of Numba's in the driver's terms."""
     from cuda.bindings import driver
 
-    return driver.CUstream(int(getattr(stream.handle, "value", stream.handle)))
+    return driver.CUstream(int(stream.handle))

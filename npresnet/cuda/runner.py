@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from ..engine import Step as LayerStep
 from ..fusion import Unplannable
 from ..graph import Graph
 from ..images import network_input
+from ..memory import Memory
 from ..plan import StepTime
 from .arrays import DeviceArray, device_images, on_card
 from .card import Card, Lane
@@ -49,10 +51,17 @@ class Runner:
 
     algorithm  "im2col": layer by layer; "auto", "direct": by plan, the latter without Winograd
     precision  "fp32", "tf32", "3xtf32": of the convolutions of a plan
+    threads    how many share the copying on the host's side
     """
 
     def __init__(
-        self, card: Card, graph: Graph, weights: Mapping[str, Mapping[str, Array]], algorithm: str, precision: str
+        self,
+        card: Card,
+        graph: Graph,
+        weights: Mapping[str, Mapping[str, Array]],
+        algorithm: str,
+        precision: str,
+        threads: int = 1,
     ) -> None:
         self.card = card
         self.algorithm = algorithm
@@ -60,6 +69,8 @@ class Runner:
         self._graph = graph
         self._tensors = Tensors(card, graph, weights)
         self._folded = Folded(card, graph, weights)
+        self._threads = threads
+        self._memory = Memory()
         self._programs: OrderedDict[tuple[Any, ...], Program] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -213,21 +224,23 @@ class Runner:
 
     def _run_from_host(self, images: Array, outputs: tuple[str, ...], exact: bool = False) -> dict[str, Any]:
         shapes = self._graph.shapes(images.shape[1], images.shape[2], outputs)
-        results = {name: np.empty((len(images), *shapes[name]), np.float32) for name in outputs}
+        results = {name: self._memory.array((len(images), *shapes[name])) for name in outputs}
+        self._memory.limit = sum(array.nbytes for array in results.values())
 
         def feed(chunk: _Pending) -> None:
             staged = chunk.lane.staging("images", chunk.bound.images.shape)
-            np.copyto(staged, images[chunk.first : chunk.first + chunk.images])
+            _copy(images[chunk.first : chunk.first + chunk.images], staged, self._threads)
             chunk.bound.images.copy_to_device(staged, stream=chunk.lane.stream)
 
         def fetch(chunk: _Pending) -> None:
             for name, array in chunk.bound.outputs.items():
-                array.copy_to_host(chunk.lane.staging(name, array.shape), stream=chunk.lane.stream)
+                array.copy_to_host(chunk.lane.staging(f"output {name}", array.shape), stream=chunk.lane.stream)
 
         def collect(chunk: _Pending) -> None:
             for name, array in chunk.bound.outputs.items():
                 np.copyto(
-                    results[name][chunk.first : chunk.first + chunk.images], chunk.lane.staging(name, array.shape)
+                    results[name][chunk.first : chunk.first + chunk.images],
+                    chunk.lane.staging(f"output {name}", array.shape),
                 )
 
         for index in self._each_chunk(images.shape, outputs, feed, fetch, collect, exact):
@@ -237,6 +250,8 @@ class Runner:
         return results
 
     def _run_on_card(self, images: Any, outputs: tuple[str, ...], exact: bool = False) -> dict[str, Any]:
+        from numba import cuda
+
         results: dict[str, Any] = {}
         given: list[Any] = []
         with self.card.current():
@@ -245,7 +260,7 @@ class Runner:
                 lane.stream.synchronize()
             shapes = self._graph.shapes(given[0].shape[1], given[0].shape[2], outputs)
             for name in outputs:
-                results[name] = self.card.array((given[0].shape[0], *shapes[name]), "the outputs")
+                results[name] = self.card.result((given[0].shape[0], *shapes[name]))
 
         def feed(chunk: _Pending) -> None:
             part = given[0][chunk.first : chunk.first + chunk.images]
@@ -260,14 +275,34 @@ class Runner:
             with self.card.current():
                 for name, array in again.items():
                     results[name][index : index + 1].copy_to_device(array.memory)
+                cuda.default_stream().synchronize()
         return {name: DeviceArray(self.card, array) for name, array in results.items()}
+
+
+_PIECE = 1 << 22  # bytes that one thread copies at a time
+
+
+def _copy(source: Array, target: Array, threads: int) -> None:
+    """Copy an array to another of its shape, on several threads if it is large: one alone does not use the memory's speed."""
+    if threads == 1 or source.nbytes <= 2 * _PIECE:
+        np.copyto(target, source)
+        return
+    flat, into = source.reshape(-1), target.reshape(-1)
+    step = max(_PIECE // 4, -(-flat.size // threads))
+    with ThreadPoolExecutor(threads) as pool:  # NumPy copies without the GIL
+        list(pool.map(lambda at: np.copyto(into[at : at + step], flat[at : at + step]), range(0, flat.size, step)))
 
 
 def _timed(bound: Bound, stream: Any) -> list[float]:
     """Seconds on the card of each step: all are queued with events between them, and only then waited for."""
     from numba import cuda
 
+    from ..kernels.cuda.fused import hold
+    from ..kernels.cuda.launch import SIMULATED
+
     events = [cuda.event() for _ in range(len(bound.queues) + 1)]
+    if not SIMULATED:
+        hold(stream, 1e-4 * len(events))  # queueing a step takes some 50 us
     events[0].record(stream)
     for queue, event in zip(bound.queues, events[1:], strict=True):
         queue(stream)
