@@ -19,6 +19,7 @@ from npresnet.cuda import arrays
 from npresnet.cuda import card as cards
 from npresnet.cuda.program import Bound, Layout
 from npresnet.cuda.recorded import record
+from npresnet.cuda.runner import _copy
 
 DIGITS = Path(__file__).parent / "data" / "digits.keras"
 
@@ -157,6 +158,53 @@ def test_out_of_memory(play):
     with pytest.raises(Failure):
         card.allocated(1, "anything", lambda: refuse(700))
     assert card.allocated(1, "anything", lambda: "memory") == "memory"
+
+
+def test_out_of_memory_gives_up_what_is_kept(play):
+    """Idle lanes and results' memory go first; only then is it an error."""
+    play(a_card())
+    card = cards.open_card(0)
+    card._idle.append("a lane")  # type: ignore[arg-type]
+    card.give_back("memory")
+
+    class Full(Exception):
+        code = 2
+
+    def allocate() -> str:
+        if card._idle or card._spare:
+            raise Full
+        return "enough now"
+
+    assert card.allocated(1, "anything", allocate) == "enough now"
+
+
+def test_memory_of_results_is_used_again(play, monkeypatch):
+    """For results of the same size, after whatever is still queued on it; and no more is kept than a few arrays."""
+    from numba import cuda
+
+    play(a_card())
+    waited: list[str] = []
+    monkeypatch.setattr(cuda, "synchronize", lambda: waited.append("all streams"))
+    monkeypatch.setattr(cuda, "device_array", lambda shape, dtype: np.empty(shape, dtype))
+    card = cards.open_card(0)
+    first = arrays.DeviceArray(card, card.result((2, 3)))
+    memory, other = first.memory, card.result((4, 3))
+    assert waited == []
+    del first
+    assert card.result((3, 2)).base is memory
+    assert waited == ["all streams"]
+    assert not np.shares_memory(card.result((2, 3)), memory)
+    for _ in range(100):
+        card.give_back(other.reshape(-1))
+    assert len(card._spare) < 10
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+@pytest.mark.parametrize("count", [0, 1, 1000, 3_000_001])
+def test_copies(threads, count):
+    source, target = np.arange(count, dtype=np.float32), np.full(count, np.nan, np.float32)
+    _copy(source, target, threads)
+    np.testing.assert_array_equal(target, source)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
