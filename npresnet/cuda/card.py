@@ -7,9 +7,9 @@ import os
 import re
 import threading
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -173,7 +173,9 @@ class Card:
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._idle: list[Lane] = []
-        self._spare: list[Any] = []  # memory of results that nobody refers to any more
+        # Memory of results that nobody refers to any more. It comes from finalizers, which may run at any moment, also while
+        # the lock is held: so every change is one operation of the deque, and takes no lock.
+        self._spare: deque[Any] = deque(maxlen=_SPARE)
 
     def check_process(self) -> Card:
         """This card, unless the process has forked since it was opened, which CUDA does not survive: DeviceError."""
@@ -246,19 +248,18 @@ class Card:
         from numba import cuda
 
         size = int(np.prod(shape))
-        with self._lock:
-            fitting = next((i for i, spare in enumerate(self._spare) if spare.size == size), None)
-            found = None if fitting is None else self._spare.pop(fitting)
-        if found is None:
-            return self.array(shape, "the outputs")
-        cuda.synchronize()
-        return found.reshape(*shape)
+        for _ in range(len(self._spare)):
+            with suppress(IndexError):  # another thread took the last one
+                spare = self._spare.popleft()
+                if spare.size == size:
+                    cuda.synchronize()
+                    return spare.reshape(*shape)
+                self._spare.append(spare)
+        return self.array(shape, "the outputs")
 
     def give_back(self, memory: Any) -> None:
-        """Keep memory that ``result`` gave, for the next one of its size; not more than some arrays."""
-        with self._lock:
-            self._spare.append(memory)
-            del self._spare[:-_SPARE]
+        """Keep memory that ``result`` gave, for the next one of its size; of all that comes, the last few arrays."""
+        self._spare.append(memory)
 
     def upload(self, array: Array) -> Any:
         """A copy of a NumPy array on this card, which must be the current one. Raises DeviceError."""

@@ -86,7 +86,8 @@ class Runner:
     def trace(self, images: Any, outputs: Sequence[str]) -> Iterator[LayerStep]:
         """Each layer's output, as a NumPy array, and its time on the card, measured by events around its kernels.
 
-        The layers run twice: once all in a row for the times, and once more to look at each. Raises as ``run``.
+        The layers run all in a row for the times, after a run that is not counted, and once more to look at each. Raises as
+        ``run``.
         """
         batch = self._from_card(images) if on_card(images) else network_input(images, self._graph.channels)
         with self.card.current():
@@ -96,17 +97,18 @@ class Runner:
     def _from_card(self, images: Any) -> Array:
         """Images that are on the card, as a NumPy array."""
         with self.card.current(), self.card.lane() as lane:
-            copy: Array = device_images(self.card, images, self._graph.channels, lane.stream).copy_to_host()
+            given = device_images(self.card, images, self._graph.channels, lane.stream)
+            copy: Array = given.copy_to_host(stream=lane.stream)  # that is the stream that waits for the images
+            lane.stream.synchronize()
         return copy
 
     def _traced(self, program: Program, batch: Array) -> Iterator[LayerStep]:
         with self.card.lane() as lane:
             with self.card.current():
                 bound = lane.bound(program)
-                bound.images.copy_to_device(batch, stream=lane.stream)
-                bound.queue(lane.stream)  # compiles what is new; not timed
-                bound.images.copy_to_device(batch, stream=lane.stream)
-                seconds = _timed(bound, lane.stream)
+                for _ in range(2):  # the first time compiles what is new
+                    bound.images.copy_to_device(batch, stream=lane.stream)
+                    seconds = _timed(bound, lane.stream)
                 bound.images.copy_to_device(batch, stream=lane.stream)
             for step, queue, taken in zip(program.steps, bound.queues, seconds, strict=True):
                 with self.card.current():
@@ -238,10 +240,8 @@ class Runner:
 
         def collect(chunk: _Pending) -> None:
             for name, array in chunk.bound.outputs.items():
-                np.copyto(
-                    results[name][chunk.first : chunk.first + chunk.images],
-                    chunk.lane.staging(f"output {name}", array.shape),
-                )
+                into = results[name][chunk.first : chunk.first + chunk.images]
+                _copy(chunk.lane.staging(f"output {name}", array.shape), into, self._threads)
 
         for index in self._each_chunk(images.shape, outputs, feed, fetch, collect, exact):
             again = self._run_from_host(images[index : index + 1], outputs, exact=True)
@@ -294,18 +294,20 @@ def _copy(source: Array, target: Array, threads: int) -> None:
 
 
 def _timed(bound: Bound, stream: Any) -> list[float]:
-    """Seconds on the card of each step: all are queued with events between them, and only then waited for."""
+    """Seconds on the card of each step: all are queued with events between them, and only then waited for. The simulator, which
+    has no card, takes none."""
     from numba import cuda
 
     from ..kernels.cuda.fused import hold
     from ..kernels.cuda.launch import SIMULATED
 
+    if SIMULATED:
+        return [0.0] * len(bound.queues)
     events = [cuda.event() for _ in range(len(bound.queues) + 1)]
-    if not SIMULATED:
-        hold(stream, 1e-4 * len(events))  # queueing a step takes some 50 us
+    hold(stream, 1e-4 * len(events))  # queueing a step takes some 50 us
     events[0].record(stream)
     for queue, event in zip(bound.queues, events[1:], strict=True):
         queue(stream)
         event.record(stream)
     stream.synchronize()
-    return [max(a.elapsed_time(b), 0.0) / 1e3 for a, b in pairwise(events)]
+    return [a.elapsed_time(b) / 1e3 for a, b in pairwise(events)]
