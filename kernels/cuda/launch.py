@@ -11,6 +11,7 @@ Python: no card, no speed, but every index is the one that a card would use.
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -44,6 +45,26 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 warnings.filterwarnings("ignore", message="Grid size .* will likely result in GPU under-utilization")
 
 _simulator = threading.Lock()
+
+
+def _shared_array(self: Any, shape: Any, dtype: Any, alignment: None = None) -> Any:
+    """As the simulator's own: one array for all threads of a block that come to the same line. But its own looks whether the
+    array is there and makes it in two steps, between which another thread may make a second one; sums then have gaps, now
+    and then."""
+    caller = sys._getframe(1)
+    place = caller.f_code.co_filename, caller.f_lineno
+    with _making:
+        if place not in self._allocations:
+            self._allocations[place] = np.empty(shape, as_dtype(dtype))
+        return self._allocations[place]
+
+
+if SIMULATED:
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+    from numba.np.numpy_support import as_dtype
+
+    _making = threading.Lock()
+    FakeCUDAShared.array = _shared_array
 
 KERNELS: list[Kernel] = []
 """All kernels of the package, as far as their modules are imported; what compiles them without a card goes by it."""
