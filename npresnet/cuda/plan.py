@@ -32,11 +32,9 @@ from .program import Layout, Program, Queue, Region, Step, View
 if TYPE_CHECKING:
     from ..kernels.cuda.fused import Convolution
 
-__all__ = ["PRECISIONS", "Folded", "convolution_of", "planned_program"]
+__all__ = ["Folded", "convolution_of", "planned_program"]
 
 Array = npt.NDArray[Any]
-
-PRECISIONS = ("fp32", "tf32", "3xtf32")
 
 
 def _fours(channels: int) -> int:
@@ -148,7 +146,7 @@ class _Builder:
             self._wide[name] = self._set_channels(region, shape, f"{name}/fours")
         return self.layout.use(self._wide[name], len(self.steps))
 
-    def _exact(self, name: str) -> Region:
+    def exact(self, name: str) -> Region:
         """A layer's output for the next step to read, with its own channels, in its own shape."""
         shape = (self._n, *self._shapes[name])
         region = self.where[name]
@@ -215,26 +213,31 @@ class _Builder:
                 f"layer {name!r}: {size.rows} x {co} numbers are more than the fast kernels count; give fewer or smaller "
                 "images at a time, or algorithm='im2col'"
             )
-        transformed = by_winograd.ELEMENTS_OF_A_TILE * by_winograd.tiles_of(size) * max(size.ci, co)
-        may = self._winograd and not pooled and node.pads == (1, 1, 1, 1) and transformed <= fused.LARGEST
+        transformed = by_winograd.ELEMENTS_OF_A_TILE * by_winograd.tiles_of(size)  # for each channel
+        may = (
+            self._winograd
+            and not pooled
+            and node.pads == (1, 1, 1, 1)
+            and transformed * max(size.ci, co) <= fused.LARGEST
+        )
         choice = choose(self._card.sms, size, self._precision, may)
         self.spreads_nan |= choice.winograd or self._precision == "3xtf32"
         flop = 2 * size.rows * operator.channels * size.kh * size.kw * operator.channels_in
         constant = _Constant(choice.form, node.layers[0], node.norms, operator.channels)
         weights, bias = self._folded.of(constant)
         at = len(self.steps)
+        v = work = None
         if choice.winograd:
-            tiles = by_winograd.tiles_of(size)
-            v = self.layout.new(at, (by_winograd.ELEMENTS_OF_A_TILE * tiles * size.ci,))
-            work = self.layout.new(at, (by_winograd.ELEMENTS_OF_A_TILE * tiles * co,))
-        else:
-            v, work = None, self.layout.new(at, (choice.splits * size.rows * co if choice.splits > 1 else 4,))
+            v, work = self.layout.new(at, (transformed * size.ci,)), self.layout.new(at, (transformed * co,))
+        elif choice.splits > 1:
+            work = self.layout.new(at, (choice.splits * size.rows * co,))
         softmax = isinstance(operator, Dense) and operator.softmax
         scores = self.layout.new(at, self._shape(name)) if softmax else self._target(name)
 
         def bind(view: View) -> Queue:
-            a, out, space = _flat(view(x)), _flat(view(scores)), _flat(view(work))
+            a, out = _flat(view(x)), _flat(view(scores))
             more = _flat(view(residual)) if residual else None
+            space = _flat(view(work)) if work else None
             if v is not None:
                 before = _flat(view(v))
                 return lambda stream: by_winograd.winograd(
@@ -307,7 +310,7 @@ class _Builder:
 
     def _alone(self, layer: Layer) -> None:
         """A layer by its own kernel, as it runs layer by layer."""
-        inputs = [self._exact(name) for name in layer.inputs]
+        inputs = [self.exact(name) for name in layer.inputs]
         for region in inputs:  # the later ones may have taken steps
             self.layout.use(region, len(self.steps))
         step, self.where[layer.name] = layer_step(
@@ -337,10 +340,6 @@ class _Builder:
 
         self.steps.append(Step(("NaN?",), "compare", found, 0, bind))
         return found
-
-    def result(self, name: str) -> Region:
-        """A wanted layer's output as users get it."""
-        return self._exact(name)
 
 
 def _flat(array: Any) -> Any:
@@ -375,7 +374,7 @@ def planned_program(
     pooled = before_maxpool(nodes)
     for node in nodes:
         builder.add(node, node.layers[-1] in pooled)
-    results = {name: builder.result(name) for name in outputs}
+    results = {name: builder.exact(name) for name in outputs}
     suspects = None
     if builder.spreads_nan:
         suspects = builder.look_for_nan([results[name] for name in ends(graph, outputs)])

@@ -29,9 +29,9 @@ class Recorded:
 def record(stream: Any, queue: Callable[[Any], None]) -> Recorded | None:
     """What ``queue`` queues on ``stream``, recorded and not run; None where that cannot be: in the simulator, or when
     something in it cannot be recorded, which a warning says."""
-    from numba import config
+    from ..kernels.cuda.launch import SIMULATED
 
-    if config.ENABLE_CUDASIM:
+    if SIMULATED:
         return None
     try:
         return _record(stream, queue)
