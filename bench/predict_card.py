@@ -11,15 +11,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.report import table
 from npresnet.benchmark import standard_graph
-from npresnet.cuda.choice import Choice, choose
-from npresnet.cuda.plan import convolution_of
+from npresnet.cuda.choice import Choice, StemChoice, choose, choose_stem
+from npresnet.cuda.plan import convolution_of, stem_of, stems
 from npresnet.files import replaced
 from npresnet.fusion import draw_together
 from npresnet.graph import Conv2D, Dense
+
+if TYPE_CHECKING:
+    from npresnet.kernels.cuda.assembly import Assembly
 
 DOCUMENT = Path(__file__).parents[1] / "kernels" / "README.md"
 
@@ -37,16 +40,25 @@ NETWORKS = (
 )
 
 
-def convolutions(network: str, size: tuple[int, int], n: int, precision: str) -> Iterator[tuple[str, Any, Choice]]:
-    """(layer, sizes, choice) of each convolution of a network."""
+def convolutions(
+    network: str, size: tuple[int, int], n: int, precision: str
+) -> Iterator[tuple[str, Any, Choice | StemChoice]]:
+    """(layer, sizes, choice) of each convolution of a network; that of a stem may have its pool within."""
     graph = standard_graph(network)
     outputs = [*graph.features.values(), *([graph.classifier] if graph.classifier else [])]
     layers = graph.needed_for(outputs)
     shapes = graph.shapes(*size, outputs)
-    for node in draw_together(layers, outputs, shapes):
+    nodes = draw_together(layers, outputs, shapes)
+    pools = stems(nodes, outputs)
+    for node in nodes:
         if isinstance(node.operator, Conv2D | Dense):
             sizes = convolution_of(node, n, shapes)
-            yield node.layers[0], sizes, choose(SMS, sizes, precision, node.pads == (1, 1, 1, 1))
+            pool = pools.get(node.layers[-1])
+            stem = choose_stem(SMS, stem_of(node, pool, n, shapes), sizes, precision) if pool else None
+            if stem:
+                yield node.layers[0], sizes._replace(ci=3), stem
+            else:
+                yield node.layers[0], sizes, choose(SMS, sizes, precision, node.pads == (1, 1, 1, 1))
 
 
 def layers(network: str, size: tuple[int, int], n: int, precision: str) -> str:
@@ -81,34 +93,45 @@ def networks() -> str:
     return table(["", *heads], lines)
 
 
+def counted(tile: Any, made: Assembly) -> tuple[int, str, float]:
+    """Products in one turn of a kernel's main loop, the instruction that does them, and all that is issued in it."""
+    from npresnet.kernels.cuda.implicit import Tile
+    from npresnet.kernels.cuda.tensor import TensorTile
+
+    if isinstance(tile, Tile):
+        products = tile.tm * tile.tn * tile.bk
+        return products, "FFMA", made.issued(products)
+    if isinstance(tile, TensorTile):
+        products = tile.wm // 16 * (tile.wn // 8) * (tile.bk // 8) * (3 if tile.exact else 1)
+        return products, "HMMA", made.issued(products, "HMMA")
+    step, row = made.loops()[-2:]  # a stem: 21 rows and channels of the image for a row of the convolution
+    return 21 * step.count("FFMA"), "FFMA", 21 * step.total() + row.total() - step.total()
+
+
 def kernels() -> str:
-    """Registers, shared memory, and what is issued in the main loop of every tile's kernel."""
+    """Registers, shared memory, and what is issued in the main loop of every kernel that a plan may choose."""
     from npresnet.kernels.cuda.assembly import assemble
     from npresnet.kernels.cuda.implicit import TILES
+    from npresnet.kernels.cuda.stem import STEMS
     from npresnet.kernels.cuda.tensor import TENSOR_TILES
 
     lines = []
-    every: list[tuple[Any, Any]] = [*TILES.items(), *TENSOR_TILES.items()]
+    every: list[tuple[Any, Any]] = [*STEMS.items(), *TILES.items(), *TENSOR_TILES.items()]
     for tile, kernel in every:
+        threads, _ = kernel.bounds
         cells = []
         for capability in ((8, 0), (9, 0)):
             made = assemble(kernel, capability)
-            if tile in TILES:
-                products, cost, name = tile.tm * tile.tn * tile.bk, 1, "FFMA"
-            else:
-                products = tile.wm // 16 * (tile.wn // 8) * (tile.bk // 8) * (3 if tile.exact else 1)
-                cost, name = 8, "HMMA"
-            issued = made.issued(products, name)
-            blocks = min(65_536 // (-(-made.registers // 8) * 8 * tile.threads), 2048 // tile.threads)
-            share = cost * products / max(cost * products, issued)
+            products, name, issued = counted(tile, made)
+            needed = products * (8 if name == "HMMA" else 1)
+            blocks = min(65_536 // (-(-made.registers // 8) * 8 * threads), 2048 // threads)
             cells += [
                 str(made.registers),
-                str(blocks * tile.threads // 32),
+                str(blocks * threads // 32),
                 f"{products} {name} of {issued:.0f}",
-                f"{share:.0%}",
+                f"{needed / max(needed, issued):.0%}",
             ]
-            shared = made.shared
-        lines.append([f"`{kernel.name}`", str(tile.threads), f"{shared / 1024:.0f}", *cells])
+        lines.append([f"`{kernel.name}`", str(threads), f"{made.shared / 1024:.0f}", *cells])
     heads = [
         f"{what}, sm_{arch}" for arch in (80, 90) for what in ("registers", "warps per SM", "issued per turn", "share")
     ]

@@ -63,6 +63,13 @@ class Node:
     relu: bool = False
     alone: Layer | None = None
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of all that it reads."""
+        if self.alone is not None:
+            return tuple(self.alone.inputs)
+        return (self.x, self.residual) if self.residual else (self.x,)
+
 
 def draw_together(
     layers: Sequence[Layer], outputs: Sequence[str], shapes: Mapping[str, Shape], alone: bool = False
@@ -170,7 +177,7 @@ def before_maxpool(nodes: Sequence[Node]) -> set[str]:
     found: set[str] = set()
     for node in reversed(nodes):
         if isinstance(node.operator, MaxPool) or node.layers[-1] in found:
-            found |= {node.x, node.residual or node.x}
+            found |= set(node.inputs)
     return found
 
 

@@ -20,9 +20,9 @@ pytest.importorskip("numba_cuda")  # which test_cuda.py asserts to be there
 
 from numba import cuda, float32
 
-from npresnet.cuda.choice import issue_share
+from npresnet.cuda.choice import issue_share, issued_by_stem
 from npresnet.kernels import cuda as on_card
-from npresnet.kernels.cuda import fused, implicit, tensor, winograd
+from npresnet.kernels.cuda import fused, implicit, stem, tensor, winograd
 from npresnet.kernels.cuda.assembly import assemble, intermediate, newest
 from npresnet.kernels.cuda.launch import KERNELS, Kernel, ceil_div
 
@@ -45,12 +45,13 @@ SHARED = {
     "softmax": 128 * (4 + 8),
     "global_avgpool": 8 * 32 * 8,
     "global_maxpool": 8 * 32 * 4,
+    **{kernel.name: 7 * 7 * 3 * 64 * 4 for kernel in stem.STEMS.values()},
     **{kernel.name: 2 * (tile.bm + tile.bn) * tile.bk * 4 for tile, kernel in implicit.TILES.items()},
     **{kernel.name: 2 * (tile.bm + tile.bn) * (tile.bk + 4) * 4 for tile, kernel in tensor.TENSOR_TILES.items()},
 }
 """Bytes of shared memory, two buffers of each tile where there are two; other kernels take none."""
 
-BOUNDED = tuple(module.__name__ for module in (fused, implicit, tensor, winograd))
+BOUNDED = tuple(module.__name__ for module in (fused, implicit, stem, tensor, winograd))
 """Files whose kernels count in 32 bits, and are called for arrays of so many elements only."""
 
 
@@ -123,6 +124,21 @@ def test_tensor_products(tile, capability):
     products = tile.wm // 16 * (tile.wn // 8) * (tile.bk // 8) * (3 if tile.exact else 1)
     enough = 0.95 if capability <= (9, 0) else 0.85  # the newest compiler spends more on addresses
     assert min(8 * products / made.issued(products, "HMMA"), 1.0) > enough * issue_share(tile)
+
+
+@every_architecture
+@pytest.mark.parametrize("width", stem.STEMS)
+def test_stems(width, capability):
+    """A row of the image in loads of 16 bytes, and hardly anything but multiply-adds for it; what else there is for a row of
+    the convolution is little, and as much as choices count on."""
+    made = assembly(stem.STEMS[width].name, capability)
+    of_a_row, of_a_strip = made.loops()[-2:]
+    assert of_a_row.count("FFMA") == made.count("FFMA") == 7 * 4 * (2 * width + 1)
+    assert of_a_row.count("LDG.E.128") == of_a_row.count("LDG") == -(-(4 * width + 7) // 4)
+    assert of_a_row.count("LDS.128") == of_a_row.count("LDS") == 7
+    step, turn = issued_by_stem(width)
+    assert of_a_row.total() <= step
+    assert of_a_strip.total() - of_a_row.total() <= turn
 
 
 @every_architecture

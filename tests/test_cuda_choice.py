@@ -10,9 +10,10 @@ import pytest
 pytest.importorskip("numba_cuda")  # which test_cuda.py asserts to be there
 
 from bench import predict_card
-from npresnet.cuda.choice import choose
+from npresnet.cuda.choice import choose, choose_stem
 from npresnet.kernels.cuda.fused import Convolution
 from npresnet.kernels.cuda.implicit import TILES
+from npresnet.kernels.cuda.stem import STEMS, Stem
 from npresnet.kernels.cuda.tensor import TENSOR_TILES
 
 SMS = 132
@@ -58,6 +59,22 @@ def test_winograd_where_it_pays_and_may_be():
 def test_form_of_the_weights(precision):
     form = choose(SMS, square(8, 14, 256, 256), precision, True).form
     assert form == {"fp32": "direct", "tf32": "tf32", "3xtf32": "transposed"}[precision]
+
+
+def stem(n, side):
+    """Sizes of a ResNet's stem, and of its convolution."""
+    size = Stem(n, side, side, 3, 3, side // 2, side // 2, 0, 0, side // 4, side // 4, 64, False)
+    return size, square(n, side, 4, 64, 7, 2)
+
+
+def test_a_stem_in_one_step():
+    """Where there is enough to do for all, and tensor cores are not faster, three times as fast as they are."""
+    assert choose_stem(SMS, *stem(64, 224), "fp32").width == max(STEMS)
+    assert choose_stem(SMS, *stem(1, 1024), "fp32").width == min(STEMS)
+    assert choose_stem(SMS, *stem(1, 64), "fp32") is None
+    assert choose_stem(SMS, *stem(64, 224), "tf32") is None
+    rows = [choose_stem(SMS, *stem(n, 224), "fp32").rows for n in (8, 64, 256)]
+    assert rows == sorted(rows)
 
 
 def test_no_batch_is_expected_to_take_longer_image_by_image():

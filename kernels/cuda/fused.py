@@ -168,8 +168,8 @@ def affine(stream: Any, x: Any, scale: Any, shift: Any, residual: Any, relu: boo
 _LOWEST = np.finfo(np.float32).min
 
 
-@kernel("vector window int int int int int vector", threads=ELEMENTS)
-def _maxpool_vectors(x, window, h, w, c, zeros, relu, out):
+@kernel("vector window int int int int vector", threads=ELEMENTS)
+def _maxpool_vectors(x, window, h, w, c, zeros, out):
     kh, kw, sh, sw, _, _, top, left, ho, wo = window
     at = cuda.grid(1) * 4
     if at < out.size:
@@ -186,17 +186,15 @@ def _maxpool_vectors(x, window, h, w, c, zeros, relu, out):
                 b0, b1, b2, b3 = (
                     v0 if v0 > b0 else b0, v1 if v1 > b1 else b1, v2 if v2 > b2 else b2, v3 if v3 > b3 else b3,
                 )  # fmt: skip
-        if relu:
-            b0, b1, b2, b3 = positive(b0), positive(b1), positive(b2), positive(b3)
         store4(out, at, b0, b1, b2, b3)
 
 
-def maxpool(stream: Any, x: Any, size: tuple[int, int, int], window: Window, zeros: bool, relu: bool, out: Any) -> None:
+def maxpool(stream: Any, x: Any, size: tuple[int, int, int], window: Window, zeros: bool, out: Any) -> None:
     """Largest value in each window: x [n, h, w, c] with ``size`` = (h, w, c), out [n, ho, wo, c].
 
     zeros  whether padding takes part, as zeros; else it never wins
     """
-    _maxpool_vectors.launch(grid_1d(out.size // 4), stream, x, window, *size, zeros, relu, out)
+    _maxpool_vectors.launch(grid_1d(out.size // 4), stream, x, window, *size, zeros, out)
 
 
 @kernel("vector int vector int", threads=ELEMENTS)

@@ -24,7 +24,7 @@ import threading
 import numpy as np
 from numba import config, cuda
 
-__all__ = ["ALIGNMENT", "copies_wait", "copy4_async", "cut", "load2", "load4", "load_matrices", "mma",
+__all__ = ["ALIGNMENT", "copies_wait", "copy4_async", "cut", "larger", "load2", "load4", "load_matrices", "mma",
            "store", "store2", "store4"]  # fmt: skip
 
 ALIGNMENT = None if config.ENABLE_CUDASIM else 16
@@ -72,6 +72,10 @@ if config.ENABLE_CUDASIM:
 
     def copies_wait():
         """Wait until all copies that this thread has begun are done."""
+
+    def larger(a, b):
+        """The larger one, in one instruction; of a number and NaN, the number."""
+        return b if b > a or a != a else a
 
     def cut(value):
         """``value`` without its last 13 bits: a number of tf32, not larger in magnitude. Infinity and NaN stay."""
@@ -227,6 +231,15 @@ else:
             return context.get_dummy_value()
 
         return types.void(), codegen
+
+    @intrinsic
+    def larger(typingctx, a, b):
+        """The larger one, in one instruction; of a number and NaN, the number."""
+
+        def codegen(context, builder, signature, args):
+            return _assembly(builder, "max.f32 $0, $1, $2;", "=f,f,f", _FLOAT, args, volatile=False)
+
+        return types.float32(types.float32, types.float32), codegen
 
     @intrinsic
     def cut(typingctx, value):

@@ -9,15 +9,17 @@ how fast.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from ..kernels.cuda.fused import LARGEST, AnyTile, Convolution
 from ..kernels.cuda.implicit import TILES, Tile
-from ..kernels.cuda.launch import Kernel
+from ..kernels.cuda.launch import Kernel, ceil_div
+from ..kernels.cuda.stem import STEMS, UNITS, WIDE, Stem, planes_shape, units_of
 from ..kernels.cuda.tensor import TENSOR_TILES
 from ..kernels.cuda.winograd import ELEMENTS_OF_A_TILE, tiles_of
 
-__all__ = ["Choice", "Prediction", "choose", "issue_share"]
+__all__ = ["Choice", "Prediction", "StemChoice", "choose", "choose_stem", "issue_share", "issued_by_stem"]
 
 
 class Prediction(NamedTuple):
@@ -133,3 +135,51 @@ def choose(sms: int, size: Convolution, precision: str, winograd: bool) -> Choic
             prediction = prediction._replace(start=prediction.start + prediction.memory, memory=0.0)
             candidates.append(Choice(tile, 1, True, "winograd", prediction))
     return min(candidates, key=lambda choice: choice.prediction.cycles)
+
+
+class StemChoice(NamedTuple):
+    """How a stem is computed: results in a unit and rows in a strip, see ``stem.py``; and what the model thinks of that."""
+
+    width: int
+    rows: int
+    prediction: Prediction
+
+    def __str__(self) -> str:
+        return f"stem {self.width}x{self.rows}"
+
+
+_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
+_ISSUED = {7: (456, 420), 4: (283, 270)}
+_LATENCY = 150.0  # cycles that a warp waits in each step for its row of the image: it comes from the first cache mostly
+
+
+def issued_by_stem(width: int) -> tuple[int, int]:
+    """What a warp issues for one row of one channel of the image, of which there are 21 for each row of the convolution, and
+    for what else such a row takes. ``tests/test_cuda_assembly.py`` counts anew."""
+    return _ISSUED[width]
+
+
+def choose_stem(sms: int, size: Stem, convolution: Convolution, precision: str) -> StemChoice | None:
+    """The fastest way through ``stem.py``, in fp32 whatever the precision; None where a convolution by ``choose`` and a
+    pool are expected to be faster."""
+    pixels, result = size.n * size.h * size.w, size.n * size.po * size.qo * size.co
+    candidates = []
+    for width, kernel in STEMS.items():
+        planes = math.prod(planes_shape(size, width))
+        if max(planes, convolution.rows * size.co) > LARGEST:
+            continue
+        for rows in _ROWS:
+            # each of a block's four warps is on a scheduler of its own
+            blocks = ceil_div(ceil_div(units_of(size, width, rows), UNITS) * ceil_div(size.co, WIDE), sms)
+            step, turn = _ISSUED[width]
+            turns = 2 * min(rows, size.po) + 1
+            busy = blocks * turns * (21 * step + turn)
+            waiting = ceil_div(blocks, kernel.together) * turns * (21 * (step + _LATENCY) + turn)
+            start = 2 * _START + 4 * (3 * pixels + planes) / (_MEMORY * sms)
+            prediction = Prediction(max(busy, waiting), 0.0, 4 * (planes + result) / (_MEMORY * sms), start)
+            candidates.append(StemChoice(width, rows, prediction))
+    # else the images get a fourth channel, are convolved, and pooled: three launches
+    apart = choose(sms, convolution, precision, False).prediction.cycles + 2 * _START
+    apart += 4 * (7 * pixels + convolution.rows * size.co + result) / (_MEMORY * sms)
+    best = min(candidates, key=lambda choice: choice.prediction.cycles, default=None)
+    return best if best and best.prediction.cycles < apart else None

@@ -25,14 +25,15 @@ from ..errors import UsageError
 from ..fusion import Node, before_maxpool, draw_together, ends
 from ..graph import Conv2D, Dense, GlobalAveragePool, Graph, Layer, MaxPool
 from .card import Card
-from .choice import choose
+from .choice import choose, choose_stem
 from .layers import Tensors, layer_step
 from .program import Layout, Program, Queue, Region, Step, View
 
 if TYPE_CHECKING:
     from ..kernels.cuda.fused import Convolution
+    from ..kernels.cuda.stem import Stem
 
-__all__ = ["Folded", "convolution_of", "planned_program"]
+__all__ = ["Folded", "convolution_of", "planned_program", "stem_of", "stems"]
 
 Array = npt.NDArray[Any]
 
@@ -47,7 +48,7 @@ class _Constant:
     """What one step needs: in the form ``form``, of the layer ``layer``, with ``norms`` folded in.
 
     form  "direct" [kh, kw, ci, co], "transposed" [co, kh, kw, ci], "tf32" (the same, rounded), "winograd" [36, ci, co],
-          "scale"; channels are filled up to multiples of four with zeros
+          "stem" [7, 7, 3, co], "scale"; channels are filled up to multiples of four with zeros, but for the stem's three
     """
 
     form: str
@@ -80,13 +81,14 @@ class Folded:
         form, layer, channels = constant.form, constant.layer, constant.channels
         scale, shift = composed(self._graph, self._weights, constant.norms, channels)
         if layer is None:
-            more = (0, _fours(channels) - channels)
-            return np.pad(scale, more).astype(np.float32), np.pad(shift, more).astype(np.float32)
+            fill = (0, _fours(channels) - channels)
+            return np.pad(scale, fill).astype(np.float32), np.pad(shift, fill).astype(np.float32)
         kernel = self._weights[layer]["kernel"].astype(np.float64) * scale
         if kernel.ndim == 2:  # a dense layer is a convolution of one pixel
             kernel = kernel[None, None]
         ci, co = kernel.shape[2:]
-        kernel = np.pad(kernel, ((0, 0), (0, 0), (0, _fours(ci) - ci), (0, _fours(co) - co)))
+        fill = (0, 0 if form == "stem" else _fours(ci) - ci)
+        kernel = np.pad(kernel, ((0, 0), (0, 0), fill, (0, _fours(co) - co)))
         bias = self._weights[layer].get("bias", np.float64(0.0)) * scale + shift
         bias = np.pad(bias, (0, _fours(co) - co)).astype(np.float32)
         if form == "winograd":
@@ -111,6 +113,28 @@ def convolution_of(node: Node, n: int, shapes: Mapping[str, tuple[int, ...]]) ->
     kernel, stride = (operator.kernel, operator.stride) if isinstance(operator, Conv2D) else ((1, 1), (1, 1))
     x, out = as_images(shapes[node.x], n), as_images(shapes[node.layers[-1]], n)
     return Convolution(*x, *kernel, *stride, node.pads[0], node.pads[2], *out[1:])
+
+
+def stems(nodes: Sequence[Node], outputs: Sequence[str]) -> dict[str, Node]:
+    """{last layer of a node: the max-pool after it} where ``stem.py`` is made for the two, and nobody else reads in between."""
+    found = {}
+    for node in nodes:
+        end = node.layers[-1]
+        readers = [other for other in nodes if end in other.inputs]
+        if len(readers) != 1 or end in outputs or node.alone or node.residual:
+            continue
+        match node.operator, readers[0].operator:
+            case Conv2D(channels_in=3, kernel=(7, 7), stride=(2, 2)), MaxPool(window=(3, 3), stride=(2, 2)):
+                found[end] = readers[0]
+    return found
+
+
+def stem_of(node: Node, pool: Node, n: int, shapes: Mapping[str, tuple[int, ...]]) -> Stem:
+    """The sizes of a convolution and the max-pool after it, for n images."""
+    from ..kernels.cuda.stem import Stem
+
+    x, y, out = (as_images(shapes[name], n) for name in (node.x, node.layers[-1], pool.layers[-1]))
+    return Stem(*x[:3], node.pads[0], node.pads[2], *y[1:3], pool.pads[0], pool.pads[2], *out[1:], pool.padded)
 
 
 class _Builder:
@@ -252,6 +276,32 @@ class _Builder:
         if softmax:
             self._softmax(name, scores)
 
+    def stem(self, node: Node, pool: Node) -> bool:
+        """Add one step for a convolution and the max-pool after it; False, and nothing, where two are faster."""
+        from ..kernels.cuda import stem as by_stem
+
+        operator = node.operator
+        assert isinstance(operator, Conv2D)
+        size = stem_of(node, pool, self._n, self._shapes)
+        choice = choose_stem(self._card.sms, size, convolution_of(node, self._n, self._shapes), self._precision)
+        if choice is None:
+            return False
+        x = self.exact(node.x)
+        constant = _Constant("stem", node.layers[0], node.norms, operator.channels)
+        weights, bias = self._folded.of(constant)
+        planes = self.layout.new(len(self.steps), by_stem.planes_shape(size, choice.width))
+        out = self._target(pool.layers[-1])
+
+        def bind(view: View) -> Queue:
+            a, b, c = (_flat(view(region)) for region in (x, planes, out))
+            return lambda stream: by_stem.stem(
+                stream, choice.width, choice.rows, size, a, weights, bias, node.relu, b, c
+            )
+
+        flop = 2 * size.n * size.ho * size.wo * operator.channels * math.prod((*operator.kernel, operator.channels_in))
+        self.steps.append(Step(self._layers(node) + self._layers(pool), str(choice), out, flop, bind, node.layers[0]))
+        return True
+
     def _softmax(self, name: str, scores: Region) -> None:
         from ..kernels.cuda import softmax_cuda
 
@@ -277,7 +327,7 @@ class _Builder:
 
         def bind(view: View) -> Queue:
             a, b = _flat(view(x)), _flat(view(out))
-            return lambda stream: fused.maxpool(stream, a, x.shape[1:], window, node.padded, node.relu, b)  # type: ignore[arg-type]
+            return lambda stream: fused.maxpool(stream, a, x.shape[1:], window, node.padded, b)  # type: ignore[arg-type]
 
         self.steps.append(Step(self._layers(node), "maxpool", out, 0, bind, node.layers[0]))
 
@@ -372,8 +422,13 @@ def planned_program(
     builder = _Builder(card, folded, tensors, n, shapes, precision, winograd)
     images = builder.where[entry] = builder.layout.new(0, (n, *shapes[entry]))
     pooled = before_maxpool(nodes)
+    pools = stems(nodes, outputs)
     for node in nodes:
-        builder.add(node, node.layers[-1] in pooled)
+        end = node.layers[-1]
+        pool = pools.get(end)
+        if end in builder.where or (pool and builder.stem(node, pool)):
+            continue  # a pool is done together with its stem
+        builder.add(node, end in pooled)
     results = {name: builder.exact(name) for name in outputs}
     suspects = None
     if builder.spreads_nan:

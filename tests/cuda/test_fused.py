@@ -10,7 +10,7 @@ from numba import cuda
 
 from npresnet.compare import compare
 from npresnet.kernels import conv2d_reference, maxpool_reference, pad_reference
-from npresnet.kernels.cuda import fused, winograd
+from npresnet.kernels.cuda import fused, stem, winograd
 from npresnet.kernels.cuda.implicit import TILES, Tile
 from npresnet.kernels.cuda.tensor import TENSOR_TILES, tf32_weights
 from npresnet.kernels.geometry import window
@@ -165,12 +165,57 @@ def test_maxpool(zeros):
     x = numbers("pool", (2, 5, 6, 4), "negative")
     geometry = window((5, 6), (3, 3), 2, 1, 1)
     out = empty(2 * geometry[-2] * geometry[-1] * 4)
-    fused.maxpool(0, on_card(x), (5, 6, 4), geometry, zeros, False, out)
+    fused.maxpool(0, on_card(x), (5, 6, 4), geometry, zeros, out)
     padded = pad_reference(x, 1, 0.0 if zeros else -np.inf)
     np.testing.assert_array_equal(
         out.copy_to_host().reshape(2, *geometry[-2:], 4), maxpool_reference(padded, 3, stride=2)
     )
     assert zeros == bool((out.copy_to_host() == 0).any())
+
+
+# (images, zeros around them; window of the pool: padding, whether it takes part; channels, ReLU, units of, strips of)
+STEMS: list[tuple[Any, ...]] = [
+    ((1, 13, 9), 3, 1, True, 8, False, 4, 1),  # Keras's V2: zeros win, for nothing else is above them
+    ((2, 10, 19), 3, "same", False, 4, True, 4, 2),  # more than one unit across
+    ((1, 11, 9), "same", "valid", False, 68, True, 7, 3),  # more than 64 channels
+    ((1, 7, 31), 0, 1, True, 4, True, 7, 8),
+]
+
+
+@pytest.mark.parametrize("case", STEMS, ids=str)
+def test_stem(case):
+    images, padding, around, zeros, co, relu, width, rows = case
+    x, w, bias, size = convolution((*images, 3), (7, 7), 2, padding, co)
+    if not relu:
+        bias = bias - 30  # so that all is negative
+    geometry = window((size.ho, size.wo), (3, 3), 2, around, 1)
+    sizes = stem.Stem(*images, size.top, size.left, size.ho, size.wo, *geometry[6:], co, zeros)
+    out = empty(size.n * sizes.po * sizes.qo * co)
+    planes = empty(np.prod(stem.planes_shape(sizes, width)))
+    stem.stem(0, width, rows, sizes, on_card(x), on_card(w), on_card(bias), relu, planes, out)
+    y = expected(x, w, bias, 2, padding, relu=relu)
+    if zeros:
+        y, around = pad_reference(y, 1), "valid"
+    difference = compare(
+        out.copy_to_host().reshape(size.n, sizes.po, sizes.qo, co), maxpool_reference(y, 3, stride=2, padding=around)
+    )
+    assert difference.agrees(LIMITS["fp32"]), difference
+    if zeros and not relu:
+        assert (y < 0).any()
+        assert (out.copy_to_host() == 0).any()
+
+
+def test_stem_and_nan():
+    """A NaN in the image reaches whatever looks at it, and never wins in the pool."""
+    x, w, bias, size = convolution((1, 9, 20, 3), (7, 7), 2, 3, 4)
+    x[0, 4, 17, 1] = np.nan
+    sizes = stem.Stem(1, 9, 20, 3, 3, size.ho, size.wo, 0, 0, 2, 4, 4, False)
+    out, planes = empty(2 * 4 * 4), empty(np.prod(stem.planes_shape(sizes, 4)))
+    stem.stem(0, 4, 1, sizes, on_card(x), on_card(w), on_card(bias), True, planes, out)
+    y = conv2d_reference(x, w, bias, stride=2, padding=3)
+    assert np.isnan(y).any()
+    difference = compare(out.copy_to_host().reshape(1, 2, 4, 4), maxpool_reference(np.where(y < 0, 0, y), 3, stride=2))
+    assert difference.agrees(LIMITS["fp32"]), difference
 
 
 @pytest.mark.parametrize(("given", "wanted"), [(3, 4), (12, 10)])

@@ -13,7 +13,7 @@ from numba import cuda
 import npresnet
 from npresnet import ImageError, UsageError, engine
 from npresnet.compare import compare
-from npresnet.cuda import choice, runner
+from npresnet.cuda import choice, plan, runner
 from npresnet.cuda.arrays import DeviceArray
 from npresnet.cuda.card import open_card
 from npresnet.graph import (
@@ -114,6 +114,33 @@ def assert_agree(found: dict[str, Any], expected: dict[str, Any], limit: float =
     for name, array in found.items():
         difference = compare(np.asarray(array), expected[name])
         assert difference.agrees(limit, 1e-2), f"{name}: {difference}"
+
+
+def beginning(output: str) -> Graph:
+    """The first layers of a ResNet, and one that reads their end."""
+    return graph_of(
+        ("border", Pad((3, 3, 3, 3)), "input"),
+        ("stem", Conv2D(3, 6, (7, 7), (2, 2)), "border"),
+        ("bn", BatchNorm(6, 1e-3), "stem"),
+        ("relu", ReLU(), "bn"),
+        ("pool", MaxPool((3, 3), (2, 2), "same"), "relu"),
+        ("after", Conv2D(6, 4, (1, 1)), "pool"),
+        features={"C1": output, "C2": "after"},
+    )
+
+
+@pytest.mark.parametrize("output", ["pool", "relu"])
+def test_stem_and_pool_in_one_step(output, monkeypatch):
+    """Where nobody wants what lies in between; six channels, which is no multiple of four."""
+    chosen = choice.StemChoice(4, 2, choice.Prediction(0, 0, 0, 0))
+    monkeypatch.setattr(plan, "choose_stem", lambda *arguments: chosen)  # so small an image gets other kernels
+    graph = beginning(output)
+    images = numbers("stem and pool", (2, 17, 22, 3))
+    net = make(graph)
+    names = (output, "after")
+    assert_agree(net.run(images, names), truth(graph, images, names))
+    steps = net.algorithms((17, 22), names)
+    assert (steps["stem"], steps["pool"]) == (("stem 4x2", "in stem") if output == "pool" else ("64x32", "maxpool"))
 
 
 @pytest.mark.parametrize("algorithm", ["auto", "im2col"])
