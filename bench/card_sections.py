@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from npresnet.benchmark import summary
 from npresnet.compare import Difference, compare
+from npresnet.cuda import measured
 from npresnet.errors import DeviceError
 from npresnet.fusion import draw_together
 from npresnet.graph import Conv2D, Dense
@@ -73,6 +74,7 @@ class Scale:
 
     features   that are computed of a network; None: all
     rounds, turn, most  of timing: engines take turns, each for so many seconds but at most so many runs
+    ways                of computing a convolution that are tried in tuning, at most
     matrix, floats      sizes for the ceilings
     tests               pytest's arguments for each of the processes that share the tests
     """
@@ -87,6 +89,7 @@ class Scale:
     rounds: int
     turn: float
     most: int
+    ways: int
     matrix: int
     floats: int
     tests: tuple[tuple[str, ...], ...]
@@ -121,6 +124,7 @@ FULL_SCALE = Scale(
     rounds=5,
     turn=0.3,
     most=50,
+    ways=measured.MOST,
     matrix=8192,
     floats=1 << 28,
     tests=_test_files(),
@@ -148,6 +152,7 @@ SIMULATED = Scale(
     rounds=1,
     turn=0.0,
     most=1,
+    ways=1,
     matrix=64,
     floats=1 << 12,
     tests=(("tests/cuda/test_kernels.py", "-k", "relu_cuda"),),
@@ -501,6 +506,31 @@ def _work(found: Inspection, batch: tuple[int, int, int], outputs: Sequence[str]
     return work
 
 
+def tuning(job: Job, report: Report) -> None:
+    """Which kernels are the fastest, measured and kept: what is timed afterwards goes by it, as PyTorch does by cuDNN's
+    measurements. And what the model expected to be: by how much it was wrong."""
+    measured.MOST = job.scale.ways
+    for key, case in job.scale.cases.items():
+        found = case.subject.found()
+        names = list(_outputs(job, found).values())
+        for precision in job.precisions:
+            name = f"{key}, {precision}"
+            if not report.has_time(name, 8):
+                continue
+            with report.case(name) as result:
+                rows = _network(found, precision).tune(case.batch, names)
+                expected, best = (sum(getattr(row, f"{each}_seconds") for row in rows) for each in ("expected", "best"))
+                if rows and not best and not job.simulated:
+                    raise Failed("no convolution took any time")
+                result |= {
+                    "network": found.architecture.name,
+                    "batch": list(case.batch),
+                    "precision": precision,
+                    "rows": [row._asdict() for row in rows],
+                    "text": f"{len(rows)} convolutions, {best * 1e3:.3f} ms; {expected * 1e3:.3f} ms as expected to be best",
+                }
+
+
 def benchmark(job: Job, report: Report) -> None:
     """npresnet beside PyTorch, images and features on the card; what does not agree is not timed."""
     torch_there = installed("torch") is not None
@@ -778,6 +808,7 @@ class Section:
 SECTIONS = {
     "environment": Section(environment, 45),
     "agreement": Section(agreement, 100),
+    "tuning": Section(tuning, 60),
     "benchmark": Section(benchmark, 180),
     "repeatability": Section(repeatability, 40),
     "tests": Section(tests, 150),

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.report import table
 from npresnet.benchmark import standard_graph
-from npresnet.cuda.choice import Choice, StemChoice, choose, choose_stem
+from npresnet.cuda import choice as model
+from npresnet.cuda.choice import Apart, Choice, StemChoice
 from npresnet.cuda.plan import convolution_of, stem_of, stems
 from npresnet.files import replaced
 from npresnet.fusion import draw_together
@@ -42,8 +43,8 @@ NETWORKS = (
 
 def convolutions(
     network: str, size: tuple[int, int], n: int, precision: str
-) -> Iterator[tuple[str, Any, Choice | StemChoice]]:
-    """(layer, sizes, choice) of each convolution of a network; that of a stem may have its pool within."""
+) -> Iterator[tuple[str, Any, Choice | StemChoice | Apart]]:
+    """(layer, sizes, choice) of each convolution of a network; that of a stem has its pool within."""
     graph = standard_graph(network)
     outputs = [*graph.features.values(), *([graph.classifier] if graph.classifier else [])]
     layers = graph.needed_for(outputs)
@@ -53,12 +54,10 @@ def convolutions(
     for node in nodes:
         if isinstance(node.operator, Conv2D | Dense):
             sizes = convolution_of(node, n, shapes)
+            choice = model.convolutions(SMS, sizes, precision, node.pads == (1, 1, 1, 1))[0]
             pool = pools.get(node.layers[-1])
-            stem = choose_stem(SMS, stem_of(node, pool, n, shapes), sizes, precision) if pool else None
-            if stem:
-                yield node.layers[0], sizes._replace(ci=3), stem
-            else:
-                yield node.layers[0], sizes, choose(SMS, sizes, precision, node.pads == (1, 1, 1, 1))
+            stem = model.stems(SMS, stem_of(node, pool, n, shapes), sizes, choice)[0] if pool else None
+            yield node.layers[0], sizes._replace(ci=3) if isinstance(stem, StemChoice) else sizes, stem or choice
 
 
 def layers(network: str, size: tuple[int, int], n: int, precision: str) -> str:

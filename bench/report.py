@@ -323,7 +323,7 @@ def _checked(cases: Mapping[str, Any]) -> str:
             f"{precision}: {sum(case['layers'] for case in of_it):,} layers' outputs beside TensorFlow's, largest relative "
             f"error {max(case['worst'] for case in of_it):.1e}"
         )
-    for kind in ("repeatability", "tests", "memory"):
+    for kind in ("repeatability", "tests", "memory", "tuning"):
         sentences += [f"{kind}, {key}: {case['text']}" for key, case in _of(cases, kind).items()]
     for status, words in (("failed", "**Failed**"), ("left out", "Left out")):
         sentences += [f"{words}: {key}" for key, case in cases.items() if case["status"] == status]

@@ -1,4 +1,4 @@
-"""The command line: demo, info, run, convert, verify, bench, warmup. Each command is a thin layer over the library.
+"""The command line: demo, info, run, convert, verify, bench, warmup, tune. Each command is a thin layer over the library.
 
 Exit status: 0 done; 1 the check failed; 2 wrong use or unreadable input. Results go to standard output as plain
 aligned text, progress and errors to standard error. Where a result cannot be written is said before the work.
@@ -577,6 +577,48 @@ def warmup() -> None:
         _say(f"{done.compiled} kernels compiled in {done.seconds:.1f} s, {kept}")
     else:
         _say(f"all kernels were compiled already, loaded in {done.seconds:.1f} s, {kept}")
+
+
+@app.command()
+@_guarded
+def tune(
+    weights: _Weights,
+    sizes: Annotated[
+        str, typer.Option(metavar="A,B", help="Sizes of image: 224, or 640x480 (width x height).")
+    ] = "224",
+    batches: Annotated[str, typer.Option(metavar="A,B", help="Images at a time.")] = "1",
+    device: _Device = "cuda",
+    algorithm: Annotated[_Algorithm, typer.Option(help="How to compute.")] = _Algorithm.auto,
+    precision: Annotated[_Precision, typer.Option(help="Of convolutions on a card.")] = _Precision.fp32,
+    architecture: _Architecture = None,
+) -> None:
+    """Measure which kernels are the fastest on a card.
+
+    What is found is kept on disk; networks on a card of that kind go by it from then on.
+    """
+    from itertools import product
+
+    shapes = [_size("--sizes", size) for size in _words("--sizes", sizes)]
+    counts = _numbers("--batches", batches)
+    net = _load(weights, architecture, device, algorithm, None, precision)
+    rows = []
+    with _progress("convolutions measured", None) as advance:
+        for (height, width), count in product(shapes, counts):
+            rows += net.tune((count, height, width), seen=lambda row: advance())
+    if not rows:
+        _say("all of it was measured already")
+        return
+    _table(
+        ("convolution", "us as expected", "us", "kernel"),
+        (
+            (row.convolution, f"{row.expected_seconds * 1e6:.1f}", f"{row.best_seconds * 1e6:.1f}", row.best)
+            for row in rows
+        ),
+        "lrrl",
+    )
+    _say()
+    expected, best = (sum(getattr(row, f"{name}_seconds") for row in rows) for name in ("expected", "best"))
+    _fact("measured", f"{len(rows)} convolutions: {best * 1e3:.3f} ms; as expected to be best {expected * 1e3:.3f} ms")
 
 
 @app.command()

@@ -21,6 +21,7 @@ from .weights import Inspection, Weights, load_weights
 
 if TYPE_CHECKING:
     from .cuda.card import Card
+    from .cuda.measured import Measured
     from .cuda.runner import Runner
     from .plan import Planner, StepTime
 
@@ -164,6 +165,41 @@ class ResNet:
             "trace(images) times that, or ask for the feature maps with algorithm='auto'"
         )
 
+    def tune(
+        self,
+        batch: tuple[int, int, int],
+        outputs: Sequence[str] | None = None,
+        seen: Callable[[Measured], None] = lambda row: None,
+    ) -> list[Measured]:
+        """On a card: measure which kernel each convolution is the fastest with, for batches of (n, height, width) images.
+
+        Otherwise a model of the card chooses. What is found is kept on disk, and all networks go by it that are loaded on
+        a card of that kind from now on, and this one; what is known already is not measured again. Nothing else should
+        run on the card meanwhile. Afterwards results may differ in their last bits from those before.
+
+        outputs  names of layers; None: the feature maps and class probabilities
+        seen     is called with each row as it comes
+
+        Returns a row (convolution, expected, expected_seconds, best, best_seconds) for each convolution that was measured.
+        Raises UsageError on the CPU, where nothing is to be measured, and for algorithm "im2col", which runs layer by layer;
+        otherwise as calling the network.
+        """
+        if self._runner is None or self.algorithm == "im2col":
+            raise UsageError(
+                f"tune: there is nothing to be measured for device {self.device!r} with algorithm {self.algorithm!r}; load "
+                "the network with device='cuda' and algorithm='auto' or 'direct'"
+            )
+        if len(batch) != 3 or not all(isinstance(size, int) and size > 0 for size in batch):
+            raise UsageError(f"tune: batch: got {batch!r}; it must be (n, height, width), whole numbers of at least 1")
+        rows: list[Measured] = []
+
+        def note(row: Measured) -> None:
+            rows.append(row)
+            seen(row)
+
+        self._runner.tune(batch, self._usual() if outputs is None else self._names(outputs), note)
+        return rows
+
     def summary(self, size: tuple[int, int] = (224, 224)) -> str:
         """The network in words, one line per layer: name, kind, weights' shapes, what feeds it, and how it is computed
         for images of ``size`` (height, width)."""
@@ -213,12 +249,16 @@ class ResNet:
         found = self._by_plan(lambda plans: plans.run(batch, wanted, self.algorithm == "auto"))
         return {**found, entry: batch.copy()} if found is not None and entry in names else found
 
+    def _usual(self) -> tuple[str, ...]:
+        """The layers that users ask for: feature maps and class probabilities."""
+        return (*self.graph.features.values(), *([self.graph.classifier] if self.graph.classifier else []))
+
     def _algorithms(self, size: tuple[int, int]) -> dict[str, str]:
         """{layer: how calling the network for its feature maps and class probabilities computes it}."""
-        outputs = [*self.graph.features.values(), *([self.graph.classifier] if self.graph.classifier else [])]
+        outputs = self._usual()
         if self._runner is not None:
-            return self._runner.algorithms(size, tuple(outputs))
-        found = self._by_plan(lambda plans: plans.algorithms(size, tuple(outputs), self.algorithm == "auto"))
+            return self._runner.algorithms(size, outputs)
+        found = self._by_plan(lambda plans: plans.algorithms(size, outputs, self.algorithm == "auto"))
         if found is not None:
             return found
         by_layer = "reference" if self.algorithm == "reference" else "im2col"

@@ -406,16 +406,45 @@ packages      """
     assert "architecture  matterport/resnet50" in output
 
 
-@pytest.mark.parametrize("command", ["run", "verify"])
+@pytest.mark.parametrize("command", ["run", "verify", "tune"])
 def test_a_device_that_is_not_there(folder, monkeypatch, command):
     from npresnet.cuda import card as cards
 
     monkeypatch.setattr(cards, "why_no_cuda", lambda: "no NVIDIA driver answers")
-    arguments = RUN if command == "run" else ["verify", "weights.h5"]
+    arguments = RUN if command == "run" else [command, "weights.h5"]
     status, output = cli(*arguments, "--device", "cuda")
     assert status == 2
     assert "device 'cuda': no NVIDIA driver answers; the same network runs with device='cpu'" in output
     assert written(folder) == set()
+
+
+def test_tune(folder, monkeypatch):
+    """What was measured, and what it brings; the measuring itself is tested in ``cuda/test_networks.py``."""
+    from npresnet import model
+    from npresnet.cuda.measured import Measured
+
+    asked = []
+
+    def measured(self, batch, outputs=None, seen=None):
+        asked.append(batch)
+        if batch[0] == 8:
+            return []
+        seen(row := Measured("fp32 1x56x56x64 3x3/1x1 56x56x64", "64x32", 2e-5, "F(4x4,3x3) 64x32", 1.25e-5))
+        return [row]
+
+    monkeypatch.setattr(model.ResNet, "tune", measured)
+    status, output = cli("tune", "weights.h5", "--device", "cpu", "--sizes", "224,40x30", "--batches", "1,8")
+    assert (status, asked) == (0, [(1, 224, 224), (8, 224, 224), (1, 30, 40), (8, 30, 40)])
+    assert output.startswith("convolution                       us as expected    us  kernel\n")
+    assert output.count("fp32 1x56x56x64 3x3/1x1 56x56x64            20.0  12.5  F(4x4,3x3) 64x32\n") == 2
+    assert output.endswith("measured      2 convolutions: 0.025 ms; as expected to be best 0.040 ms\n")
+    assert cli("tune", "weights.h5", "--device", "cpu", "--batches", "8") == (0, "all of it was measured already\n")
+
+
+def test_tune_on_the_processor(folder):
+    status, output = cli("tune", "weights.h5", "--device", "cpu")
+    assert status == 2
+    assert "tune: there is nothing to be measured for device 'cpu'" in output
 
 
 def test_precision_goes_with_a_card(folder):
@@ -568,7 +597,7 @@ def test_whole_demo(tmp_path):
 
 # What it looks like --------------------------------------------------------------------------------------------------
 
-HELP = ["", "demo", "info", "run", "convert", "verify", "warmup", "bench"]
+HELP = ["", "demo", "info", "run", "convert", "verify", "warmup", "tune", "bench"]
 
 
 @pytest.mark.parametrize("command", HELP)

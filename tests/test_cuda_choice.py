@@ -10,13 +10,17 @@ import pytest
 pytest.importorskip("numba_cuda")  # which test_cuda.py asserts to be there
 
 from bench import predict_card
-from npresnet.cuda.choice import choose, choose_stem
+from npresnet.cuda.choice import Apart, convolutions, stems
 from npresnet.kernels.cuda.fused import Convolution
 from npresnet.kernels.cuda.implicit import TILES
 from npresnet.kernels.cuda.stem import STEMS, Stem
 from npresnet.kernels.cuda.tensor import TENSOR_TILES
 
 SMS = 132
+
+
+def choose(*arguments):
+    return convolutions(*arguments)[0]
 
 
 def square(n, side, ci, co, kernel=1, stride=1):
@@ -61,19 +65,20 @@ def test_form_of_the_weights(precision):
     assert form == {"fp32": "direct", "tf32": "tf32", "3xtf32": "transposed"}[precision]
 
 
-def stem(n, side):
-    """Sizes of a ResNet's stem, and of its convolution."""
+def choose_stem(n, side, precision):
+    """For the stem of a ResNet."""
     size = Stem(n, side, side, 3, 3, side // 2, side // 2, 0, 0, side // 4, side // 4, 64, False)
-    return size, square(n, side, 4, 64, 7, 2)
+    convolution = square(n, side, 4, 64, 7, 2)
+    return stems(SMS, size, convolution, choose(SMS, convolution, precision, False))[0]
 
 
 def test_a_stem_in_one_step():
     """Where there is enough to do for all, and tensor cores are not faster, three times as fast as they are."""
-    assert choose_stem(SMS, *stem(64, 224), "fp32").width == max(STEMS)
-    assert choose_stem(SMS, *stem(1, 1024), "fp32").width == min(STEMS)
-    assert choose_stem(SMS, *stem(1, 64), "fp32") is None
-    assert choose_stem(SMS, *stem(64, 224), "tf32") is None
-    rows = [choose_stem(SMS, *stem(n, 224), "fp32").rows for n in (8, 64, 256)]
+    assert choose_stem(64, 224, "fp32").width == max(STEMS)
+    assert choose_stem(1, 1024, "fp32").width == min(STEMS)
+    assert isinstance(choose_stem(1, 64, "fp32"), Apart)
+    assert isinstance(choose_stem(64, 224, "tf32"), Apart)
+    rows = [choose_stem(n, 224, "fp32").rows for n in (8, 64, 256)]
     assert rows == sorted(rows)
 
 

@@ -4,14 +4,18 @@ A block's work is bm * bn * k products. An SM does them at its rate for that pre
 (``issue_share``), or as fast as tiles come from the card's second cache, whichever is slower; the last blocks leave SMs
 idle. To that comes what is written and read again for the parts of a split, and Winograd's transforms. The rates are an
 H100's, from its data sheet, and nothing here was measured on a card yet: they need to be right about which is faster, not
-how fast.
+how fast. Measurements, where there are some, come first: ``measured.py``.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+from ..kernels.cuda import fused
+from ..kernels.cuda import stem as by_stem
+from ..kernels.cuda import winograd as by_winograd
 from ..kernels.cuda.fused import LARGEST, AnyTile, Convolution
 from ..kernels.cuda.implicit import TILES, Tile
 from ..kernels.cuda.launch import Kernel, ceil_div
@@ -19,7 +23,16 @@ from ..kernels.cuda.stem import STEMS, UNITS, WIDE, Stem, planes_shape, units_of
 from ..kernels.cuda.tensor import TENSOR_TILES
 from ..kernels.cuda.winograd import ELEMENTS_OF_A_TILE, tiles_of
 
-__all__ = ["Choice", "Prediction", "StemChoice", "choose", "choose_stem", "issue_share", "issued_by_stem"]
+__all__ = [
+    "Apart",
+    "Choice",
+    "Prediction",
+    "StemChoice",
+    "convolutions",
+    "issue_share",
+    "issued_by_stem",
+    "stems",
+]
 
 
 class Prediction(NamedTuple):
@@ -61,6 +74,32 @@ class Choice(NamedTuple):
         split = f" / {self.splits}" if self.splits > 1 else ""
         return f"F(4x4,3x3) {self.tile}" if self.winograd else f"{self.tile}{split}"
 
+    def workspace(self, size: Convolution) -> tuple[int, ...]:
+        """Of how many numbers each array is that it works in."""
+        if self.winograd:
+            return tuple(ELEMENTS_OF_A_TILE * tiles_of(size) * channels for channels in (size.ci, size.co))
+        return (self.splits * size.rows * size.co,) if self.splits > 1 else ()
+
+    def queue(
+        self,
+        stream: Any,
+        size: Convolution,
+        x: Any,
+        weights: Any,
+        bias: Any,
+        residual: Any,
+        relu: bool,
+        work: Sequence[Any],
+        out: Any,
+    ) -> None:
+        """Queue it: arrays as those of ``fused.convolve``, ``work`` as ``workspace`` says."""
+        if self.winograd:
+            v, products = work
+            by_winograd.winograd(stream, self.tile, size, x, weights, bias, residual, relu, v, products, out)
+        else:
+            parts = work[0] if work else None
+            fused.convolve(stream, self.tile, self.splits, size, x, weights, bias, residual, relu, parts, out)
+
 
 _RATE = {"fp32": 128.0, "tf32": 512.0, "3xtf32": 512.0 / 3}  # multiply-adds per clock cycle of one SM, at best
 _CACHE = 24.0  # bytes that an SM gets from the second cache per clock cycle: 5.5 TB/s over 132 SMs at 1.75 GHz
@@ -100,8 +139,8 @@ def _predict(
     )
 
 
-def choose(sms: int, size: Convolution, precision: str, winograd: bool) -> Choice:
-    """The choice with the fewest predicted cycles on a card of ``sms`` multiprocessors.
+def convolutions(sms: int, size: Convolution, precision: str, winograd: bool) -> list[Choice]:
+    """All choices for a convolution on a card of ``sms`` multiprocessors, those with the fewest predicted cycles first.
 
     winograd  whether F(4x4,3x3) is allowed; it is weighed where it is possible, in fp32 alone
     """
@@ -134,7 +173,7 @@ def choose(sms: int, size: Convolution, precision: str, winograd: bool) -> Choic
             # the transforms move while nothing is multiplied
             prediction = prediction._replace(start=prediction.start + prediction.memory, memory=0.0)
             candidates.append(Choice(tile, 1, True, "winograd", prediction))
-    return min(candidates, key=lambda choice: choice.prediction.cycles)
+    return sorted(candidates, key=lambda choice: choice.prediction.cycles)
 
 
 class StemChoice(NamedTuple):
@@ -146,6 +185,41 @@ class StemChoice(NamedTuple):
 
     def __str__(self) -> str:
         return f"stem {self.width}x{self.rows}"
+
+    def workspace(self, size: Stem) -> tuple[int, ...]:
+        """Of how many numbers each array is that it works in."""
+        return (math.prod(planes_shape(size, self.width)),)
+
+    def queue(
+        self, stream: Any, size: Stem, x: Any, weights: Any, bias: Any, relu: bool, work: Sequence[Any], out: Any
+    ) -> None:
+        """Queue it: arrays as those of ``stem.stem``, ``work`` as ``workspace`` says."""
+        by_stem.stem(stream, self.width, self.rows, size, x, weights, bias, relu, work[0], out)
+
+
+class Apart(NamedTuple):
+    """A stem as a convolution by ``choice`` and a pool; but first the images get a fourth channel."""
+
+    choice: Choice
+    convolution: Convolution
+    prediction: Prediction
+
+    def __str__(self) -> str:
+        return f"{self.choice}, pool"
+
+    def workspace(self, size: Stem) -> tuple[int, ...]:
+        """Of how many numbers each array is that it works in."""
+        pixels, result = 4 * size.n * size.h * size.w, self.convolution.rows * size.co
+        return pixels, result, *self.choice.workspace(self.convolution)
+
+    def queue(
+        self, stream: Any, size: Stem, x: Any, weights: Any, bias: Any, relu: bool, work: Sequence[Any], out: Any
+    ) -> None:
+        """Queue the three steps, with weights for ``choice``."""
+        fused.set_channels(stream, x, 3, work[0], 4)
+        self.choice.queue(stream, self.convolution, work[0], weights, bias, None, relu, work[2:], work[1])
+        window = (3, 3, 2, 2, 1, 1, size.pool_top, size.pool_left, size.po, size.qo)
+        fused.maxpool(stream, work[1], (size.ho, size.wo, size.co), window, size.zeros, out)
 
 
 _ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
@@ -159,27 +233,25 @@ def issued_by_stem(width: int) -> tuple[int, int]:
     return _ISSUED[width]
 
 
-def choose_stem(sms: int, size: Stem, convolution: Convolution, precision: str) -> StemChoice | None:
-    """The fastest way through ``stem.py``, in fp32 whatever the precision; None where a convolution by ``choose`` and a
-    pool are expected to be faster."""
+def stems(sms: int, size: Stem, convolution: Convolution, one: Choice) -> list[StemChoice | Apart]:
+    """All choices for a stem, those with the fewest predicted cycles first. Through ``stem.py`` it is computed in fp32,
+    whatever the precision; ``one`` is how its convolution alone would be computed."""
     pixels, result = size.n * size.h * size.w, size.n * size.po * size.qo * size.co
-    candidates = []
+    moved = 7 * pixels + convolution.rows * size.co + result  # by what comes before and after
+    start = one.prediction.start + 2 * _START + 4 * moved / (_MEMORY * sms)
+    candidates: list[StemChoice | Apart] = [Apart(one, convolution, one.prediction._replace(start=start))]
     for width, kernel in STEMS.items():
         planes = math.prod(planes_shape(size, width))
-        if max(planes, convolution.rows * size.co) > LARGEST:
+        if planes > LARGEST:
             continue
-        for rows in _ROWS:
+        for rows in (rows for rows in _ROWS if rows <= size.po):
             # each of a block's four warps is on a scheduler of its own
             blocks = ceil_div(ceil_div(units_of(size, width, rows), UNITS) * ceil_div(size.co, WIDE), sms)
             step, turn = _ISSUED[width]
-            turns = 2 * min(rows, size.po) + 1
+            turns = 2 * rows + 1
             busy = blocks * turns * (21 * step + turn)
             waiting = ceil_div(blocks, kernel.together) * turns * (21 * (step + _LATENCY) + turn)
             start = 2 * _START + 4 * (3 * pixels + planes) / (_MEMORY * sms)
             prediction = Prediction(max(busy, waiting), 0.0, 4 * (planes + result) / (_MEMORY * sms), start)
             candidates.append(StemChoice(width, rows, prediction))
-    # else the images get a fourth channel, are convolved, and pooled: three launches
-    apart = choose(sms, convolution, precision, False).prediction.cycles + 2 * _START
-    apart += 4 * (7 * pixels + convolution.rows * size.co + result) / (_MEMORY * sms)
-    best = min(candidates, key=lambda choice: choice.prediction.cycles, default=None)
-    return best if best and best.prediction.cycles < apart else None
+    return sorted(candidates, key=lambda choice: choice.prediction.cycles)

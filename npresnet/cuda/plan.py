@@ -1,5 +1,5 @@
-"""The fast program: layers drawn together, each convolution by the kernel, the tile and the split that a model of the card
-finds the fastest.
+"""The fast program: layers drawn together, each convolution by the kernel, the tile and the split that are the fastest,
+as was measured (``measured.py``) or as a model of the card expects (``choice.py``).
 
 The twin of ``npresnet/plan.py``: the same nodes (``fusion.py``), batch-norms folded in float64, everything that follows a
 convolution in its epilogue. Precision is the user's choice:
@@ -25,8 +25,9 @@ from ..errors import UsageError
 from ..fusion import Node, before_maxpool, draw_together, ends
 from ..graph import Conv2D, Dense, GlobalAveragePool, Graph, Layer, MaxPool
 from .card import Card
-from .choice import choose, choose_stem
+from .choice import Apart
 from .layers import Tensors, layer_step
+from .measured import Choices
 from .program import Layout, Program, Queue, Region, Step, View
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class _Builder:
 
     def __init__(
         self,
-        card: Card,
+        choices: Choices,
         folded: Folded,
         tensors: Tensors,
         batch: int,
@@ -150,7 +151,7 @@ class _Builder:
         precision: str,
         winograd: bool,
     ) -> None:
-        self._card, self._folded, self._tensors, self._n, self._shapes = card, folded, tensors, batch, shapes
+        self._choices, self._folded, self._tensors, self._n, self._shapes = choices, folded, tensors, batch, shapes
         self._precision, self._winograd = precision, winograd
         self.layout = Layout()
         self.steps: list[Step] = []
@@ -195,6 +196,10 @@ class _Builder:
     def _target(self, name: str) -> Region:
         self.where[name] = self.layout.new(len(self.steps), self._shape(name))
         return self.where[name]
+
+    def _workspace(self, counts: Sequence[int]) -> list[Region]:
+        """Memory for the next step to work in."""
+        return [self.layout.new(len(self.steps), (count,)) for count in counts]
 
     def _inputs(self, node: Node) -> tuple[Region, Region | None]:
         """What a node reads, its data and its residual, kept until the step that is added next."""
@@ -241,35 +246,23 @@ class _Builder:
         may = (
             self._winograd
             and not pooled
+            and (size.kh, size.kw, size.sh, size.sw) == (3, 3, 1, 1)
             and node.pads == (1, 1, 1, 1)
             and transformed * max(size.ci, co) <= fused.LARGEST
         )
-        choice = choose(self._card.sms, size, self._precision, may)
+        choice = self._choices.convolution(size, self._precision, may)
         self.spreads_nan |= choice.winograd or self._precision == "3xtf32"
         flop = 2 * size.rows * operator.channels * size.kh * size.kw * operator.channels_in
-        constant = _Constant(choice.form, node.layers[0], node.norms, operator.channels)
-        weights, bias = self._folded.of(constant)
-        at = len(self.steps)
-        v = work = None
-        if choice.winograd:
-            v, work = self.layout.new(at, (transformed * size.ci,)), self.layout.new(at, (transformed * co,))
-        elif choice.splits > 1:
-            work = self.layout.new(at, (choice.splits * size.rows * co,))
+        weights, bias = self._folded.of(_Constant(choice.form, node.layers[0], node.norms, operator.channels))
+        work = self._workspace(choice.workspace(size))
         softmax = isinstance(operator, Dense) and operator.softmax
-        scores = self.layout.new(at, self._shape(name)) if softmax else self._target(name)
+        scores = self.layout.new(len(self.steps), self._shape(name)) if softmax else self._target(name)
 
         def bind(view: View) -> Queue:
             a, out = _flat(view(x)), _flat(view(scores))
             more = _flat(view(residual)) if residual else None
-            space = _flat(view(work)) if work else None
-            if v is not None:
-                before = _flat(view(v))
-                return lambda stream: by_winograd.winograd(
-                    stream, choice.tile, size, a, weights, bias, more, node.relu, before, space, out
-                )
-            return lambda stream: fused.convolve(
-                stream, choice.tile, choice.splits, size, a, weights, bias, more, node.relu, space, out
-            )
+            space = [_flat(view(region)) for region in work]
+            return lambda stream: choice.queue(stream, size, a, weights, bias, more, node.relu, space, out)
 
         layers = (f"{name}/scores",) if softmax else self._layers(node)
         self.steps.append(Step(layers, str(choice), scores, flop, bind, node.layers[0]))
@@ -278,25 +271,21 @@ class _Builder:
 
     def stem(self, node: Node, pool: Node) -> bool:
         """Add one step for a convolution and the max-pool after it; False, and nothing, where two are faster."""
-        from ..kernels.cuda import stem as by_stem
-
         operator = node.operator
         assert isinstance(operator, Conv2D)
         size = stem_of(node, pool, self._n, self._shapes)
-        choice = choose_stem(self._card.sms, size, convolution_of(node, self._n, self._shapes), self._precision)
-        if choice is None:
+        choice = self._choices.stem(size, convolution_of(node, self._n, self._shapes), self._precision)
+        if isinstance(choice, Apart):
             return False
         x = self.exact(node.x)
-        constant = _Constant("stem", node.layers[0], node.norms, operator.channels)
-        weights, bias = self._folded.of(constant)
-        planes = self.layout.new(len(self.steps), by_stem.planes_shape(size, choice.width))
+        weights, bias = self._folded.of(_Constant("stem", node.layers[0], node.norms, operator.channels))
+        work = self._workspace(choice.workspace(size))
         out = self._target(pool.layers[-1])
 
         def bind(view: View) -> Queue:
-            a, b, c = (_flat(view(region)) for region in (x, planes, out))
-            return lambda stream: by_stem.stem(
-                stream, choice.width, choice.rows, size, a, weights, bias, node.relu, b, c
-            )
+            a, b = _flat(view(x)), _flat(view(out))
+            space = [_flat(view(region)) for region in work]
+            return lambda stream: choice.queue(stream, size, a, weights, bias, node.relu, space, b)
 
         flop = 2 * size.n * size.ho * size.wo * operator.channels * math.prod((*operator.kernel, operator.channels_in))
         self.steps.append(Step(self._layers(node) + self._layers(pool), str(choice), out, flop, bind, node.layers[0]))
@@ -397,7 +386,7 @@ def _flat(array: Any) -> Any:
 
 
 def planned_program(
-    card: Card,
+    choices: Choices,
     graph: Graph,
     folded: Folded,
     tensors: Tensors,
@@ -406,7 +395,7 @@ def planned_program(
     precision: str,
     winograd: bool,
 ) -> Program:
-    """The program for images of ``batch`` = (n, h, w); the card must be the current one and gets the weights.
+    """The program for images of ``batch`` = (n, h, w); its card must be the current one and gets the weights.
 
     winograd  whether it may be used. It and 3xtf32 make NaN of infinity, and Winograd spreads NaN over a tile: the program
               then says which images have NaN in their last outputs, and those are to be run once more without
@@ -419,7 +408,7 @@ def planned_program(
     shapes = graph.shapes(height, width, outputs)
     nodes = draw_together(layers, outputs, shapes, alone=True)
     entry = layers[0].name
-    builder = _Builder(card, folded, tensors, n, shapes, precision, winograd)
+    builder = _Builder(choices, folded, tensors, n, shapes, precision, winograd)
     images = builder.where[entry] = builder.layout.new(0, (n, *shapes[entry]))
     pooled = before_maxpool(nodes)
     pools = stems(nodes, outputs)

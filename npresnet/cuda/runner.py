@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,8 +25,10 @@ from ..plan import StepTime
 from .arrays import DeviceArray, device_images, on_card
 from .card import Card, Lane
 from .layers import Tensors, layer_program
+from .measured import Choices, Measured, Measuring
 from .plan import Folded, planned_program
 from .program import Bound, Program
+from .timing import timed
 
 __all__ = ["Runner"]
 
@@ -69,6 +70,7 @@ class Runner:
         self._graph = graph
         self._tensors = Tensors(card, graph, weights)
         self._folded = Folded(card, graph, weights)
+        self._choices = Choices(card)
         self._threads = threads
         self._memory = Memory()
         self._programs: OrderedDict[tuple[Any, ...], Program] = OrderedDict()
@@ -108,7 +110,7 @@ class Runner:
                 bound = lane.bound(program)
                 for _ in range(2):  # the first time compiles what is new
                     bound.images.copy_to_device(batch, stream=lane.stream)
-                    seconds = _timed(bound, lane.stream)
+                    seconds = timed(lane.stream, bound.queues)
                 bound.images.copy_to_device(batch, stream=lane.stream)
             for step, queue, taken in zip(program.steps, bound.queues, seconds, strict=True):
                 with self.card.current():
@@ -131,7 +133,7 @@ class Runner:
             seconds = []
             for _ in range(repeats + 1):
                 bound.images.copy_to_device(batch, stream=lane.stream)
-                seconds.append(_timed(bound, lane.stream))
+                seconds.append(timed(lane.stream, bound.queues))
         medians = np.median(seconds[1:], axis=0)
         return [
             StepTime(step.layers[-1], step.algorithm, tuple(step.output.shape), float(taken), step.flop)
@@ -149,6 +151,18 @@ class Runner:
                     found[layer] = step.algorithm if layer == (step.leader or layer) else f"in {step.leader}"
         return found
 
+    def tune(self, batch: tuple[int, int, int], outputs: tuple[str, ...], seen: Callable[[Measured], None]) -> None:
+        """Measure how each convolution is the fastest for images of ``batch`` = (n, h, w), where that is not known, and go by
+        it from now on. ``seen`` is called after each. Raises as ``run``."""
+        count, height, width = batch
+        with self.card.current(), self.card.lane() as lane:
+            measuring = Measuring(self.card, self._choices, lane.stream, seen)
+            for images in {images for _, images in self._chunks((count, height, width))}:
+                self._make((images, height, width), outputs, False, measuring)
+        self._choices.keep()
+        with self._lock:
+            self._programs.clear()
+
     def _program(self, batch: tuple[int, int, int], outputs: tuple[str, ...], exact: bool = False) -> Program:
         """The program for a chunk of (n, h, w) images; made if it is not at hand.
 
@@ -158,19 +172,19 @@ class Runner:
         with self._lock:
             found = self._programs.pop(key, None)
             if found is None:
-                found = self._make(batch, outputs, exact)
+                found = self._make(batch, outputs, exact, self._choices)
             self._programs[key] = found
             while len(self._programs) > _PROGRAMS:
                 self._programs.popitem(last=False)
         return found
 
-    def _make(self, batch: tuple[int, int, int], outputs: tuple[str, ...], exact: bool) -> Program:
+    def _make(self, batch: tuple[int, int, int], outputs: tuple[str, ...], exact: bool, choices: Choices) -> Program:
         if self.algorithm != "im2col":
             precision = "fp32" if exact and self.precision == "3xtf32" else self.precision
             winograd = self.algorithm == "auto" and not exact
             with suppress(Unplannable):
                 return planned_program(
-                    self.card, self._graph, self._folded, self._tensors, batch, outputs, precision, winograd
+                    choices, self._graph, self._folded, self._tensors, batch, outputs, precision, winograd
                 )
         return layer_program(self._graph, self._tensors, batch, outputs)
 
@@ -291,23 +305,3 @@ def _copy(source: Array, target: Array, threads: int) -> None:
     step = max(_PIECE // 4, -(-flat.size // threads))
     with ThreadPoolExecutor(threads) as pool:  # NumPy copies without the GIL
         list(pool.map(lambda at: np.copyto(into[at : at + step], flat[at : at + step]), range(0, flat.size, step)))
-
-
-def _timed(bound: Bound, stream: Any) -> list[float]:
-    """Seconds on the card of each step: all are queued with events between them, and only then waited for. The simulator, which
-    has no card, takes none."""
-    from numba import cuda
-
-    from ..kernels.cuda.fused import hold
-    from ..kernels.cuda.launch import SIMULATED
-
-    if SIMULATED:
-        return [0.0] * len(bound.queues)
-    events = [cuda.event() for _ in range(len(bound.queues) + 1)]
-    hold(stream, 1e-4 * len(events))  # queueing a step takes some 50 us
-    events[0].record(stream)
-    for queue, event in zip(bound.queues, events[1:], strict=True):
-        queue(stream)
-        event.record(stream)
-    stream.synchronize()
-    return [a.elapsed_time(b) / 1e3 for a, b in pairwise(events)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from numba import cuda
 import npresnet
 from npresnet import ImageError, UsageError, engine
 from npresnet.compare import compare
-from npresnet.cuda import choice, plan, runner
+from npresnet.cuda import choice, measured, runner
 from npresnet.cuda.arrays import DeviceArray
 from npresnet.cuda.card import open_card
 from npresnet.graph import (
@@ -133,7 +134,7 @@ def beginning(output: str) -> Graph:
 def test_stem_and_pool_in_one_step(output, monkeypatch):
     """Where nobody wants what lies in between; six channels, which is no multiple of four."""
     chosen = choice.StemChoice(4, 2, choice.Prediction(0, 0, 0, 0))
-    monkeypatch.setattr(plan, "choose_stem", lambda *arguments: chosen)  # so small an image gets other kernels
+    monkeypatch.setattr(measured, "stems", lambda *arguments: [chosen])  # so small an image gets other kernels
     graph = beginning(output)
     images = numbers("stem and pool", (2, 17, 22, 3))
     net = make(graph)
@@ -181,10 +182,10 @@ def _forced(monkeypatch, winograd: bool, splits: int) -> None:
     def chosen(sms, size, precision, allowed):
         tile = min(choice.TILES, key=lambda tile: tile.bm * tile.bn)
         if winograd and allowed and (size.kh, size.sh) == (3, 1):
-            return choice.Choice(tile, 1, True, "winograd", nothing)
-        return choice.Choice(tile, splits, False, "direct", nothing)
+            return [choice.Choice(tile, 1, True, "winograd", nothing)]
+        return [choice.Choice(tile, splits, False, "direct", nothing)]
 
-    monkeypatch.setattr("npresnet.cuda.plan.choose", chosen)
+    monkeypatch.setattr(measured, "convolutions", chosen)
 
 
 def test_in_parts(monkeypatch):
@@ -220,6 +221,87 @@ def engine_run(graph, images, names):
     """The by-layer engine of the CPU: what TensorFlow does with NaN and infinity."""
     steps = engine.run(graph, weights_of(graph), images, list(names), algorithm="im2col", threads=1)
     return {step.name: step.array for step in steps if step.name in names}
+
+
+@pytest.fixture
+def stopwatch(monkeypatch, tmp_path):
+    """A card on which choices take the seconds that the fixture's dictionary says, by their text, and others a second; and
+    no measurements of earlier runs."""
+    seconds: dict[str, float] = {}
+    tried: list[Any] = []
+    make_queue = measured._queue
+
+    def queue_of(way, size, memory):
+        make_queue(way, size, memory)  # from as many arrays as there should be
+        tried.append(str(way))
+
+        def queue(stream):
+            pass
+
+        queue.seconds = seconds.get(str(way), 1.0)
+        return queue
+
+    monkeypatch.setattr(measured, "_queue", queue_of)
+    monkeypatch.setattr(measured, "_repeated", lambda queue: queue)
+    monkeypatch.setattr(measured, "timed", lambda stream, queues, launches: [queue.seconds for queue in queues])
+    monkeypatch.setattr(measured, "_file", lambda card: tmp_path / "choices.json")
+    return seconds, tried
+
+
+def test_tuning(stopwatch, tmp_path):
+    """What was measured comes before what is expected, here and in other networks; and nothing is measured twice."""
+    seconds, tried = stopwatch
+    graph, images = beginning("pool"), numbers("tune", (2, 5, 6, 3))
+    net, seen = make(graph), []
+    before = net.algorithms((5, 6), ("after",))
+    seconds |= {"stem 4x1": 0.25, "64x64": 0.5}
+    net.tune((2, 5, 6), ("after",), seen.append)
+    assert [(row.convolution, row.best, row.best_seconds) for row in seen] == [
+        ("fp32 2x5x6x4 7x7/2x2 direct 3x3x8", "64x64", 0.5 / measured._REPEATS),
+        ("fp32 2x5x6x3 stem 2x2x8", "stem 4x1", 0.25 / measured._REPEATS),
+        ("fp32 2x2x2x8 1x1/1x1 direct 2x2x4", "64x64", 0.5 / measured._REPEATS),
+    ]
+    assert all(row.expected_seconds in (0.5 / measured._REPEATS, 1 / measured._REPEATS) for row in seen)
+    assert_agree(net.run(images, ("after",)), truth(graph, images, ("after",)))
+    (program,) = net._programs.values()
+    assert [step.algorithm for step in program.steps] == ["stem 4x1", "64x64"]
+    assert net.algorithms((5, 6), ("after",)) == before  # another batch, which was not measured
+    count = len(tried)
+    other = make(graph)
+    other.tune((2, 5, 6), ("after",), seen.append)
+    assert (len(tried), len(seen)) == (count, 3)
+    assert [step.algorithm for step in other._program((2, 5, 6), ("after",)).steps] == ["stem 4x1", "64x64"]
+
+
+def test_what_cannot_be_tuned():
+    for batch in ((1, 5), (1, 5, 0), (1, 5.0, 5)):
+        with pytest.raises(UsageError, match="it must be \\(n, height, width\\)"):
+            npresnet.load(DIGITS, device="cuda").tune(batch)
+    with pytest.raises(UsageError, match="'im2col'; load the network with device='cuda'"):
+        npresnet.load(DIGITS, device="cuda", algorithm="im2col").tune((1, 5, 5))
+
+
+@pytest.mark.parametrize("damage", ["", "[1]", '{"stem": 3}', "unknown"])
+def test_what_was_kept_may_be_damaged(stopwatch, tmp_path, damage):
+    """Or be of another version, with other kernels: then it is as if nothing had been measured."""
+    graph = beginning("pool")
+    expected = make(graph).algorithms((5, 6), ("after",))
+    stopwatch[0]["stem 4x1"] = 0.5
+    make(graph).tune((1, 5, 6), ("after",), lambda row: None)
+    assert make(graph).algorithms((5, 6), ("after",)) != expected
+    file = tmp_path / "choices.json"
+    found = json.loads(file.read_text())
+    file.write_text(json.dumps(dict.fromkeys(found, "4x4")) if damage == "unknown" else damage)
+    assert make(graph).algorithms((5, 6), ("after",)) == expected
+
+
+def test_every_way_can_be_measured(monkeypatch):
+    """Each one runs on the memory that it is given, all of which is its own; the times themselves only a card can tell."""
+    monkeypatch.setattr(measured, "MOST", 2)
+    monkeypatch.setattr(measured, "_file", lambda card: None)
+    net, seen = make(beginning("pool")), []
+    net.tune((1, 5, 6), ("after",), seen.append)
+    assert [row.best_seconds for row in seen] == [0.0] * 3
 
 
 def test_chunks(monkeypatch):
