@@ -114,15 +114,16 @@ class Measuring(Choices):
         for queue in queues:  # compiles what is new
             queue(self._stream)
         often = [_repeated(queue) for queue in queues]
-        rounds = [timed(self._stream, often, 3 * _REPEATS) for _ in range(_ROUNDS)]
+        rounds = [timed(self._stream, often, 2 * _REPEATS) for _ in range(_ROUNDS)]
         return [median(times) / _REPEATS for times in zip(*rounds, strict=True)]
 
 
 def _arrays(size: Convolution | Stem, way: Any) -> list[int]:
-    """Numbers in each array of a convolution: images, weights, bias, residual or nothing, result, and what it works in."""
+    """Numbers in each array of a convolution: images, weights, bias, a residual if it can have one, result, and what it works
+    in."""
     if isinstance(size, Stem):
         depth = way.convolution.depth if isinstance(way, Apart) else DEPTH
-        counts = [3 * size.n * size.h * size.w, depth * size.co, size.co, 0, size.n * size.po * size.qo * size.co]
+        counts = [3 * size.n * size.h * size.w, depth * size.co, size.co, size.n * size.po * size.qo * size.co]
     else:
         result = size.rows * size.co
         depth = 36 * size.ci if way.winograd else size.depth
@@ -136,9 +137,9 @@ def _aligned(count: int) -> int:
 
 
 def _queue(way: Any, size: Convolution | Stem, arrays: Sequence[Any]) -> Queue:
-    x, weights, bias, residual, out, *work = arrays
-    added = (residual,) if isinstance(size, Convolution) else ()
-    return lambda stream: way.queue(stream, size, x, weights, bias, *added, True, work, out)
+    given = 4 if isinstance(size, Stem) else 5
+    *inputs, out = arrays[:given]
+    return lambda stream: way.queue(stream, size, *inputs, True, arrays[given:], out)
 
 
 def _repeated(queue: Queue) -> Queue:

@@ -157,11 +157,13 @@ class Runner:
         count, height, width = batch
         with self.card.current(), self.card.lane() as lane:
             measuring = Measuring(self.card, self._choices, lane.stream, seen)
-            for images in {images for _, images in self._chunks((count, height, width))}:
-                self._make((images, height, width), outputs, False, measuring)
-        self._choices.keep()
+            try:
+                for images in {images for _, images in self._chunks((count, height, width))}:
+                    self._make((images, height, width), outputs, False, measuring)
+            finally:
+                self._choices.keep()
         with self._lock:
-            self._programs.clear()
+            self._programs.clear()  # they go by what was known before
 
     def _program(self, batch: tuple[int, int, int], outputs: tuple[str, ...], exact: bool = False) -> Program:
         """The program for a chunk of (n, h, w) images; made if it is not at hand.
