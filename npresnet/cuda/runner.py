@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..engine import Step as LayerStep
-from ..fusion import Unplannable
 from ..graph import Graph
 from ..images import network_input
 from ..memory import Memory
@@ -168,10 +167,9 @@ class Runner:
         if self.algorithm != "im2col":
             precision = "fp32" if exact and self.precision == "3xtf32" else self.precision
             winograd = self.algorithm == "auto" and not exact
-            with suppress(Unplannable):
-                return planned_program(
-                    self.card, self._graph, self._folded, self._tensors, batch, outputs, precision, winograd
-                )
+            return planned_program(
+                self.card, self._graph, self._folded, self._tensors, batch, outputs, precision, winograd
+            )
         return layer_program(self._graph, self._tensors, batch, outputs)
 
     def _chunks(self, shape: Sequence[int]) -> list[tuple[int, int]]:
