@@ -8,7 +8,7 @@ With as many groups as input channels it is a depthwise convolution. The kernel 
 stores it for ``Conv2D(groups=)``; ``depthwise_kernel`` and ``summed_depthwise_kernel`` bring other forms into it.
 
 The ladder: grouped_conv2d_reference (NumPy, one convolution per group), grouped_conv2d_cpu (Numba, direct, sums in
-float64), grouped_conv2d_tiled (a register of output channels, whichever groups they belong to, for many pixels at a time,
+float64), grouped_conv2d_tiled (a register of output channels, whichever groups they belong to, for 7 pixels at a time,
 see ``grouptile.py``); grouped_conv2d is grouped_conv2d_tiled.
 """
 

@@ -29,9 +29,10 @@ from .simd import LANES, VECTOR, constant, fma, load, masked_load, masked_store,
 
 __all__ = ["PIXELS", "SPLAT", "SPREAD", "group_row", "layout"]
 
-PIXELS = (14, 7) if LANES == 16 else (7,)
-"""Pixels of a tile: sums and inputs, and two registers more, fill those that there are. The maps of a ResNet for images of
-224x224 are 56, 28, 14 and 7 pixels wide."""
+PIXELS = 7
+"""Of a tile. A register of sums and one of inputs for each, and two more, are all that there are where there are 16. Maps of
+a ResNet for images of 224x224 are 56, 28, 14 and 7 pixels wide. Where there are 32 (AVX-512), tiles of 14 took a seventh
+longer with shuffles, and a fifth on maps of 7x7."""
 
 SPLAT, SPREAD = 0, -1
 _SHUFFLES = tuple(q for q in (1, 2, 4, 8) if q < LANES)
@@ -45,11 +46,10 @@ def layout(p: int, q: int) -> tuple[int, int]:
     return (q, LANES) if p == q and q in _SHUFFLES else (SPREAD, p * LANES)
 
 
-def _tile(builder, how, pixels, x, ld_x, x_row, x_tap, kh, kw, p, w, bias, residual, ld_residual, floor, out, ldc, count,
-          lanes):  # fmt: skip
-    """A tile of ``pixels`` pixels, of which ``count`` are written."""
+def _way(builder, how, x, ld_x, x_row, x_tap, kh, kw, p, w, bias, residual, ld_residual, floor, out, ldc, count, lanes):
+    """A tile for one way of getting inputs."""
     add, mul = builder.add, builder.mul
-    sums = [cgutils.alloca_once(builder, VECTOR) for _ in range(pixels)]
+    sums = [cgutils.alloca_once(builder, VECTOR) for _ in range(PIXELS)]
     weights = cgutils.alloca_once(builder, _INT)
     builder.store(w, weights)
     for place in sums:
@@ -64,7 +64,7 @@ def _tile(builder, how, pixels, x, ld_x, x_row, x_tap, kh, kw, p, w, bias, resid
 
     with cgutils.for_range(builder, kh) as i, cgutils.for_range(builder, kw) as j:
         tap = add(x, add(mul(i.index, x_row), mul(j.index, x_tap)))
-        places = [add(tap, mul(number(pixel), ld_x)) for pixel in range(pixels)]
+        places = [add(tap, mul(number(pixel), ld_x)) for pixel in range(PIXELS)]
         if how in _SHUFFLES:
             seen = [load(builder, place) for place in places]
             for c in range(how):
@@ -92,30 +92,29 @@ def _tile(builder, how, pixels, x, ld_x, x_row, x_tap, kh, kw, p, w, bias, resid
 
 
 @intrinsic
-def _tile_of(typingctx, how, pixels, x, ld_x, x_row, x_tap, kh, kw, p, w, bias, residual, ld_residual, floor, out, ldc,
-             count, lanes):  # fmt: skip
-    """One tile: there is code for each way of getting inputs and each number of pixels."""
+def _tile(
+    typingctx, how, x, ld_x, x_row, x_tap, kh, kw, p, w, bias, residual, ld_residual, floor, out, ldc, count, lanes
+):
+    """A tile of pixels, of which ``count`` are written."""
     i = types.int64
-    signature = types.void(i, i, i, i, i, i, i, i, i, i, i, i, i, types.float32, i, i, i, i)
+    signature = types.void(i, i, i, i, i, i, i, i, i, i, i, i, types.float32, i, i, i, i)
 
     def codegen(context, builder, signature, arguments):
-        how, pixels, *rest = arguments
+        how, *rest = arguments
         end = builder.append_basic_block("grouped.end")
-        cases = builder.switch(builder.add(builder.mul(how, number(64)), pixels), end)
+        ways = builder.switch(how, end)
         for way in (SPLAT, SPREAD, *_SHUFFLES):
-            for most in PIXELS:
-                block = builder.append_basic_block(f"grouped.{way}.{most}")
-                cases.add_case(number(way * 64 + most), block)
-                builder.position_at_end(block)
-                _tile(builder, way, most, *rest)
-                builder.branch(end)
+            block = builder.append_basic_block(f"grouped.{way}")
+            ways.add_case(number(way), block)
+            builder.position_at_end(block)
+            _way(builder, way, *rest)
+            builder.branch(end)
         builder.position_at_end(end)
         return context.get_dummy_value()
 
     return signature, codegen
 
 
-_MOST, _LEAST = PIXELS[0], PIXELS[-1]
 _i, _f = types.int64, types.float32
 
 
@@ -125,13 +124,10 @@ def group_row(how, x, ld_x, x_row, x_tap, kh, kw, p, w, bias, residual, ld_resid
 
     x, w, ...  addresses; ld*: distances between pixels, x_row and x_tap between taps; all in bytes
 
-    Behind the last pixel that a row reads there must be some more to read, up to a whole tile of the smallest size.
+    Behind the last pixel that a row reads there must be more to read, up to a whole tile.
     """
-    first = 0
-    while first < wo:
-        pixels = _MOST if wo - first > _LEAST else _LEAST
-        _tile_of(
-            how, pixels, x + first * ld_x, ld_x, x_row, x_tap, kh, kw, p, w, bias, residual + first * ld_residual,
-            ld_residual, floor, out + first * ldc, ldc, min(pixels, wo - first), lanes,
+    for first in range(0, wo, PIXELS):
+        _tile(
+            how, x + first * ld_x, ld_x, x_row, x_tap, kh, kw, p, w, bias, residual + first * ld_residual, ld_residual,
+            floor, out + first * ldc, ldc, wo - first, lanes,
         )  # fmt: skip
-        first += pixels

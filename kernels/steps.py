@@ -117,7 +117,6 @@ _KIND, _ITEMS, _X, _OUT, _WEIGHTS, _BIAS, _RESIDUAL, _LD_RESIDUAL, _RELU = range
 _N, _H, _W, _C, _HO, _WO, _CO, _KH, _KW, _SH, _SW, _TOP, _LEFT = range(9, 22)
 _PASSES, _BLOCKS, _BY_PANEL, _M, _BUFFER, _FLOOR, _DH, _DW, _GROUPS, _SHARED = range(22, 32)
 
-_LEAST = PIXELS[-1]  # row's pixels are dealt out in tiles of at least so many
 _LOWEST = np.finfo(np.float32).min
 _YIELD = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
 _CLOCK = "readcyclecounter" if platform.machine() in ("x86_64", "AMD64") else "readsteadycounter"
@@ -233,7 +232,7 @@ def _band_rows(rows: int, taps: int, stride: int, dilation: int) -> int:
 
 def _band_columns(wo: int, taps: int, stride: int, dilation: int) -> int:
     """Columns of the copy: as many as whole tiles read."""
-    return (-(-wo // _LEAST) * _LEAST - 1) * stride + (taps - 1) * dilation + 1
+    return (-(-wo // PIXELS) * PIXELS - 1) * stride + (taps - 1) * dilation + 1
 
 
 _odd_lines, _layout, _rows_read, _columns_read = jit(_odd), jit(layout), jit(_band_rows), jit(_band_columns)
@@ -557,16 +556,21 @@ def _affine_item(step, natives, item, scratch, zeros):
 def _mean_item(step, natives, item, scratch, zeros):
     t = carray(_integers(step), (COLUMNS,))
     pixels, channels = t[_H] * t[_W], t[_C]
-    x = carray(_floats(t[_X] + item * pixels * channels * 4), (pixels, channels))
-    out = carray(_floats(t[_OUT] + item * channels * 4), (channels,))
-    sums = carray(_doubles(scratch), (channels,))
-    for c in range(channels):
+    n, block = divmod(item, t[_BLOCKS])
+    first, last = _edges(channels, block, t[_BLOCKS], LANES)
+    count = last - first
+    x, out = (
+        t[_X] + (n * pixels * channels + first) * 4,
+        carray(_floats(t[_OUT] + (n * channels + first) * 4), (count,)),
+    )
+    sums = carray(_doubles(scratch), (count,))
+    for c in range(count):
         sums[c] = 0.0
     for pixel in range(pixels):
-        row = x[pixel]
-        for c in range(channels):
+        row = carray(_floats(x + pixel * channels * 4), (count,))
+        for c in range(count):
             sums[c] += row[c]
-    for c in range(channels):
+    for c in range(count):
         out[c] = sums[c] / pixels
 
 

@@ -424,7 +424,8 @@ class _Builder:
     def _mean(self, node: Node) -> None:
         h, w, c = self._shapes[node.x]
         self._step(self._described(node, "mean"), Kind.MEAN, h=h, w=w, c=c)
-        self._items(self._n)
+        blocks = min(2 * self._threads, -(-c // 64))
+        self._items(self._n * blocks, blocks=blocks)
         self.scratch = max(self.scratch, 8 * c)  # sums in float64
         self._refer(Column.X, self._where[node.x])
         self._target(node.layers[-1])
