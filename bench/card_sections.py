@@ -38,7 +38,7 @@ from npresnet.model import ResNet, assemble
 from npresnet.peers import outputs_of
 from npresnet.verify import Row
 from npresnet.weights import Inspection
-from tests.recordings import FULL, THIN, TINY, Subject, by_layer, by_plan, plannable
+from tests.recordings import FULL, THIN, TINY, Subject, by_layer, by_plan
 
 Array = npt.NDArray[Any]
 
@@ -321,10 +321,7 @@ def agreement(job: Job, report: Report) -> None:
     for subject in job.scale.subjects:
         found, recording = subject.found(), subject.recording()
         outputs = None if job.scale.features is None else list(_outputs(job, found).values())
-        planned = job.precisions
-        if not job.simulated and not plannable(_network(found), recording.images):
-            planned = ()
-        for precision, way in [("fp32", "by layer"), *((precision, "by plan") for precision in planned)]:
+        for precision, way in [("fp32", "by layer"), *((precision, "by plan") for precision in job.precisions)]:
             key = f"{subject}, {way}, {precision}"
             if not report.has_time(key, 3):
                 continue

@@ -36,6 +36,7 @@ from .grouped import (
     grouped_conv2d,
     grouped_conv2d_cpu,
     grouped_conv2d_reference,
+    grouped_conv2d_tiled,
     summed_depthwise_kernel,
 )
 from .im2col import im2col, im2col_cpu, im2col_reference
@@ -58,7 +59,7 @@ __all__ = [
     "gemm", "gemm_blocked", "gemm_naive", "gemm_packed", "gemm_reference",
     "global_avgpool", "global_avgpool_reference",
     "global_maxpool", "global_maxpool_cpu", "global_maxpool_reference",
-    "grouped_conv2d", "grouped_conv2d_cpu", "grouped_conv2d_reference",
+    "grouped_conv2d", "grouped_conv2d_cpu", "grouped_conv2d_reference", "grouped_conv2d_tiled",
     "im2col", "im2col_cpu", "im2col_reference",
     "maxpool", "maxpool_cpu", "maxpool_reference",
     "multiply", "multiply_cpu", "multiply_reference",
@@ -75,7 +76,7 @@ LADDER = {
     "im2col": (im2col_reference, im2col_cpu),
     "gemm": (gemm_reference, gemm_naive, gemm_blocked, gemm_packed),
     "conv2d": (conv2d_reference, conv2d_direct, conv2d_im2col, conv2d_winograd),
-    "grouped_conv2d": (grouped_conv2d_reference, grouped_conv2d_cpu),
+    "grouped_conv2d": (grouped_conv2d_reference, grouped_conv2d_cpu, grouped_conv2d_tiled),
     "batchnorm": (batchnorm_reference, batchnorm_cpu),
     "scale": (scale_reference, scale_cpu),
     "relu": (relu_reference, relu_cpu),

@@ -8,7 +8,8 @@ With as many groups as input channels it is a depthwise convolution. The kernel 
 stores it for ``Conv2D(groups=)``; ``depthwise_kernel`` and ``summed_depthwise_kernel`` bring other forms into it.
 
 The ladder: grouped_conv2d_reference (NumPy, one convolution per group), grouped_conv2d_cpu (Numba, direct, sums in
-float64); grouped_conv2d is grouped_conv2d_cpu.
+float64), grouped_conv2d_tiled (a register of output channels, whichever groups they belong to, for 7 pixels at a time,
+see ``grouptile.py``); grouped_conv2d is grouped_conv2d_tiled.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from .arrays import Array, images, kernel, result, vector
 from .conv2d import conv2d_reference
 from .geometry import Padding, window
 from .jit import jit
+from .simd import LANES
+from .steps import grouped
 
 __all__ = [
     "check_groups",
@@ -29,6 +32,7 @@ __all__ = [
     "grouped_conv2d",
     "grouped_conv2d_cpu",
     "grouped_conv2d_reference",
+    "grouped_conv2d_tiled",
     "summed_depthwise_kernel",
 ]
 
@@ -114,6 +118,15 @@ def _grouped(x, w, bias, groups, window, out, start, stop):
                 place[k] = sums[k] + bias[k]
 
 
+def _arguments(x, w, bias, groups, stride, padding, dilation, out):
+    """The arguments, checked; the bias as numbers, the window as compiled loops want it."""
+    x, w = images("grouped_conv2d: x", x), kernel("grouped_conv2d: w", w)
+    check_groups(x, w, groups)
+    bias = np.zeros(w.shape[3], np.float32) if bias is None else vector("grouped_conv2d: bias", bias, w.shape[3])
+    geometry = window((x.shape[1], x.shape[2]), (w.shape[0], w.shape[1]), stride, padding, dilation)
+    return x, w, bias, geometry, result("grouped_conv2d", out, (x.shape[0], *geometry[-2:], w.shape[3]))
+
+
 def grouped_conv2d_cpu(
     x: Array,
     w: Array,
@@ -134,14 +147,34 @@ def grouped_conv2d_cpu(
 
     Raises TypeError for another dtype; ValueError for shapes that do not fit or an image smaller than the window.
     """
-    x, w = images("grouped_conv2d: x", x), kernel("grouped_conv2d: w", w)
-    check_groups(x, w, groups)
-    bias = np.zeros(w.shape[3], np.float32) if bias is None else vector("grouped_conv2d: bias", bias, w.shape[3])
-    geometry = window((x.shape[1], x.shape[2]), (w.shape[0], w.shape[1]), stride, padding, dilation)
-    out = result("grouped_conv2d", out, (x.shape[0], *geometry[-2:], w.shape[3]))
+    x, w, bias, geometry, out = _arguments(x, w, bias, groups, stride, padding, dilation, out)
     threads = _threads.resolve_threads(threads)
     _threads.run(_grouped, x.shape[0] * out.shape[1], threads, x, w, bias, groups, geometry, out)
     return out
 
 
-grouped_conv2d = grouped_conv2d_cpu
+def grouped_conv2d_tiled(
+    x: Array,
+    w: Array,
+    bias: Array | None = None,
+    *,
+    groups: int,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "valid",
+    dilation: int | Sequence[int] = 1,
+    out: Array | None = None,
+    threads: int | None = 1,
+) -> Array:
+    """The same with sums that stay in registers; arguments, result and errors as ``grouped_conv2d_cpu``. Networks keep the
+    kernel as it is read; here it is laid out anew in every call."""
+    x, w, bias, geometry, out = _arguments(x, w, bias, groups, stride, padding, dilation, out)
+    depth, channels = w.shape[0] * w.shape[1] * w.shape[2], w.shape[3]
+    blocks = -(-channels // LANES)
+    wide = np.zeros((depth + 1, blocks * LANES), np.float32)
+    wide[:depth, :channels], wide[depth, :channels] = w.reshape(depth, channels), bias
+    panels = np.ascontiguousarray(wide[:depth].reshape(depth, blocks, LANES).swapaxes(0, 1))
+    grouped(x, panels, wide[depth], groups, geometry, out, _threads.resolve_threads(threads))
+    return out
+
+
+grouped_conv2d = grouped_conv2d_tiled

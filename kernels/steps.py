@@ -25,6 +25,8 @@ from numba.extending import intrinsic
 from . import threads as _threads
 from .arrays import Array
 from .gemm import KC
+from .geometry import Window
+from .grouptile import PIXELS, SPLAT, SPREAD, group_row, layout
 from .jit import call, jit, native
 from .simd import LANES, copy_floats
 from .tile import MR, NR, multiply
@@ -37,6 +39,8 @@ __all__ = [
     "Column",
     "Kind",
     "addresses",
+    "band_bytes",
+    "grouped",
     "run_steps",
     "v_bytes",
     "winograd",
@@ -57,6 +61,11 @@ class Kind(IntEnum):
     AFFINE = 8  # x * scale + shift (+ residual), ReLU
     MEAN = 9  # over all pixels
     SOFTMAX = 10
+    GROUPED = 11  # a grouped convolution, some rows and one register of output channels at a time
+    AVGPOOL = 12
+    PRODUCT = 13  # x * another (+ residual), ReLU
+    SIGMOID = 14
+    MAXIMUM = 15  # over all pixels
 
 
 class Column(IntEnum):
@@ -88,8 +97,12 @@ class Column(IntEnum):
     BLOCKS = 23  # into which rows or tiles are cut
     BY_PANEL = 24  # an item is one panel of one block, not all panels
     M = 25  # of F(m x m, 3x3)
-    BUFFER = 26  # address of V
+    BUFFER = 26  # address of V, or of a product's second factor
     FLOOR = 27  # max-pool: 1 if zero-padding takes part
+    DH = 28
+    DW = 29
+    GROUPS = 30
+    SHARED = 31  # how many pixels of a product's first factor go with one of the second
 
 
 COLUMNS = len(Column)
@@ -102,7 +115,7 @@ behind them all is the clock at the start."""
 # plain integers: Numba reads globals as constants
 _KIND, _ITEMS, _X, _OUT, _WEIGHTS, _BIAS, _RESIDUAL, _LD_RESIDUAL, _RELU = range(9)
 _N, _H, _W, _C, _HO, _WO, _CO, _KH, _KW, _SH, _SW, _TOP, _LEFT = range(9, 22)
-_PASSES, _BLOCKS, _BY_PANEL, _M, _BUFFER, _FLOOR = range(22, 28)
+_PASSES, _BLOCKS, _BY_PANEL, _M, _BUFFER, _FLOOR, _DH, _DW, _GROUPS, _SHARED = range(22, 32)
 
 _LOWEST = np.finfo(np.float32).min
 _YIELD = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
@@ -212,12 +225,41 @@ def _odd(size: int) -> int:
     return (size + 63) // 64 // 2 * 128 + 64
 
 
-_odd_lines = jit(_odd)
+def _band_rows(rows: int, taps: int, stride: int, dilation: int) -> int:
+    """Rows of inputs that so many rows of outputs read."""
+    return (rows - 1) * stride + (taps - 1) * dilation + 1
+
+
+def _band_columns(wo: int, taps: int, stride: int, dilation: int) -> int:
+    """Columns of the copy: as many as whole tiles read."""
+    return (-(-wo // PIXELS) * PIXELS - 1) * stride + (taps - 1) * dilation + 1
+
+
+_odd_lines, _layout, _rows_read, _columns_read = jit(_odd), jit(layout), jit(_band_rows), jit(_band_columns)
 
 
 def v_bytes(m: int, tiles: int, channels: int) -> int:
     """Size of V, the transformed patches of ``tiles`` tiles of F(m x m, 3x3)."""
     return (m + 2) ** 2 * _odd(4 * tiles * channels)
+
+
+def band_bytes(rows: int, window: Window, p: int, q: int) -> int:
+    """Size of the copy that a band of ``rows`` rows of outputs needs in a grouped convolution, of ``p`` input and ``q``
+    output channels in each group."""
+    kh, kw, sh, sw, dh, dw, _, _, _, wo = window
+    return _band_rows(rows, kh, sh, dh) * _band_columns(wo, kw, sw, dw) * layout(p, q)[1] * 4
+
+
+BAND_BYTES = 1 << 15
+"""Of the copy that an item of a grouped convolution makes: it shall stay in L1."""
+
+
+def group_bands(window: Window, p: int, q: int) -> int:
+    """Into how many bands of rows a grouped convolution is cut."""
+    ho, rows = window[8], 1
+    while rows < ho and band_bytes(rows + 1, window, p, q) <= BAND_BYTES:
+        rows += 1
+    return -(-ho // rows)
 
 
 def working_bytes(kind: Kind, m: int, tiles: int, channels: int) -> int:
@@ -249,31 +291,69 @@ def _panels(step, natives, rows, a, lda, first_row, panel0, panel1, zeros):
 def _patches(step, m0, m1, cols):
     """The patches of output pixels m0..m1-1 as rows of a matrix at ``cols``."""
     t = carray(_integers(step), (COLUMNS,))
-    height, width, pixel, kw, wo = t[_H], t[_W], t[_C] * 4, t[_KW], t[_WO]
+    height, width, pixel, wo = t[_H], t[_W], t[_C] * 4, t[_WO]
+    dh, dw = t[_DH], t[_DW]
+    taps = t[_KW] if dw == 1 else 1  # that lie side by side, so that they are copied in one go
     n, position = divmod(m0, t[_HO] * wo)
     oh, ow = divmod(position, wo)
     for _ in range(m0, m1):
-        ih, iw = oh * t[_SH] - t[_TOP], ow * t[_SW] - t[_LEFT]
-        left, right = max(iw, 0), min(iw + kw, width)
-        source = t[_X] + ((n * height + ih) * width + left) * pixel
-        count = (right - left) * t[_C]
-        for y in range(ih, ih + t[_KH]):
-            if y < 0 or y >= height or right - left < kw:
-                _zero(cols, kw * pixel)
-            if y >= 0 and y < height and count > 0:
-                to = cols + (left - iw) * pixel
-                if count > 8 * LANES:
-                    _copy(to, source, count * 4)
-                else:  # a call of the C library would take longer
-                    for i in range(0, count, LANES):
-                        copy_floats(to + i * 4, source + i * 4, count - i)
-            cols += kw * pixel
-            source += width * pixel
+        ih, first = oh * t[_SH] - t[_TOP], ow * t[_SW] - t[_LEFT]
+        for y in range(ih, ih + t[_KH] * dh, dh):
+            for iw in range(first, first + t[_KW] * dw, taps * dw):
+                left, right = max(iw, 0), min(iw + taps, width)
+                count = (right - left) * t[_C]
+                if y < 0 or y >= height or right - left < taps:
+                    _zero(cols, taps * pixel)
+                if y >= 0 and y < height and count > 0:
+                    source = t[_X] + ((n * height + y) * width + left) * pixel
+                    to = cols + (left - iw) * pixel
+                    if count > 8 * LANES:
+                        _copy(to, source, count * 4)
+                    else:  # a call of the C library would take longer
+                        for i in range(0, count, LANES):
+                            copy_floats(to + i * 4, source + i * 4, count - i)
+                cols += taps * pixel
         ow += 1
         if ow == wo:
             oh, ow = oh + 1, 0
             if oh == t[_HO]:
                 n, oh = n + 1, 0
+
+
+@native(types.void(_i, _i, _i, _i, _i, _i, _i, _i))
+def _band(step, n, first_row, rows, columns, first_channel, how, to):
+    """Rows of an image with the border that they have, for a grouped convolution: of each pixel what LANES output channels
+    from ``first_channel`` on read, as ``grouptile`` wants it."""
+    t = carray(_integers(step), (COLUMNS,))
+    height, width, channels, left = t[_H], t[_W], t[_C], t[_LEFT]
+    p, q = channels // t[_GROUPS], t[_CO] // t[_GROUPS]
+    unit = (p if how == SPLAT else p * LANES if how == SPREAD else LANES) * 4
+    source = first_channel // q * p  # the first channel that is read
+    count = p if how == SPLAT else min(LANES, channels - source)
+    lanes = min(LANES, t[_CO] - first_channel)
+    for ih in range(first_row, first_row + rows):
+        if ih < 0 or ih >= height:
+            _zero(to, columns * unit)
+            to += columns * unit
+            continue
+        inside = max(min(width, columns - left), 0)
+        x = t[_X] + ((n * height + ih) * width * channels + source) * 4
+        _zero(to, min(left, columns) * unit)
+        to += min(left, columns) * unit
+        for _ in range(inside):
+            if how == SPREAD:
+                for lane in range(lanes):
+                    at = x + ((first_channel + lane) // q * p - source) * 4
+                    for c in range(p):
+                        copy_floats(to + (c * LANES + lane) * 4, at + c * 4, 1)
+            else:
+                for c in range(0, count, LANES):
+                    copy_floats(to + c * 4, x + c * 4, count - c)
+            to += unit
+            x += channels * 4
+        rest = columns - min(left, columns) - inside
+        _zero(to, rest * unit)
+        to += rest * unit
 
 
 @native(types.void(_i, _i, _i, _i, _i, _i, _i, _i))
@@ -476,16 +556,21 @@ def _affine_item(step, natives, item, scratch, zeros):
 def _mean_item(step, natives, item, scratch, zeros):
     t = carray(_integers(step), (COLUMNS,))
     pixels, channels = t[_H] * t[_W], t[_C]
-    x = carray(_floats(t[_X] + item * pixels * channels * 4), (pixels, channels))
-    out = carray(_floats(t[_OUT] + item * channels * 4), (channels,))
-    sums = carray(_doubles(scratch), (channels,))
-    for c in range(channels):
+    n, block = divmod(item, t[_BLOCKS])
+    first, last = _edges(channels, block, t[_BLOCKS], LANES)
+    count = last - first
+    x, out = (
+        t[_X] + (n * pixels * channels + first) * 4,
+        carray(_floats(t[_OUT] + (n * channels + first) * 4), (count,)),
+    )
+    sums = carray(_doubles(scratch), (count,))
+    for c in range(count):
         sums[c] = 0.0
     for pixel in range(pixels):
-        row = x[pixel]
-        for c in range(channels):
+        row = carray(_floats(x + pixel * channels * 4), (count,))
+        for c in range(count):
             sums[c] += row[c]
-    for c in range(channels):
+    for c in range(count):
         out[c] = sums[c] / pixels
 
 
@@ -506,6 +591,97 @@ def _softmax_item(step, natives, item, scratch, zeros):
         out[k] = out[k] / total
 
 
+@_item
+def _grouped_item(step, natives, item, scratch, zeros):
+    t = carray(_integers(step), (COLUMNS,))
+    f = carray(_integers(natives), (_FUNCTIONS,))
+    wo, co, kh, kw, ld = t[_WO], t[_CO], t[_KH], t[_KW], t[_LD_RESIDUAL]
+    p, q = t[_C] // t[_GROUPS], co // t[_GROUPS]
+    how, unit = _layout(p, q)
+    block, band = divmod(item, t[_N] * t[_BLOCKS])
+    n, band = divmod(band, t[_BLOCKS])
+    first, last = _edges(t[_HO], band, t[_BLOCKS], 1)
+    channel = block * LANES
+    columns = _columns_read(wo, kw, t[_SW], t[_DW])
+    rows = _rows_read(last - first, kh, t[_SH], t[_DH])
+    call(f[_BAND], (step, n, first * t[_SH] - t[_TOP], rows, columns, channel, how, scratch))
+    pixel, ldc = unit * 4, co * 4
+    weights = t[_WEIGHTS] + block * kh * kw * p * LANES * 4
+    floor = np.float32(0.0) if t[_RELU] else np.float32(-np.inf)
+    for oh in range(first, last):
+        index = (n * t[_HO] + oh) * wo
+        residual = t[_RESIDUAL] + (index * ld + channel * 4 if ld else 0)
+        call(f[_GROUP_ROW], (
+            how, scratch + (oh - first) * t[_SH] * columns * pixel, t[_SW] * pixel, t[_DH] * columns * pixel,
+            t[_DW] * pixel, kh, kw, p, weights, t[_BIAS] + channel * 4, residual, ld, floor,
+            t[_OUT] + index * ldc + channel * 4, ldc, wo, min(LANES, co - channel),
+        ))  # fmt: skip
+
+
+@_item
+def _avgpool_item(step, natives, item, scratch, zeros):
+    t = carray(_integers(step), (COLUMNS,))
+    height, width, channels = t[_H], t[_W], t[_C]
+    n, oh = divmod(item, t[_HO])
+    x = carray(_floats(t[_X] + n * height * width * channels * 4), (height * width, channels))
+    out = carray(_floats(t[_OUT] + item * t[_WO] * channels * 4), (t[_WO], channels))
+    sums = carray(_doubles(scratch), (channels,))
+    top, bottom = max(oh * t[_SH] - t[_TOP], 0), min(oh * t[_SH] - t[_TOP] + t[_KH], height)
+    for ow in range(t[_WO]):
+        left, right = max(ow * t[_SW] - t[_LEFT], 0), min(ow * t[_SW] - t[_LEFT] + t[_KW], width)
+        for c in range(channels):
+            sums[c] = 0.0
+        for ih in range(top, bottom):
+            for iw in range(left, right):
+                seen = x[ih * width + iw]
+                for c in range(channels):
+                    sums[c] += seen[c]
+        mean, count = out[ow], (bottom - top) * (right - left)
+        for c in range(channels):
+            mean[c] = sums[c] / count
+
+
+@_item
+def _product_item(step, natives, item, scratch, zeros):
+    t = carray(_integers(step), (COLUMNS,))
+    channels = t[_C]
+    floor = np.float32(0.0) if t[_RELU] else np.float32(-np.inf)
+    first, last = _edges(t[_N] * t[_H] * t[_W], item, t[_BLOCKS], 1)
+    for pixel in range(first, last):
+        x = carray(_floats(t[_X] + pixel * channels * 4), (channels,))
+        factor = carray(_floats(t[_BUFFER] + pixel // t[_SHARED] * channels * 4), (channels,))
+        more = carray(_floats(t[_RESIDUAL] + pixel * t[_LD_RESIDUAL]), (channels,))
+        out = carray(_floats(t[_OUT] + pixel * channels * 4), (channels,))
+        for c in range(channels):
+            value = x[c] * factor[c] + more[c]
+            out[c] = floor if value < floor else value
+
+
+@_item
+def _sigmoid_item(step, natives, item, scratch, zeros):
+    t = carray(_integers(step), (COLUMNS,))
+    first, last = _edges(t[_N] * t[_H] * t[_W] * t[_C], item, t[_BLOCKS], LANES)
+    x = carray(_floats(t[_X] + first * 4), (last - first,))
+    out = carray(_floats(t[_OUT] + first * 4), (last - first,))
+    for i in range(last - first):
+        out[i] = 1.0 / (1.0 + math.exp(-np.float64(x[i])))
+
+
+@_item
+def _maximum_item(step, natives, item, scratch, zeros):
+    t = carray(_integers(step), (COLUMNS,))
+    pixels, channels = t[_H] * t[_W], t[_C]
+    x = carray(_floats(t[_X] + item * pixels * channels * 4), (pixels, channels))
+    out = carray(_floats(t[_OUT] + item * channels * 4), (channels,))
+    for c in range(channels):
+        out[c] = x[0, c]
+    for pixel in range(1, pixels):
+        seen = x[pixel]
+        for c in range(channels):
+            if seen[c] > out[c] or seen[c] != seen[c]:  # NaN wins, as in TensorFlow's reduce_max
+                out[c] = seen[c]
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The loop over steps, and the addresses of all that it calls
 
@@ -520,16 +696,23 @@ _items = {
     Kind.AFFINE: _affine_item,
     Kind.MEAN: _mean_item,
     Kind.SOFTMAX: _softmax_item,
+    Kind.GROUPED: _grouped_item,
+    Kind.AVGPOOL: _avgpool_item,
+    Kind.PRODUCT: _product_item,
+    Kind.SIGMOID: _sigmoid_item,
+    Kind.MAXIMUM: _maximum_item,
 }
-_MULTIPLY, _PANELS, _PATCHES, _TILES_IN, _TILES_OUT = range(len(Kind) + 1, len(Kind) + 6)
-_INPUT_TRANSFORM2, _INPUT_TRANSFORM4, _OUTPUT_TRANSFORM2, _OUTPUT_TRANSFORM4 = range(len(Kind) + 6, len(Kind) + 10)
-_FUNCTIONS = len(Kind) + 10
+_MULTIPLY, _PANELS, _PATCHES, _TILES_IN, _TILES_OUT, _BAND, _GROUP_ROW = range(len(Kind) + 1, len(Kind) + 8)
+_INPUT_TRANSFORM2, _INPUT_TRANSFORM4, _OUTPUT_TRANSFORM2, _OUTPUT_TRANSFORM4 = range(len(Kind) + 8, len(Kind) + 12)
+_FUNCTIONS = len(Kind) + 12
 _parts = {
     _MULTIPLY: multiply,
     _PANELS: _panels,
     _PATCHES: _patches,
     _TILES_IN: _tiles_in,
     _TILES_OUT: _tiles_out,
+    _BAND: _band,
+    _GROUP_ROW: group_row,
     _INPUT_TRANSFORM2: input_transform2,
     _INPUT_TRANSFORM4: input_transform4,
     _OUTPUT_TRANSFORM2: output_transform2,
@@ -542,6 +725,7 @@ _calls = {
     Kind.WINOGRAD_IN: (_TILES_IN,),
     Kind.WINOGRAD_OUT: (_MULTIPLY, _TILES_OUT),
     Kind.WINOGRAD: (_MULTIPLY, _TILES_IN, _TILES_OUT),
+    Kind.GROUPED: (_BAND, _GROUP_ROW),
 }
 
 
@@ -595,6 +779,30 @@ def run_steps(table, sync, scratch, zeros, natives):
             sync[SYNC * s + 2] = _clock()
 
 
+def grouped(x: Array, panels: Array, bias: Array, groups: int, window: Window, out: Array, threads: int) -> None:
+    """One grouped convolution, as a plan of a single step.
+
+    x       float32[n, h, w, ci], C-contiguous
+    panels  float32[ceil(co / LANES), kh * kw * ci / groups, LANES], the kernel, zeros where it has no output channels
+    bias    float32, as many as the panels have columns
+    out     float32[n, ho, wo, co], C-contiguous
+    """
+    kh, kw, sh, sw, dh, dw, top, left, ho, wo = window
+    n, h, w, ci = x.shape
+    co = out.shape[3]
+    zeros = np.zeros(co + LANES, np.float32)
+    bands = group_bands(window, ci // groups, co // groups)
+    row = {
+        Column.KIND: Kind.GROUPED, Column.ITEMS: n * bands * len(panels), Column.BLOCKS: bands, Column.GROUPS: groups,
+        Column.N: n, Column.H: h, Column.W: w, Column.C: ci, Column.HO: ho, Column.WO: wo, Column.CO: co,
+        Column.KH: kh, Column.KW: kw, Column.SH: sh, Column.SW: sw, Column.DH: dh, Column.DW: dw, Column.TOP: top,
+        Column.LEFT: left, Column.X: x.ctypes.data, Column.OUT: out.ctypes.data, Column.WEIGHTS: panels.ctypes.data,
+        Column.BIAS: bias.ctypes.data, Column.RESIDUAL: zeros.ctypes.data,
+    }  # fmt: skip
+    size = band_bytes(-(-ho // bands), window, ci // groups, co // groups)
+    _single(row, size, zeros, threads)
+
+
 def winograd(x: Array, panels: Array, bias: Array, out: Array, threads: int) -> None:
     """One convolution F(4x4,3x3) with a border of one zero, as a plan of a single step.
 
@@ -612,8 +820,13 @@ def winograd(x: Array, panels: Array, bias: Array, out: Array, threads: int) -> 
         Column.PASSES: max(-(-ci // KC), 1), Column.X: x.ctypes.data, Column.OUT: out.ctypes.data,
         Column.WEIGHTS: panels.ctypes.data, Column.BIAS: bias.ctypes.data, Column.RESIDUAL: zeros.ctypes.data,
     }  # fmt: skip
+    _single(row, working_bytes(Kind.WINOGRAD, 4, TILES, ci), zeros, threads)
+
+
+def _single(row: dict[Column, int], size: int, zeros: Array, threads: int) -> None:
+    """Run a plan of a single step, for which every thread has ``size`` bytes of its own."""
     table = np.array([[row.get(column, 0) for column in Column]], np.int64)
-    working = [np.empty(working_bytes(Kind.WINOGRAD, 4, TILES, ci) // 4 + 1, np.float32) for _ in range(threads)]
+    working = [np.empty(size // 4 + 1, np.float32) for _ in range(threads)]
     sync, natives = np.zeros(SYNC + 1, np.int64), addresses(table)
     calls = [(table, sync, own.ctypes.data, zeros.ctypes.data, natives) for own in working]
     _threads.start(run_steps, calls)

@@ -19,6 +19,7 @@ from .engine import deviation
 from .graph import BatchNorm, Graph, Normalization, Rescale, Scale
 from .kernels.batchnorm import scale_and_shift
 from .kernels.gemm import pack_bias
+from .kernels.simd import LANES
 from .kernels.tile import NR
 from .kernels.winograd import pack_transformed
 from .memory import Slab
@@ -32,7 +33,7 @@ Array = npt.NDArray[Any]
 class Constant(NamedTuple):
     """What one step needs.
 
-    form      "panels", "winograd2", "winograd4", or "scale": the norms by themselves, or ones and zeros
+    form      "panels", "grouped", "winograd2", "winograd4", or "scale": the norms by themselves, or ones and zeros
     layer     whose kernel and bias; None for "scale"
     norms     the batch-norms and scales to fold in
     channels  of the result
@@ -91,22 +92,28 @@ class Constants:
         if layer is None:
             return scale.astype(np.float32), shift.astype(np.float32)
         kernel, bias = self._weights[layer]["kernel"], self._weights[layer].get("bias", np.float64(0.0))
-        packed = _panels(self._slab, kernel, scale, int(form[-1]) if form.startswith("winograd") else None)
+        if form.startswith("winograd"):
+            packed = _transformed(self._slab, kernel, scale, int(form[-1]))
+        else:
+            packed = _panels(self._slab, kernel, scale, LANES if form == "grouped" else NR)
         return packed, pack_bias((bias * scale + shift).astype(np.float32), channels)
 
 
-def _panels(slab: Slab, kernel: Array, scale: Array, m: int | None) -> Array:
-    """A kernel float32[..., co], times ``scale``, as panels float32[ceil(co / NR), elements, k, NR]: all that one panel
-    of outputs needs lies together. Elements are those of F(m x m, 3x3), or one, with all taps in k."""
-    panels = -(-kernel.shape[-1] // NR)
-    if m is not None:
-        packed = slab.array((panels, (m + 2) ** 2, kernel.shape[2], NR))
-        pack_transformed(kernel, scale, m, packed)
-        return packed
+def _transformed(slab: Slab, kernel: Array, scale: Array, m: int) -> Array:
+    """A kernel float32[3, 3, ci, co], times ``scale``, for F(m x m, 3x3): float32[ceil(co / NR), (m + 2)**2, ci, NR]."""
+    packed = slab.array((-(-kernel.shape[-1] // NR), (m + 2) ** 2, kernel.shape[2], NR))
+    pack_transformed(kernel, scale, m, packed)
+    return packed
+
+
+def _panels(slab: Slab, kernel: Array, scale: Array, columns_of_panel: int) -> Array:
+    """A kernel float32[..., co], times ``scale``, as panels float32[ceil(co / columns_of_panel), 1, k, columns_of_panel]
+    with all taps in k: all that one panel of outputs needs lies together."""
+    panels = -(-kernel.shape[-1] // columns_of_panel)
     columns = kernel.reshape(-1, kernel.shape[-1])
-    packed = slab.array((panels, 1, len(columns), NR))
+    packed = slab.array((panels, 1, len(columns), columns_of_panel))
     for panel in range(panels):
-        part = slice(panel * NR, (panel + 1) * NR)
+        part = slice(panel * columns_of_panel, (panel + 1) * columns_of_panel)
         width = len(scale[part])
         np.multiply(columns[:, part], scale[part], out=packed[panel, 0, :, :width], casting="same_kind")
         packed[panel, 0, :, width:] = 0.0

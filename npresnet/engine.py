@@ -88,7 +88,9 @@ def _im2col(threads: int) -> _Kernel:
             case Conv2D(stride=stride, padding=padding, groups=groups, dilation=dilation):
                 options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
                 if groups > 1:
-                    return k.grouped_conv2d(x, w["kernel"], w.get("bias"), groups=groups, threads=threads, **options)
+                    return k.grouped_conv2d_cpu(
+                        x, w["kernel"], w.get("bias"), groups=groups, threads=threads, **options
+                    )
                 return k.conv2d_im2col(x, w["kernel"], w.get("bias"), threads=threads, **options)
             case BatchNorm(epsilon=epsilon):
                 gamma, beta = w.get("gamma"), w.get("beta")

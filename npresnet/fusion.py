@@ -1,11 +1,13 @@
 """Drawing layers together into the few operations that are worth a pass over memory.
 
-A batch-norm (or whatever else multiplies each channel by a number and adds one), an addition and a ReLU become part of the convolution before them, where nobody else reads what lies in
-between; zero padding becomes part of the window that reads it. Nothing changes but rounding.
+A batch-norm (or whatever else multiplies each channel by a number and adds one), an addition and a ReLU become part of
+the convolution before them, where nobody else reads what lies in between; so do an addition and a ReLU of a product
+(squeeze-and-excitation's gate). Zero padding becomes part of the window that reads it. Nothing changes but rounding.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from .graph import (
     Input,
     Layer,
     MaxPool,
+    Multiply,
     Normalization,
     Pad,
     ReLU,
@@ -29,11 +32,7 @@ from .graph import (
 )
 from .kernels.geometry import resolve_padding
 
-__all__ = ["Node", "Unplannable", "before_maxpool", "draw_together", "ends"]
-
-
-class Unplannable(Exception):
-    """This graph, or these outputs, must be run layer by layer."""
+__all__ = ["Node", "before_maxpool", "draw_together", "ends"]
 
 
 @dataclass
@@ -44,17 +43,19 @@ class Node:
     layers     the layers that it computes, the one with the operator first
     operator   None: something element by element
     x          name of the input, before padding
+    factor     name of what the input is multiplied by, for a product: of its shape, or one number per channel
     pads       (top, bottom, left, right) of zeros, by the border and by the operator itself
     padded     whether a layer of zeros takes part: in a max-pool they may win
     norms      those of the layers that multiply each channel by a number and add one, in order: batch-norms, scales
-    alone      a layer that nothing is drawn together with, run by its own kernel; then ``operator`` is that of ``layers``
+    alone      a layer that nothing is drawn together with, run by its own kernel; then ``operator`` is None
     residual   name of what is added to the result
     relu       whether a ReLU follows
     """
 
     layers: list[str]
-    operator: Conv2D | MaxPool | Dense | GlobalAveragePool | None
+    operator: Conv2D | MaxPool | Dense | GlobalAveragePool | Multiply | None
     x: str
+    factor: str | None = None
     border: str | None = None
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     padded: bool = False
@@ -67,18 +68,17 @@ class Node:
     def inputs(self) -> tuple[str, ...]:
         """Names of all that it reads."""
         if self.alone is not None:
-            return tuple(self.alone.inputs)
-        return (self.x, self.residual) if self.residual else (self.x,)
+            return self.alone.inputs
+        return tuple(name for name in (self.x, self.factor, self.residual) if name)
 
 
 def draw_together(
     layers: Sequence[Layer], outputs: Sequence[str], shapes: Mapping[str, Shape], alone: bool = False
 ) -> list[Node]:
-    """The nodes of the plan, in order.
+    """The nodes of the plan, in order; each of ``outputs`` is the last layer of one.
 
-    alone  whether there are kernels for layers that nothing is drawn together with; if not, such a layer is Unplannable
-
-    Raises Unplannable where an output would be swallowed.
+    alone  whether only plain convolutions, pools and dense layers may be drawn together with others: grouped and dilated
+           convolutions, products, and what has no pixels, or keeps one, then stand alone, too
     """
     readers = Counter(name for layer in layers for name in layer.inputs)
     for name in outputs:
@@ -92,7 +92,7 @@ def draw_together(
         node = ending.get(name)
         if node is None or readers[name] != 1 or node.relu or node.alone is not None:
             return None
-        if isinstance(node.operator, MaxPool | GlobalAveragePool):
+        if isinstance(node.operator, MaxPool | GlobalAveragePool) or _scores(node.operator):
             return None
         del ending[name]
         node.layers.append(layer)
@@ -104,19 +104,28 @@ def draw_together(
         ending[node.layers[0]] = node
 
     def by_itself(layer: Layer) -> None:
-        if not alone:
-            raise Unplannable
         new(Node([layer.name], None, layer.inputs[0], alone=layer))
 
-    windows = {
+    def inner(layer: Layer) -> tuple[int, ...]:
+        """The border that a window brings itself."""
+        operator, size = layer.operator, shapes[layer.inputs[0]]
+        if isinstance(operator, Conv2D):
+            kernel, dilation = operator.kernel, operator.dilation
+        else:
+            assert isinstance(operator, MaxPool)
+            kernel, dilation = operator.window, (1, 1)
+        return resolve_padding(operator.padding, (size[0], size[1]), kernel, operator.stride, dilation)
+
+    windows = {  # what may be a border: of a window that brings none itself
         layer.inputs[0]
         for layer in layers
-        if isinstance(layer.operator, MaxPool)
-        or (isinstance(layer.operator, Conv2D) and layer.operator.groups == 1 and layer.operator.dilation == (1, 1))
+        if isinstance(layer.operator, Conv2D | MaxPool)
+        and not (alone and _odd(layer, shapes))
+        and not any(inner(layer))
     }
     for layer in layers:
         operator, source = layer.operator, layer.inputs[0] if layer.inputs else ""
-        if (len(shapes[layer.name]) == 1) != isinstance(operator, Dense | GlobalAveragePool):
+        if alone and _odd(layer, shapes):
             by_itself(layer)
             continue
         match operator:
@@ -127,18 +136,15 @@ def draw_together(
                     by_itself(layer)
                 else:
                     border[layer.name] = (source, pads)
-            case Conv2D(groups=1, dilation=(1, 1)) | MaxPool():
+            case Conv2D() | MaxPool():
                 x, pads = border.get(source, (source, (0, 0, 0, 0)))
-                window = operator.kernel if isinstance(operator, Conv2D) else operator.window
-                size = shapes[source][:2]
-                inner = resolve_padding(operator.padding, (size[0], size[1]), window, operator.stride, (1, 1))
-                if any(inner) and any(pads):
-                    raise Unplannable  # TensorFlow pads what is padded already: no network does
-                total = tuple(a + b for a, b in zip(pads, inner, strict=True))
-                new(Node([layer.name], operator, x, source if any(pads) else None, total, any(pads)))  # type: ignore[arg-type]
+                total = tuple(a + b for a, b in zip(pads, inner(layer), strict=True))
+                made = Node([layer.name], operator, x, pads=total, padded=any(pads))  # type: ignore[arg-type]
+                made.border = source if any(pads) else None
+                new(made)
             case BatchNorm() | Scale() | Rescale() | Normalization():
                 node = ending.get(source)
-                fits = node is not None and not isinstance(node.operator, Dense) and not node.residual
+                fits = node is not None and not isinstance(node.operator, Dense | Multiply) and not node.residual
                 grown = grow(source, layer.name) if fits else None
                 if grown is None:
                     new(Node([layer.name], None, source, norms=(layer.name,)))
@@ -148,8 +154,8 @@ def draw_together(
                 order = {id(node): i for i, node in enumerate(nodes)}
                 late, early = sorted(layer.inputs, key=lambda n: order.get(id(ending.get(n)), -1), reverse=True)
                 node = ending.get(late)
-                fits = late != early and node is not None and isinstance(node.operator, Conv2D) and not node.residual
-                grown = grow(late, layer.name) if fits else None
+                fits = node is not None and isinstance(node.operator, Conv2D | Multiply) and not node.residual
+                grown = grow(late, layer.name) if fits and late != early else None
                 if grown is None:
                     new(Node([layer.name], None, late, residual=early))
                 else:
@@ -160,16 +166,32 @@ def draw_together(
                     new(Node([layer.name], None, source, relu=True))
                 else:
                     grown.relu = True
-            case Dense(bias=True) | GlobalAveragePool(keep_dims=False):
+            case Multiply():
+                large, small = sorted(layer.inputs, key=lambda name: math.prod(shapes[name]), reverse=True)
+                new(Node([layer.name], operator, large, small))
+            case Dense() | GlobalAveragePool():
                 new(Node([layer.name], operator, source))
             case _:
                 by_itself(layer)
-    if any(name not in ending and not isinstance(layers[0].operator, Input) for name in outputs):
-        raise Unplannable
-    made = {node.layers[-1] for node in nodes} | {layers[0].name}
-    if any(name not in made for name in outputs):
-        raise Unplannable
     return nodes
+
+
+def _scores(operator: object) -> bool:
+    """Whether a softmax is part of it, behind which there is room for nothing."""
+    return isinstance(operator, Dense) and operator.softmax
+
+
+def _odd(layer: Layer, shapes: Mapping[str, Shape]) -> bool:
+    """Whether it is one of those that stand alone unless there are kernels to draw them together."""
+    match layer.operator:
+        case Conv2D(groups=groups, dilation=dilation) if groups > 1 or dilation != (1, 1):
+            return True
+        case Multiply() | Dense(bias=False) | GlobalAveragePool(keep_dims=True):
+            return True
+        case Dense() | GlobalAveragePool():
+            return len(shapes[layer.name]) != 1
+        case _:
+            return len(shapes[layer.name]) == 1
 
 
 def before_maxpool(nodes: Sequence[Node]) -> set[str]:
@@ -177,7 +199,7 @@ def before_maxpool(nodes: Sequence[Node]) -> set[str]:
     found: set[str] = set()
     for node in reversed(nodes):
         if isinstance(node.operator, MaxPool) or node.layers[-1] in found:
-            found |= set(node.inputs)
+            found.update(node.inputs)
     return found
 
 

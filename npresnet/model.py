@@ -150,7 +150,7 @@ class ResNet:
         """How long each step of ``net(images)`` takes: its last layer, algorithm, shape, median seconds, FLOP.
 
         Arguments as for calling the network; ``repeats`` runs are timed after one that is not. Raises as calling the
-        network; UsageError where it runs layer by layer, which ``trace`` times.
+        network; UsageError for an algorithm that runs layer by layer, which ``trace`` times.
         """
         names = tuple(self.graph.features.values()) if outputs is None else self._names(outputs)
         if self._runner is not None:
@@ -161,8 +161,8 @@ class ResNet:
         if found is not None:
             return found
         raise UsageError(
-            f"profile: algorithm {self.algorithm!r} with outputs {', '.join(names)} runs layer by layer; "
-            "trace(images) times that, or ask for the feature maps with algorithm='auto'"
+            f"profile: algorithm {self.algorithm!r} runs layer by layer; trace(images) times that, or load with "
+            "algorithm='auto'"
         )
 
     def tune(
@@ -225,19 +225,15 @@ class ResNet:
         return tuple(outputs)
 
     def _by_plan(self, ask: Callable[[Planner], _T]) -> _T | None:
-        """What ``ask`` gets from the network's plans; None where it runs layer by layer: for another algorithm, or an
-        output that plans swallow (a border, say)."""
+        """What ``ask`` gets from the network's plans; None where it runs layer by layer: for another algorithm."""
         if self.algorithm not in ("auto", "direct") or self._runner is not None:
             return None
-        from .plan import Planner, Unplannable  # here, because the kernels import Numba
+        from .plan import Planner  # here, because the kernels import Numba
 
         with self._lock:
             if self._planner is None:
                 self._planner = Planner(self.graph, self.weights, self.threads)
-        try:
-            return ask(self._planner)
-        except Unplannable:
-            return None
+        return ask(self._planner)
 
     def _planned(self, images: Array, names: tuple[str, ...]) -> dict[str, Array] | None:
         """The outputs by plan, or None."""

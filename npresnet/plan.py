@@ -24,16 +24,46 @@ import numpy as np
 import numpy.typing as npt
 
 from .constants import Constant, Constants
-from .fusion import Node, Unplannable, before_maxpool, draw_together, ends
-from .graph import Conv2D, Dense, GlobalAveragePool, Graph, MaxPool, Shape
+from .fusion import Node, before_maxpool, draw_together, ends
+from .graph import (
+    AveragePool,
+    Conv2D,
+    Dense,
+    Flatten,
+    GlobalAveragePool,
+    GlobalMaxPool,
+    Graph,
+    MaxPool,
+    Multiply,
+    Operator,
+    Pad,
+    Reshape,
+    Shape,
+    Sigmoid,
+    Softmax,
+)
 from .kernels import threads as _threads
 from .kernels.gemm import KC
-from .kernels.steps import COLUMNS, SYNC, TILES, Column, Kind, addresses, run_steps, v_bytes, working_bytes
+from .kernels.geometry import resolve_padding
+from .kernels.simd import LANES
+from .kernels.steps import (
+    COLUMNS,
+    SYNC,
+    TILES,
+    Column,
+    Kind,
+    addresses,
+    band_bytes,
+    group_bands,
+    run_steps,
+    v_bytes,
+    working_bytes,
+)
 from .kernels.tile import MR, NR
 from .memory import Buffer, Memory, place, rounded
 from .weights import Weights
 
-__all__ = ["Plan", "PlanStep", "Planner", "StepTime", "Unplannable", "make_plan"]
+__all__ = ["Plan", "PlanStep", "Planner", "StepTime", "make_plan"]
 
 Array = npt.NDArray[Any]
 
@@ -45,8 +75,8 @@ class PlanStep:
     layers      names of the graph's layers that it computes; the last is the name of its output
     leader      the layer that gives the step its algorithm; the others come before or after it at no cost
     algorithm   multiply, im2col, columns, F(4x4,3x3), F(2x2,3x3) (the last two perhaps with "V" behind: only the
-                transformed patches), maxpool, affine, mean, softmax
-    inputs      names of what it reads: the data, and the residual if there is one
+                transformed patches), grouped, maxpool, avgpool, affine, product, mean, maximum, sigmoid, softmax, pad, copy
+    inputs      names of what it reads: the data, a product's second factor, and the residual if there is one
     shape       of its output, without the batch
     flop        multiplications and additions of one image, by the definition of its layers, whatever the algorithm
     """
@@ -64,9 +94,10 @@ class PlanStep:
         return self.layers[-1]
 
     def __str__(self) -> str:
-        extra = (" + " + self.inputs[1] if len(self.inputs) > 1 else "") + (", ReLU" if self.relu else "")
+        signs = (" * ", " + ") if self.algorithm == "product" else (" + ",)
+        more = "".join(sign + name for sign, name in zip(signs, self.inputs[1:], strict=False))
         shape = "x".join(map(str, self.shape))
-        return f"{self.output:<24} {shape:<14} {self.algorithm:<12} of {self.inputs[0]}{extra}"
+        return f"{self.output:<24} {shape:<14} {self.algorithm:<12} of {self.inputs[0]}{more}{', ReLU' if self.relu else ''}"
 
 
 class StepTime(NamedTuple):
@@ -163,6 +194,8 @@ def _winograd(operator: Conv2D, pads: tuple[int, ...], size: Shape) -> int | Non
     """m of F(m x m, 3x3) for a convolution on maps of ``size``, or None where the direct sum is better."""
     if operator.kernel != (3, 3) or operator.stride != (1, 1) or pads != (1, 1, 1, 1):
         return None
+    if operator.groups > 1 or operator.dilation != (1, 1):
+        return None
     if operator.channels_in % 16 or operator.channels % 16 or operator.channels_in < 32:
         return None
     # on small maps a third of the 4x4 tiles lies outside, and reading kernels of 36 elements takes longer than that
@@ -194,6 +227,12 @@ class _Place:
 
     space: int
     buffer: Buffer | None = None
+
+
+def _as_map(shape: Shape) -> tuple[int, int, int]:
+    """``shape`` as (h, w, channels): after global pooling there is one pixel."""
+    h, w = shape[:-1] or (1, 1)
+    return h, w, shape[-1]
 
 
 class _Builder:
@@ -261,6 +300,9 @@ class _Builder:
 
     def add(self, node: Node, winograd: bool) -> None:
         """The steps of one node."""
+        if node.alone is not None:
+            self._alone(node, node.alone.operator)
+            return
         match node.operator:
             case Conv2D() as operator:
                 self._conv(node, operator, winograd)
@@ -270,26 +312,32 @@ class _Builder:
                 self._mean(node)
             case Dense() as operator:
                 self._dense(node, operator)
+            case Multiply():
+                self._product(node)
             case None:
                 self._affine(node)
 
     def _described(self, node: Node, algorithm: str, flop: int = 0) -> PlanStep:
-        inputs = (node.x, node.residual) if node.residual else (node.x,)
         layers = (node.border, *node.layers) if node.border else tuple(node.layers)
-        return PlanStep(layers, algorithm, inputs, self._shapes[layers[-1]], node.relu, flop, node.layers[0])
+        return PlanStep(layers, algorithm, node.inputs, self._shapes[layers[-1]], node.relu, flop, node.layers[0])
 
     def _conv(self, node: Node, operator: Conv2D, winograd: bool) -> None:
         (ho, wo, co), (h, w, c) = self._shapes[node.layers[-1]], self._shapes[node.x]
-        flop = 2 * math.prod(operator.kernel) * c * ho * wo * co
+        flop = operator.flop([(h, w, c)], (ho, wo, co))
         size = {"h": h, "w": w, "c": c, "ho": ho, "wo": wo, "co": co, "relu": node.relu}
         m = _winograd(operator, node.pads, (h, w)) if winograd else None
+        form = "panels"
         if m is not None:
+            form = f"winograd{m}"
             self._conv_winograd(node, m, size, flop)
+        elif operator.groups > 1:
+            form = "grouped"
+            self._conv_grouped(node, operator, size, flop)
         elif operator.kernel == (1, 1) and not any(node.pads):
-            self._conv_multiply(node, operator, size, flop)
+            self._conv_multiply(node, operator.stride, size, flop)
         else:
             self._conv_im2col(node, operator, size, flop)
-        self._constant("panels" if m is None else f"winograd{m}", node.layers[0], node.norms)
+        self._constant(form, node.layers[0], node.norms)
         self._residual(node, co)
         self._target(node.layers[-1])
 
@@ -317,17 +365,15 @@ class _Builder:
             self._refer(Column.X, self._where[node.x])
             self.scratch = max(self.scratch, working_bytes(Kind.WINOGRAD, m, -(-tiles // blocks), c))
 
-    def _conv_multiply(self, node: Node, operator: Conv2D, size: dict[str, int], flop: int) -> None:
+    def _conv_multiply(self, node: Node, stride: tuple[int, int], size: dict[str, int], flop: int) -> None:
         threads, c, pixels, panels = self._threads, size["c"], self._n * size["ho"] * size["wo"], -(-size["co"] // NR)
         done = self._described(node, "multiply", flop)
         x = self._where[node.x]
-        if operator.stride != (1, 1):  # keep every second pixel, for all who want it
-            key = (node.x, operator.stride)
+        if stride != (1, 1):  # keep every second pixel, for all who want it
+            key = (node.x, stride)
             if key not in self._columns:
                 kept = PlanStep((f"{node.x}/columns",), "columns", (node.x,), (size["ho"], size["wo"], c))
-                self._step(kept, Kind.COLUMNS, kh=1, kw=1, sh=operator.stride[0], sw=operator.stride[1], **size)
-                self._items(4 * threads, blocks=4 * threads)
-                self._refer(Column.X, x)
+                self._columns_of(kept, x, {**size, "sh": stride[0], "sw": stride[1]})
                 self._columns[key] = self._make(4 * pixels * c)
                 self._refer(Column.OUT, self._columns[key])
             x = self._columns[key]
@@ -337,12 +383,30 @@ class _Builder:
         self._items(blocks * panels if by_panel else blocks, blocks=blocks, by_panel=by_panel)
         self._refer(Column.X, x)
 
+    def _columns_of(self, step: PlanStep, x: _Place, size: dict[str, int]) -> None:
+        """A step that copies pixels."""
+        self._step(step, Kind.COLUMNS, kh=1, kw=1, dh=1, dw=1, **size)
+        self._items(4 * self._threads, blocks=4 * self._threads)
+        self._refer(Column.X, x)
+
+    def _conv_grouped(self, node: Node, operator: Conv2D, size: dict[str, int], flop: int) -> None:
+        groups, top, left = operator.groups, node.pads[0], node.pads[2]
+        window = (*operator.kernel, *operator.stride, *operator.dilation, top, left, size["ho"], size["wo"])
+        p, q = size["c"] // groups, size["co"] // groups
+        bands = group_bands(window, p, q)
+        kh, kw, sh, sw, dh, dw = window[:6]
+        self._step(self._described(node, "grouped", flop), Kind.GROUPED, kh=kh, kw=kw, sh=sh, sw=sw, dh=dh, dw=dw,
+                   top=top, left=left, groups=groups, **size)  # fmt: skip
+        self._items(self._n * bands * -(-size["co"] // LANES), blocks=bands)
+        self._refer(Column.X, self._where[node.x])
+        self.scratch = max(self.scratch, band_bytes(-(-size["ho"] // bands), window, p, q))
+
     def _conv_im2col(self, node: Node, operator: Conv2D, size: dict[str, int], flop: int) -> None:
-        (kh, kw), (sh, sw) = operator.kernel, operator.stride
+        (kh, kw), (sh, sw), (dh, dw) = operator.kernel, operator.stride, operator.dilation
         depth, pixels = kh * kw * size["c"], self._n * size["ho"] * size["wo"]
         blocks = _parts(pixels, max(MR, 65536 // depth), MR, 2 * self._threads)
-        self._step(self._described(node, "im2col", flop), Kind.CONV, kh=kh, kw=kw, sh=sh, sw=sw, top=node.pads[0],
-                   left=node.pads[2], passes=-(-depth // KC), **size)  # fmt: skip
+        self._step(self._described(node, "im2col", flop), Kind.CONV, kh=kh, kw=kw, sh=sh, sw=sw, dh=dh, dw=dw,
+                   top=node.pads[0], left=node.pads[2], passes=-(-depth // KC), **size)  # fmt: skip
         self._items(blocks, blocks=blocks)
         self._refer(Column.X, self._where[node.x])
         rows = math.ceil(math.ceil(pixels / MR) / blocks) * MR
@@ -360,34 +424,81 @@ class _Builder:
     def _mean(self, node: Node) -> None:
         h, w, c = self._shapes[node.x]
         self._step(self._described(node, "mean"), Kind.MEAN, h=h, w=w, c=c)
-        self._items(self._n)
+        blocks = min(2 * self._threads, -(-c // 64))
+        self._items(self._n * blocks, blocks=blocks)
         self.scratch = max(self.scratch, 8 * c)  # sums in float64
         self._refer(Column.X, self._where[node.x])
         self._target(node.layers[-1])
 
     def _dense(self, node: Node, operator: Dense) -> None:
-        name, c, co = node.layers[-1], operator.channels_in, operator.channels
-        done = self._described(node, "multiply", 2 * c * co)
-        scores = replace(done, layers=(f"{name}/scores",)) if operator.softmax else done
-        self._step(scores, Kind.MULTIPLY, ho=1, wo=1, kh=1, kw=1, c=c, co=co, passes=-(-c // KC), relu=node.relu)
-        self._items(-(-co // NR), blocks=1, by_panel=1)
-        self._refer(Column.X, self._where[node.x])
+        name, shape = node.layers[-1], self._shapes[node.layers[0]]
+        c, co, pixels = operator.channels_in, operator.channels, math.prod(shape[:-1])
+        size = {"h": 1, "w": pixels, "c": c, "ho": 1, "wo": pixels, "co": co, "relu": node.relu}
+        self._conv_multiply(node, (1, 1), size, 2 * pixels * c * co)
+        done = self.steps[-1]
         self._constant("panels", node.layers[0], ())
         self._residual(node, co)
         if operator.softmax:
-            values = self._make(4 * self._n * co)
+            self.steps[-1] = replace(done, layers=(f"{name}/scores",))
+            values = self._make(4 * self._n * pixels * co)
             self._refer(Column.OUT, values)
-            self._step(replace(done, algorithm="softmax", inputs=scores.layers, flop=0), Kind.SOFTMAX, c=co)
-            self._items(self._n)
+            self._step(replace(done, algorithm="softmax", inputs=self.steps[-1].layers, flop=0), Kind.SOFTMAX, c=co)
+            self._items(self._n * pixels)
             self._refer(Column.X, values)
+        self._target(name)
+
+    def _product(self, node: Node) -> None:
+        assert node.factor is not None
+        shape, other = self._shapes[node.x], self._shapes[node.factor]
+        pixels = math.prod(shape[:-1])
+        self._step(self._described(node, "product"), Kind.PRODUCT, h=1, w=pixels, c=shape[-1], relu=node.relu,
+                   shared=pixels // math.prod(other[:-1]))  # fmt: skip
+        self._in_blocks(self._n * pixels)
+        self._refer(Column.X, self._where[node.x])
+        self._refer(Column.BUFFER, self._where[node.factor])
+        self._residual(node, shape[-1])
+        self._target(node.layers[-1])
+
+    def _in_blocks(self, most: int) -> None:
+        """Items of a step that can be cut anywhere, into ``most`` parts."""
+        blocks = min(4 * self._threads, most)
+        self._items(blocks, blocks=blocks)
+
+    def _alone(self, node: Node, operator: Operator) -> None:
+        """A layer that nothing is drawn together with."""
+        x, name = self._where[node.x], node.layers[0]
+        (h, w, c), (ho, wo, _) = (_as_map(self._shapes[which]) for which in (node.x, name))
+        size = {"h": h, "w": w, "c": c, "ho": ho, "wo": wo}
+        match operator:
+            case Pad((top, _, left, _)):
+                self._columns_of(self._described(node, "pad"), x, {**size, "sh": 1, "sw": 1, "top": top, "left": left})
+            case Flatten() | Reshape():
+                self._columns_of(self._described(node, "copy"), x, {**size, "sh": 1, "sw": 1, "ho": h, "wo": w})
+            case AveragePool((kh, kw), (sh, sw), padding):
+                top, _, left, _ = resolve_padding(padding, (h, w), (kh, kw), (sh, sw), (1, 1))
+                self._step(self._described(node, "avgpool"), Kind.AVGPOOL, kh=kh, kw=kw, sh=sh, sw=sw, top=top,
+                           left=left, **size)  # fmt: skip
+                self._items(self._n * ho)
+                self.scratch = max(self.scratch, 8 * c)  # sums in float64
+            case GlobalMaxPool():
+                self._step(self._described(node, "maximum"), Kind.MAXIMUM, **size)
+                self._items(self._n)
+            case Sigmoid():
+                self._step(self._described(node, "sigmoid"), Kind.SIGMOID, **size)
+                self._in_blocks(self._n * h * w)
+            case Softmax():
+                self._step(self._described(node, "softmax"), Kind.SOFTMAX, **size)
+                self._items(self._n * h * w)
+            case _:
+                raise AssertionError(operator)
+        self._refer(Column.X, x)
         self._target(name)
 
     def _affine(self, node: Node) -> None:
         shape = self._shapes[node.layers[-1]]
         pixels = math.prod(shape[:-1])
         self._step(self._described(node, "affine"), Kind.AFFINE, h=1, w=pixels, c=shape[-1], relu=node.relu)
-        blocks = min(4 * self._threads, self._n * pixels)
-        self._items(blocks, blocks=blocks)
+        self._in_blocks(self._n * pixels)
         self._refer(Column.X, self._where[node.x])
         self._constant("scale", None, node.norms)
         self._residual(node, shape[-1])
@@ -418,8 +529,7 @@ def make_plan(
 ) -> Plan:
     """The plan for images of ``batch`` = (n, h, w) and the wanted ``outputs``, which are layers other than the input.
 
-    Raises Unplannable where an output lies inside a step (before its batch-norm, say); UsageError for unknown outputs
-    or images that are too small.
+    Raises UsageError for unknown outputs or images that are too small.
     """
     n, height, width = batch
     layers = graph.needed_for(outputs)
@@ -459,7 +569,7 @@ class Planner:
         self._lock = threading.Lock()
 
     def plan(self, batch: tuple[int, int, int], outputs: tuple[str, ...], winograd: bool) -> Plan:
-        """The plan for images of ``batch`` = (n, h, w); made if it is not at hand. Raises Unplannable, UsageError."""
+        """The plan for images of ``batch`` = (n, h, w); made if it is not at hand. Raises UsageError."""
         key = (batch, outputs, winograd)
         with self._lock:
             found = self._plans.pop(key, None)
@@ -474,7 +584,7 @@ class Planner:
         return found
 
     def run(self, images: Array, outputs: tuple[str, ...], winograd: bool) -> dict[str, Array]:
-        """{output: array} for float32[n, h, w, c] images. Raises Unplannable, UsageError."""
+        """{output: array} for float32[n, h, w, c] images. Raises UsageError."""
         n, height, width, _ = images.shape
         plan = self.plan((n, height, width), outputs, winograd)
         results = plan.run(images, self._memory)
@@ -500,7 +610,7 @@ class Planner:
         ]
 
     def algorithms(self, size: tuple[int, int], outputs: tuple[str, ...], winograd: bool) -> dict[str, str]:
-        """{layer: how it is computed} for images of ``size`` (h, w). Raises Unplannable, UsageError."""
+        """{layer: how it is computed} for images of ``size`` (h, w). Raises UsageError."""
         found: dict[str, str] = {}
         for step in self.plan((1, *size), outputs, winograd).steps:
             for layer in step.layers:

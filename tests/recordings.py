@@ -10,13 +10,11 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from npresnet.architecture import FAMILIES, Architecture
-from npresnet.errors import UsageError
 from npresnet.model import ResNet
 from npresnet.synthetic import seeded
 from npresnet.verify import Recording, Row, layers_against_recording, tensor_hash
@@ -103,9 +101,11 @@ def by_layer(net: ResNet, recording: Recording, outputs: Sequence[str] | None = 
 
 
 def by_plan(net: ResNet, recording: Recording, outputs: Sequence[str] | None = None) -> list[Row]:
-    """Every tensor that ``net(images)``, or ``net(images, outputs)``, keeps between its steps, beside the recording."""
+    """Every tensor that ``net(images)``, or ``net(images, outputs)``, keeps between its steps, beside the recording; but not
+    the few numbers that gates are made from."""
     steps = net.profile(recording.images, outputs, repeats=1)
-    names = [name for name in dict.fromkeys(step.name for step in steps) if name in net.layers]
+    left_out = _squeezed(net)
+    names = [name for name in dict.fromkeys(step.name for step in steps) if name in net.layers and name not in left_out]
     if outputs is None and net.graph.classifier:
         names.append(net.graph.classifier)
     found = net(recording.images, outputs=names)
@@ -113,13 +113,14 @@ def by_plan(net: ResNet, recording: Recording, outputs: Sequence[str] | None = N
     return [Row(name, kinds[name], array.shape, recording.compare(name, array)) for name, array in found.items()]
 
 
-def plannable(net: ResNet, images: Any) -> bool:
-    """Whether calling the network goes by a plan; a few families' operators have none."""
-    try:
-        net.profile(images, repeats=1)
-    except UsageError:
-        return False
-    return True
+def _squeezed(net: ResNet) -> set[str]:
+    """The layers between the pool and the sigmoid of squeeze-and-excitation. Their ReLU may leave one number of eight, a
+    hundredth of what it was made from: its relative error tells how small it is. The gates themselves tell of mistakes."""
+    found = {layer.inputs[0] for layer in net.graph.layers if layer.operator.kind == "sigmoid"}
+    for layer in reversed(net.graph.layers):
+        if layer.name in found and layer.operator.kind in ("conv", "relu"):
+            found.update(layer.inputs)
+    return {name for name in found if net.graph.by_name[name].operator.kind in ("conv", "relu")}
 
 
 def layer_names(net: ResNet) -> list[str]:

@@ -12,6 +12,7 @@ from npresnet.kernels import (
     depthwise_kernel,
     grouped_conv2d,
     grouped_conv2d_reference,
+    grouped_conv2d_tiled,
     summed_depthwise_kernel,
 )
 
@@ -41,6 +42,27 @@ def test_tensorflow(tf, case, version):
         cases.assert_true(actual, truth)
     else:
         cases.assert_close(actual, expected, truth)
+
+
+# every way in which the tiled version gets its inputs, tiles with and without a rest, several bands of rows, tails of
+# channels; and borders that reach past a whole tile
+TILED = [
+    *[cases.GroupedConv2d((1, 9, 16, 12 * q), (3, 3), 12 * q, padding="same", groups=12) for q in (1, 2, 4, 8, 16, 32)],
+    cases.GroupedConv2d((2, 40, 57, 36), (3, 3), 36, padding="same", groups=9),
+    cases.GroupedConv2d((1, 31, 30, 64), (3, 3), 64, (2, 2), "same", groups=4),
+    cases.GroupedConv2d((1, 31, 14, 18), (3, 5), 30, (1, 2), "same", groups=6),
+    cases.GroupedConv2d((1, 13, 23, 8), (3, 3), 64, dilation=(3, 2), groups=2),
+    cases.GroupedConv2d((1, 3, 2, 8), (2, 3), 8, (2, 3), (9, 0, 17, 20), groups=4),
+    cases.GroupedConv2d((2, 5, 4, 40), (1, 1), 80, groups=5, bias=False),
+]
+
+
+@pytest.mark.parametrize("case", TILED, ids=str)
+def test_tiled(tf, case):
+    expected, truth = oracle(tf, case)
+    found = case.run(grouped_conv2d_tiled)
+    cases.assert_close(found, expected, truth)
+    cases.assert_same_bits(case.run(grouped_conv2d_tiled, threads=3), found)
 
 
 @pytest.mark.parametrize("multiplier", [1, 3])

@@ -9,11 +9,33 @@ from npresnet import engine
 from npresnet.architecture import FAMILIES, Architecture, build_graph
 from npresnet.compare import compare
 from npresnet.constants import Constants
-from npresnet.graph import BatchNorm, Conv2D, Graph, Input, Layer, Normalization, ReLU, Rescale, Scale
+from npresnet.graph import (
+    Add,
+    AveragePool,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Flatten,
+    GlobalAveragePool,
+    GlobalMaxPool,
+    Graph,
+    Input,
+    Layer,
+    Multiply,
+    Normalization,
+    Pad,
+    ReLU,
+    Rescale,
+    Reshape,
+    Scale,
+    Sigmoid,
+    Softmax,
+)
+from npresnet.kernels.steps import Kind
 from npresnet.kernels.tile import NR
 from npresnet.kernels.winograd import pack_transformed, transform_kernel
 from npresnet.memory import Buffer, Memory, place
-from npresnet.plan import Planner, Unplannable, make_plan
+from npresnet.plan import Planner, make_plan
 from npresnet.synthetic import random_weights
 
 
@@ -35,6 +57,11 @@ NETWORKS = [
     ("keras.applications", 50, 32, 7, True, (1, 97, 70)),
     ("keras-resnet", 18, 64, 5, True, (2, 65, 64)),
     ("keras-resnet", 34, 24, None, True, (1, 33, 80)),
+    ("keras.applications ResNeXt", 50, 32, 5, True, (1, 75, 64)),
+    ("keras.applications ResNeXt", 50, 64, None, True, (2, 33, 65)),
+    ("image-classifiers SE", 18, 64, 5, True, (2, 65, 80)),
+    ("keras-hub vd", 50, 32, None, True, (1, 67, 53)),
+    ("keras-hub vd", 18, 64, 7, True, (2, 64, 65)),
 ]
 
 
@@ -55,8 +82,12 @@ def test_agrees_with_the_float64_reference(network, winograd):
         assert difference.agrees(relative=1e-5), (name, difference)
 
 
-def test_same_bits_for_any_threads_and_in_a_batch():
-    graph, weights = _network("matterport", 50, 32)
+@pytest.mark.parametrize(
+    ("family", "depth"),
+    [("matterport", 50), ("keras.applications ResNeXt", 50), ("image-classifiers SE", 18), ("keras-hub vd", 18)],
+)
+def test_same_bits_for_any_threads_and_in_a_batch(family, depth):
+    graph, weights = _network(family, depth, 32)
     constants = Constants(graph, weights)
     outputs = list(graph.features.values())
     images = _images(3, 75, 64)
@@ -83,16 +114,14 @@ def test_results_are_the_callers_own():
 
 
 def test_outputs_before_their_batchnorm():
-    """A layer that is asked for is not swallowed by the step of the next; a border is no array at all."""
+    """A layer that is asked for is not swallowed by the step of the next, not even a border."""
     graph, weights = _network("matterport", 50)
     constants, images = Constants(graph, weights), _images(1, 64, 64)
-    outputs = ["conv1", "bn_conv1", "res2a_add", "res2a_out"]
+    outputs = ["conv1_pad", "conv1", "bn_conv1", "res2a_add", "res2a_out"]
     found = make_plan(graph, constants, (1, 64, 64), outputs, winograd=True, threads=1).run(images, Memory())
     for step in engine.run(graph, weights, images, outputs, algorithm="im2col", threads=1):
         if step.name in outputs:
             assert compare(found[step.name], step.array).agrees(), step.name
-    with pytest.raises(Unplannable):
-        make_plan(graph, constants, (1, 64, 64), ["conv1_pad", "conv1"], winograd=True, threads=1)
 
 
 def test_whatever_scales_channels_is_folded():
@@ -121,6 +150,106 @@ def test_whatever_scales_channels_is_folded():
     assert [step.layers for step in plan.steps] == [("rescale", "normalize"), ("conv", "bn", "scale", "relu")]
     *_, truth = engine.run(graph, weights, images.astype(np.float64), ["relu"], algorithm="reference", threads=1)
     assert compare(plan.run(images, Memory())["relu"], truth.array).agrees(1e-6)
+
+
+def _odd_layers():
+    """Operators that no published family has side by side, every one of them, and weights for them."""
+    graph = Graph(
+        (
+            Layer("input", Input(3)),
+            Layer("border", Pad((1, 2, 0, 3)), ("input",)),
+            Layer("stem", Conv2D(3, 24, (3, 3), (2, 1), "same"), ("border",)),  # padded twice
+            Layer("grouped", Conv2D(24, 16, (3, 2), (1, 2), "same", groups=8), ("stem",)),
+            Layer("bn", BatchNorm(16, 1e-3), ("grouped",)),
+            Layer("relu", ReLU(), ("bn",)),
+            Layer("dilated", Conv2D(16, 20, (3, 3), padding="same", dilation=(2, 3)), ("relu",)),
+            Layer("depthwise", Conv2D(20, 20, (3, 3), padding=(2, 2, 3, 3), groups=20, dilation=(2, 3)), ("dilated",)),
+            Layer("add", Add(), ("depthwise", "dilated")),
+            Layer("square", Multiply(), ("add", "dilated")),
+            Layer("mean", GlobalAveragePool(keep_dims=True), ("square",)),
+            Layer("gate", Sigmoid(), ("mean",)),
+            Layer("gated", Multiply(), ("gate", "square")),
+            Layer("sum", Add(), ("add", "gated")),
+            Layer("sum_relu", ReLU(), ("sum",)),
+            Layer("average", AveragePool((3, 2), (2, 1), "same"), ("sum_relu",)),
+            Layer("edge", Pad((0, 1, 2, 0)), ("average",)),
+            Layer("shares", Softmax(), ("edge",)),
+            Layer("by_pixel", Dense(20, 7, softmax=True, bias=False), ("shares",)),
+            Layer("largest", GlobalMaxPool(), ("by_pixel",)),
+            Layer("back", Reshape((1, 1, 7)), ("largest",)),
+            Layer("scaled", Multiply(), ("by_pixel", "back")),
+            Layer("flat", Flatten(), ("scaled",)),
+            Layer("twice", Add(), ("flat", "flat")),
+            Layer("twice_relu", ReLU(), ("twice",)),
+            Layer("corner", GlobalAveragePool(), ("scaled",)),
+            Layer("dense", Dense(7, 5, softmax=False, bias=False), ("corner",)),
+            Layer("dense_relu", ReLU(), ("dense",)),
+            Layer("scores", Dense(5, 4, softmax=True), ("dense_relu",)),
+            Layer("scores_relu", ReLU(), ("scores",)),
+        ),
+        {"C1": "relu"},
+    )
+    rng = np.random.default_rng(5)
+    weights = {
+        layer.name: {
+            role: (rng.uniform(0.5, 2, shape) if role == "variance" else rng.normal(0, 0.3, shape)).astype(np.float32)
+            for role, shape in layer.operator.tensors().items()
+        }
+        for layer in graph.layers
+    }
+    return graph, weights
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_every_operator_has_a_step(everything):
+    """Whatever a file may describe runs by plan, drawn together or with every layer to be seen."""
+    graph, weights = _odd_layers()
+    images = _images(2, 9, 12) / 100
+    last = ["twice_relu", "scores_relu"]
+    truth = {
+        step.name: step.array
+        for step in engine.run(graph, weights, images.astype(np.float64), last, algorithm="reference", threads=1)
+    }
+    outputs = [name for name in truth if name in last or (everything and name != "input")]
+    constants = Constants(graph, weights)
+    plan = make_plan(graph, constants, (2, 9, 12), outputs, winograd=True, threads=1)
+    found = plan.run(images, Memory())
+    assert [*found] == outputs
+    for name in outputs:
+        assert compare(found[name], truth[name]).agrees(2e-6), name
+    for threads in (2, 3):
+        again = make_plan(graph, constants, (2, 9, 12), outputs, winograd=True, threads=threads).run(images, Memory())
+        assert all(np.array_equal(found[name], again[name]) for name in outputs), threads
+    single = make_plan(graph, constants, (1, 9, 12), outputs, winograd=True, threads=2).run(images[1:], Memory())
+    assert all(np.array_equal(found[name][1:], single[name]) for name in outputs)
+    if not everything:
+        assert [step.layers for step in plan.steps if step.algorithm == "product"] == [
+            ("square",),
+            ("gated", "sum", "sum_relu"),
+            ("scaled",),
+        ]
+
+
+def test_a_product_and_what_follows_it():
+    """Squeeze-and-excitation's gate, the addition and the ReLU behind it are one step; where the shortcut has a
+    convolution of its own, that one adds."""
+    graph, weights = _network("image-classifiers SE", 18)
+    outputs = [*graph.features.values()]
+    plan = make_plan(graph, Constants(graph, weights), (1, 64, 64), outputs, winograd=True, threads=1)
+    products = [step for step in plan.steps if step.algorithm == "product"]
+    added = [step for step in products if step.layers[-1] != step.leader]
+    assert (len(products), len(added)) == (8, 4)
+    assert all(" * " in str(step) and " + " in str(step) for step in added)
+    assert not any(name.endswith("_add") for step in plan.steps for name in step.layers[:1])
+
+
+def test_a_network_runs_without_its_odd_layers_being_compiled():
+    """Kernels are looked for when a plan needs them."""
+    graph, weights = _network("keras-resnet", 18)
+    plan = make_plan(graph, Constants(graph, weights), (1, 40, 40), ["res2b1_relu"], winograd=True, threads=1)
+    natives = plan._ready[1]
+    assert natives[Kind.MAXPOOL]
+    assert not any(natives[kind] for kind in (Kind.GROUPED, Kind.AVGPOOL, Kind.PRODUCT, Kind.SIGMOID, Kind.MAXIMUM))
 
 
 def test_steps_can_be_read():
@@ -152,10 +281,11 @@ def test_buffers_that_live_together_never_overlap():
 # NaN and infinity ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("family", ["keras-resnet", "image-classifiers SE", "keras-hub vd"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38], ids=str)
-def test_special_values_come_out_as_layer_by_layer(value):
+def test_special_values_come_out_as_layer_by_layer(value, family):
     """One bad pixel in the second of three images: there the same NaN and infinity as by layer, in the others none."""
-    graph, weights = _network("keras-resnet", 18, 64)
+    graph, weights = _network(family, 18, 64)
     images = _images(3, 96, 96)
     images[1, 50, 40, 1] = value
     outputs = tuple(graph.features.values())

@@ -400,8 +400,8 @@ def planned_program(
     winograd  whether it may be used. It and 3xtf32 make NaN of infinity, and Winograd spreads NaN over a tile: the program
               then says which images have NaN in their last outputs, and those are to be run once more without
 
-    Raises ``fusion.Unplannable`` where an output lies inside a step; UsageError for unknown outputs or images that are too
-    small or too large; DeviceError where the weights do not fit.
+    Raises UsageError for unknown outputs or images that are too small or too large; DeviceError where the weights do not
+    fit.
     """
     n, height, width = batch
     layers = graph.needed_for(outputs)

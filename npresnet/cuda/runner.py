@@ -10,14 +10,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..engine import Step as LayerStep
-from ..fusion import Unplannable
 from ..graph import Graph
 from ..images import network_input
 from ..memory import Memory
@@ -184,10 +183,9 @@ class Runner:
         if self.algorithm != "im2col":
             precision = "fp32" if exact and self.precision == "3xtf32" else self.precision
             winograd = self.algorithm == "auto" and not exact
-            with suppress(Unplannable):
-                return planned_program(
-                    choices, self._graph, self._folded, self._tensors, batch, outputs, precision, winograd
-                )
+            return planned_program(
+                choices, self._graph, self._folded, self._tensors, batch, outputs, precision, winograd
+            )
         return layer_program(self._graph, self._tensors, batch, outputs)
 
     def _chunks(self, shape: Sequence[int]) -> list[tuple[int, int]]:
