@@ -492,7 +492,7 @@ def _work(found: Inspection, batch: tuple[int, int, int], outputs: Sequence[str]
     n, height, width = batch
     layers, shapes = found.graph.needed_for(outputs), found.graph.shapes(height, width, outputs)
     work = []
-    for node in draw_together(layers, outputs, shapes):
+    for node in draw_together(layers, outputs, shapes, alone=True):
         name, operator = node.layers[-1], node.operator
         moved = sum(n * int(np.prod(shapes[each])) for each in (node.x, node.residual, name) if each)
         flop = 0

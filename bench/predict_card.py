@@ -49,7 +49,7 @@ def convolutions(
     outputs = [*graph.features.values(), *([graph.classifier] if graph.classifier else [])]
     layers = graph.needed_for(outputs)
     shapes = graph.shapes(*size, outputs)
-    nodes = draw_together(layers, outputs, shapes)
+    nodes = draw_together(layers, outputs, shapes, alone=True)
     pools = stems(nodes, outputs)
     for node in nodes:
         if isinstance(node.operator, Conv2D | Dense):
