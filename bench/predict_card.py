@@ -91,7 +91,7 @@ def kernels() -> str:
     every: list[tuple[Any, Any]] = [*TILES.items(), *TENSOR_TILES.items()]
     for tile, kernel in every:
         cells = []
-        for capability in ((8, 0), (9, 0)):
+        for capability, memory in (((8, 0), 164), ((9, 0), 228)):  # KB of shared memory; each block takes one more
             made = assemble(kernel, capability)
             if tile in TILES:
                 products, cost, name = tile.tm * tile.tn * tile.bk, 1, "FFMA"
@@ -99,7 +99,8 @@ def kernels() -> str:
                 products = tile.wm // 16 * (tile.wn // 8) * (tile.bk // 8) * (3 if tile.exact else 1)
                 cost, name = 8, "HMMA"
             issued = made.issued(products, name)
-            blocks = min(65_536 // (-(-made.registers // 8) * 8 * tile.threads), 2048 // tile.threads)
+            registers = -(-made.registers // 8) * 8 * tile.threads
+            blocks = min(65_536 // registers, 2048 // tile.threads, memory * 1024 // (made.shared + 1024))
             share = cost * products / max(cost * products, issued)
             cells += [
                 str(made.registers),
