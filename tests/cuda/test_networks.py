@@ -149,7 +149,7 @@ def test_layers_that_nothing_is_drawn_together_with(algorithm):
 def _forced(monkeypatch, winograd: bool, splits: int) -> None:
     """Let every 3x3 convolution go by Winograd, or every one in parts."""
 
-    nothing = choice.Prediction(0, 0, 0, 0)
+    nothing = choice.Prediction(0, 0, 0, 0, 0)
 
     def chosen(sms, size, precision, allowed):
         tile = min(choice.TILES, key=lambda tile: tile.bm * tile.bn)
