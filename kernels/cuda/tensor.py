@@ -224,7 +224,8 @@ TENSOR_TILES = {
 }
 """{tile: its kernel}; of two that are expected to be equally fast, the first is taken. Stages are as many as fit into the
 48 KB of shared memory that a block may have without asking for more. On an SM's 164 KB (A100) or 228 KB (H100) that costs
-no block, for registers run out before; but for one of five of tf32_64x64x16s4 on an A100."""
+no block, for registers run out before; but for one of five of tf32_64x64x16s4 on an A100. Where an SM has 100 KB, two blocks
+fit of any of them."""
 
 
 def tf32_weights(w: Array) -> Array:
