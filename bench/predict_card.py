@@ -119,11 +119,12 @@ def kernels() -> str:
     for tile, kernel in every:
         threads, _ = kernel.bounds
         cells = []
-        for capability in ((8, 0), (9, 0)):
+        for capability, memory in (((8, 0), 164), ((9, 0), 228)):  # KB of shared memory; each block takes one more
             made = assemble(kernel, capability)
             products, name, issued = counted(tile, made)
             needed = products * (8 if name == "HMMA" else 1)
-            blocks = min(65_536 // (-(-made.registers // 8) * 8 * threads), 2048 // threads)
+            registers = -(-made.registers // 8) * 8 * threads
+            blocks = min(65_536 // registers, 2048 // threads, memory * 1024 // (made.shared + 1024))
             cells += [
                 str(made.registers),
                 str(blocks * threads // 32),

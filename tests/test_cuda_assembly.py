@@ -47,9 +47,9 @@ SHARED = {
     "global_maxpool": 8 * 32 * 4,
     **{kernel.name: 7 * 7 * 3 * 64 * 4 for kernel in stem.STEMS.values()},
     **{kernel.name: 2 * (tile.bm + tile.bn) * tile.bk * 4 for tile, kernel in implicit.TILES.items()},
-    **{kernel.name: 2 * (tile.bm + tile.bn) * (tile.bk + 4) * 4 for tile, kernel in tensor.TENSOR_TILES.items()},
+    **{kernel.name: tile.stages * (tile.bm + tile.bn) * tile.bk * 4 for tile, kernel in tensor.TENSOR_TILES.items()},
 }
-"""Bytes of shared memory, two buffers of each tile where there are two; other kernels take none."""
+"""Bytes of shared memory, for all buffers of each tile; other kernels take none."""
 
 BOUNDED = tuple(module.__name__ for module in (fused, implicit, stem, tensor, winograd))
 """Files whose kernels count in 32 bits, and are called for arrays of so many elements only."""
@@ -58,6 +58,7 @@ BOUNDED = tuple(module.__name__ for module in (fused, implicit, stem, tensor, wi
 def test_every_kernel_has_a_name_of_its_own():
     assert len(SHIPPED) == len(KERNELS) >= 38
     assert set(SHARED) <= set(SHIPPED)
+    assert max(SHARED.values()) <= 48 * 1024  # more would have to be asked for at every launch
 
 
 @every_architecture
@@ -120,6 +121,8 @@ def test_tensor_products(tile, capability):
     assert made.count("FFMA") == 0
     assert made.count("LDGSTS.E.BYPASS.128") == made.count("LDGSTS") > 0
     assert made.count("LDSM.16.M88.4") == made.count("LDSM") > 0
+    assert made.count("LDGDEPBAR") == 1  # a group of copies ends; in each turn all but the latest groups are awaited
+    assert re.findall(r"DEPBAR\.LE SB0, (0x\w+)", made.text) == [hex(tile.stages - 2), "0x0"]
     assert made.count("LDG") == made.count("LDG.E.64")  # bias and residual alone
     products = tile.wm // 16 * (tile.wn // 8) * (tile.bk // 8) * (3 if tile.exact else 1)
     enough = 0.95 if capability <= (9, 0) else 0.85  # the newest compiler spends more on addresses

@@ -45,6 +45,14 @@ def test_a_single_small_image_is_split():
     assert choose(1, square(1, 7, 2048, 512), "fp32", True).splits == 1
 
 
+def test_a_block_alone_on_its_multiprocessor_has_many_tiles_on_their_way():
+    """No other block has anything to multiply while a copy is awaited."""
+    for size in (square(1, 14, 1024, 256), square(8, 14, 1024, 256)):
+        alone = choose(SMS, size, "tf32", False)
+        assert alone.tile.stages > 2
+        assert alone.prediction.limit != "latency"
+
+
 def test_winograd_where_it_pays_and_may_be():
     large = square(64, 28, 128, 128, kernel=3)
     assert choose(SMS, large, "fp32", True).winograd

@@ -150,8 +150,9 @@ def kernel(
     return lambda function: Kernel(function, arguments, threads, together, shared)
 
 
-device_function = cuda.jit(device=True, inline="always")
-"""Makes a function that kernels call. It is drawn into them before types are known, so that no card is needed to compile."""
+device_function = (lambda function: function) if SIMULATED else cuda.jit(device=True, inline="always")
+"""Makes a function that kernels call. It is drawn into them before types are known, so that no card is needed to compile.
+The simulator calls it as it is: what Numba would put around it costs more than most of these functions."""
 
 
 def ceil_div(a: int, b: int) -> int:

@@ -14,17 +14,22 @@ Each thread holds a few elements of each; with ``group`` = lane // 4 and ``quad`
     B  b0 [quad, group]   b1 [quad + 4, group]
     C  c0 [group, 2 * quad]   c1 [group, 2 * quad + 1]   c2 [group + 8, 2 * quad]   c3 [group + 8, 2 * quad + 1]
 
+Copies to shared memory go on while the thread does other things. It waits for them in groups: ``copies_commit`` makes a
+group of those begun since the last one, and ``copies_wait`` waits for all groups but the latest few. Other threads may read
+what it copied after a barrier that follows its wait.
+
 Sources: NVIDIA's "Parallel Thread Execution ISA": ld, st, cp.async, cvt, "Matrix Fragments for mma.m16n8k8".
 """
 
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
-from numba import config, cuda
+from numba import config
 
-__all__ = ["ALIGNMENT", "copies_wait", "copy4_async", "cut", "larger", "load2", "load4", "load_matrices", "mma",
+__all__ = ["ALIGNMENT", "copies_commit", "copies_wait", "copy4_async", "cut", "larger", "load2", "load4", "load_matrices", "mma",
            "store", "store2", "store4"]  # fmt: skip
 
 ALIGNMENT = None if config.ENABLE_CUDASIM else 16
@@ -59,19 +64,30 @@ if config.ENABLE_CUDASIM:
         _checked(index, 4)
         array[index], array[index + 1], array[index + 2], array[index + 3] = a, b, c, d
 
+    _own = threading.local()  # what one thread of a kernel keeps; the simulator makes new ones for every block
+
     def copy4_async(shared, to, array, index, valid):
         """Begin to copy four floats of ``array`` to shared memory (LDGSTS.128), or to clear them there if not ``valid``.
 
-        They are there after ``copies_wait`` and a barrier.
+        Here nothing is there before it is waited for: until then there is NaN.
         """
         _checked(to, 4)
         if valid:
             _checked(index, 4)
-        for i in range(4):
-            shared[to + i] = array[index + i] if valid else np.float32(0.0)
+        shared[to : to + 4] = np.nan
+        vars(_own).setdefault("begun", []).append((shared, to, array, index, valid))
 
-    def copies_wait():
-        """Wait until all copies that this thread has begun are done."""
+    def copies_commit():
+        """Make a group, maybe an empty one, of the copies that this thread has begun since the last."""
+        vars(_own).setdefault("groups", []).append(vars(_own).pop("begun", []))
+
+    def copies_wait(but):
+        """Wait until this thread's groups of copies are done, but for the latest ``but``, a constant."""
+        groups = vars(_own).setdefault("groups", [])
+        while len(groups) > but:
+            for shared, to, array, index, valid in groups.pop(0):
+                for i in range(4):
+                    shared[to + i] = array[index + i] if valid else np.float32(0.0)
 
     def larger(a, b):
         """The larger one, in one instruction; of a number and NaN, the number."""
@@ -82,39 +98,39 @@ if config.ENABLE_CUDASIM:
         return (np.float32(value).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
 
     _LANES = 32
-    _shown: dict[int, tuple[float, ...]] = {}  # by thread; the simulator runs one block at a time
+    _shown: dict[tuple[int, int], tuple[float, ...]] = {}  # by thread and turn; the simulator runs one block at a time
     _barriers: dict[int, threading.Barrier] = {}  # by warp
 
-    def _exchanged(thread, mine):
-        """What every lane of this thread's warp shows to the others; lane i of the warp is element i."""
-        first = thread // _LANES * _LANES
-        barrier = _barriers.setdefault(first, threading.Barrier(_LANES))
-        _shown[thread] = mine
+    def _exchanged(mine):
+        """This thread's lane, and what every lane of its warp shows to the others; lane i of the warp is element i."""
+        thread: Any = threading.current_thread()  # the simulator's; ``cuda.threadIdx`` is known in kernels only
+        lane, first = thread.threadIdx.x % _LANES, thread.threadIdx.x // _LANES * _LANES
+        barrier = _barriers.get(first) or _barriers.setdefault(first, threading.Barrier(_LANES))
+        turn = _own.turn = 1 - getattr(_own, "turn", 0)  # nobody shows something new before all have seen this
+        _shown[first + lane, turn] = mine
         try:
             barrier.wait(timeout=100)
-            seen = [_shown[first + lane] for lane in range(_LANES)]
-            barrier.wait(timeout=100)  # nobody shows something new before all have seen this
         except threading.BrokenBarrierError:
             _barriers.pop(first, None)
             raise RuntimeError("a warp's threads did not all come to the same instruction") from None
-        return seen
+        return lane, [_shown[first + other, turn] for other in range(_LANES)]
 
-    @cuda.jit(device=True)
     def load_matrices(shared, index):
         """Four matrices [8, 4] from shared memory, for the fragments of ``mma`` (LDSM.4): lane 8 * i + r names the place of
         row r of matrix i, and gets element [lane // 4, lane % 4] of each."""
         _checked(index, 4)
-        thread = cuda.threadIdx.x
-        rows = _exchanged(thread, (index,))
-        lane = thread % _LANES
+        lane, rows = _exchanged((index,))
+        for first in range(0, _LANES if lane == 0 else 0, 8):  # one lane looks at all
+            banks = {rows[first + row][0] % 32 for row in range(8)}
+            assert len(banks) == 8, (
+                f"the rows of a matrix lie in {len(banks) * 4} of 32 banks: the card reads them in turns"
+            )
         return tuple(shared[rows[8 * matrix + lane // 4][0] + lane % 4] for matrix in range(4))
 
-    @cuda.jit(device=True)
     def mma(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
         """C + A @ B of a warp's matrices; takes and returns this thread's elements (see above)."""
-        thread = cuda.threadIdx.x
-        lanes = _exchanged(thread, tuple(map(cut, (a0, a1, a2, a3, b0, b1))))
-        group, quad = thread % _LANES // 4, thread % 4
+        lane, lanes = _exchanged(tuple(float(cut(value)) for value in (a0, a1, a2, a3, b0, b1)))
+        group, quad = lane // 4, lane % 4
         results = []
         for row, column, total in (
             (group, 2 * quad, c0), (group, 2 * quad + 1, c1), (group + 8, 2 * quad, c2), (group + 8, 2 * quad + 1, c3),
@@ -123,7 +139,7 @@ if config.ENABLE_CUDASIM:
             for k in range(8):
                 a = lanes[row % 8 * 4 + k % 4][row // 8 + 2 * (k // 4)]
                 b = lanes[column * 4 + k % 4][4 + k // 4]
-                exact += float(a) * float(b)
+                exact += a * b
             results.append(np.float32(exact))
         return tuple(results)
 
@@ -199,10 +215,7 @@ else:
 
     @intrinsic
     def copy4_async(typingctx, shared, to, array, index, valid):
-        """Begin to copy four floats of ``array`` to shared memory (LDGSTS.128), or to clear them there if not ``valid``.
-
-        They are there after ``copies_wait`` and a barrier.
-        """
+        """Begin to copy four floats of ``array`` to shared memory (LDGSTS.128), or to clear them there if not ``valid``."""
 
         def codegen(context, builder, signature, args):
             target = _place(context, builder, signature.args[0], *args[:2])
@@ -223,14 +236,27 @@ else:
         return types.void(shared, to, array, index, types.boolean), codegen
 
     @intrinsic
-    def copies_wait(typingctx):
-        """Wait until all copies that this thread has begun are done."""
+    def copies_commit(typingctx):
+        """Make a group, maybe an empty one, of the copies that this thread has begun since the last."""
 
         def codegen(context, builder, signature, args):
-            _assembly(builder, "cp.async.wait_all;", _MEMORY, ir.VoidType(), [])
+            _assembly(builder, "cp.async.commit_group;", _MEMORY, ir.VoidType(), [])
             return context.get_dummy_value()
 
         return types.void(), codegen
+
+    @intrinsic
+    def copies_wait(typingctx, but):
+        """Wait until this thread's groups of copies are done, but for the latest ``but``, a constant."""
+        if not isinstance(but, types.IntegerLiteral):
+            return None  # then Numba asks again, with the constant
+
+        def codegen(context, builder, signature, args):
+            groups = signature.args[0].literal_value
+            _assembly(builder, f"cp.async.wait_group {groups};", _MEMORY, ir.VoidType(), [])
+            return context.get_dummy_value()
+
+        return types.void(but), codegen
 
     @intrinsic
     def larger(typingctx, a, b):

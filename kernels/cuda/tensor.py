@@ -12,8 +12,9 @@ They ignore what float32 has more. Two ways to use them:
              sums by ordinary additions, which round. Infinity becomes NaN here (infinity minus infinity).
 
 Tiles come by ``copy4_async``, from memory to shared memory without a register in between: while one tile is multiplied the
-next is on its way. Rows in shared memory are four numbers longer than the tile, so that the eight rows that are read
-together lie in different banks. The kernel is transposed, [co, kh * kw * ci], so that both tiles have k along their rows.
+next ones, as many as there are other buffers, are on their way. In shared memory the fours of each row are exchanged, by
+exclusive or with a number that changes from row to row, so that those of eight rows that are read together lie in different
+banks. The kernel is transposed, [co, kh * kw * ci], so that both tiles have k along their rows.
 
 Source: NVIDIA's CUTLASS, examples 27 and 28, "3xTF32".
 """
@@ -28,19 +29,22 @@ from numba import cuda, float32, int32
 from ..arrays import Array
 from .implicit import ADD, BIAS, RELU, further, positive, tap_of, window_of
 from .launch import Kernel, device_function, divide, kernel
-from .ptx import ALIGNMENT, copies_wait, copy4_async, cut, load2, load_matrices, mma, store2
+from .ptx import ALIGNMENT, copies_commit, copies_wait, copy4_async, cut, load2, load_matrices, mma, store2
 
 __all__ = ["TENSOR_TILES", "TensorTile", "tf32_weights"]
 
 
 class TensorTile(NamedTuple):
-    """How a block of threads works: BM x BN elements of the result, BK steps of k at a time, WM x WN elements per warp."""
+    """How a block of threads works: BM x BN elements of the result, BK (8 or 16) steps of k at a time, WM x WN elements per
+    warp."""
 
     bm: int
     bn: int
     bk: int
     wm: int
     wn: int
+    stages: int
+    """How many tiles there is room for: one is multiplied while the others are on their way."""
     exact: bool
     """3xtf32 instead of tf32."""
 
@@ -49,17 +53,19 @@ class TensorTile(NamedTuple):
         return self.bm // self.wm * (self.bn // self.wn) * 32
 
     def __str__(self) -> str:
-        return f"{'3x' if self.exact else ''}tf32_{self.bm}x{self.bn}"
+        return f"{'3x' if self.exact else ''}tf32_{self.bm}x{self.bn}x{self.bk}s{self.stages}"
 
 
 def _convolve(tile: TensorTile, together: int) -> Kernel:
     """The kernel for one size of tile; arguments as those of ``implicit.py``, with the kernel transposed."""
-    BM, BN, BK, WM, WN, EXACT = tile
+    BM, BN, BK, WM, WN, STAGES, EXACT = tile
     THREADS = tile.threads
     WARPS_N = BN // WN
-    ROW = BK + 4  # floats from row to row of a tile: eight rows of 16 bytes fall into 32 different banks
-    TILE_A, TILE_B = BM * ROW, BN * ROW
-    BUFFERS_A, BUFFERS_B = 2 * TILE_A, 2 * TILE_B
+    TILE_A, TILE_B = BM * BK, BN * BK
+    LINE = 32 // BK  # rows of a tile that lie in all banks once
+    BUFFERS_A, BUFFERS_B = STAGES * TILE_A, STAGES * TILE_B
+    AHEAD = (STAGES - 1) * BK  # steps of k by which the copies are ahead of the products
+    LATER = STAGES - 2  # tiles that may still be on their way when one is wanted
     MS, NS = WM // 16, WN // 8  # mma's matrices in a warp's part of the tile
     SUMS, SOME_A, SOME_B = 4 * MS * NS, 4 * MS, 2 * NS
     PARTS = SUMS if EXACT else 1
@@ -70,8 +76,8 @@ def _convolve(tile: TensorTile, together: int) -> Kernel:
     def convolve(
         x, weights, bias, residual, out, h, w, ci, kw, sh, sw, top, left, ho, wo, co, rows, depth, part, many, finish
     ):
-        tile_a = cuda.shared.array(BUFFERS_A, float32, ALIGNMENT)  # [2, BM, BK + 4]
-        tile_b = cuda.shared.array(BUFFERS_B, float32, ALIGNMENT)  # [2, BN, BK + 4]
+        tile_a = cuda.shared.array(BUFFERS_A, float32, ALIGNMENT)  # [STAGES, BM, BK], fours exchanged
+        tile_b = cuda.shared.array(BUFFERS_B, float32, ALIGNMENT)  # [STAGES, BN, BK], likewise
         sums = cuda.local.array(SUMS, float32)
         parts = cuda.local.array(PARTS, float32)
         a, b = cuda.local.array(SOME_A, float32), cuda.local.array(SOME_B, float32)
@@ -88,6 +94,7 @@ def _convolve(tile: TensorTile, together: int) -> Kernel:
         last = int32(min(first + part, depth))
         # what this thread copies of each tile: four steps of k of some rows
         row, k_row = int32(thread // FOURS), int32(thread % FOURS * 4)
+        to_k = int32(k_row ^ row // LINE % FOURS * 4)  # where in its row of a tile
         for load in range(LOADS_A):
             m = int32(m0 + row + load * ROWS)
             corner[load], ih0[load], iw0[load] = window_of(m, rows, which * rows, h, w, sh, sw, top, left, ho, wo)
@@ -95,24 +102,29 @@ def _convolve(tile: TensorTile, together: int) -> Kernel:
         # what its warp multiplies, and the row of the matrices that this thread names to ``load_matrices``
         warp, lane = thread // 32, thread % 32
         warp_m, warp_n = int32(warp // WARPS_N * WM), int32(warp % WARPS_N * WN)
-        from_a = int32((warp_m + lane % 16) * ROW + lane // 16 * 4)  # rows 0-7 and 8-15 of k 0-3, then of k 4-7
-        from_b = int32((warp_n + lane // 16 * 8 + lane % 8) * ROW + lane // 8 % 2 * 4)  # k 0-3 and 4-7 of two matrices
+        exchanged = lane % 8 // LINE % FOURS
+        # rows 0-7 and 8-15 of k 0-3, then of k 4-7; and k 0-3 and 4-7 of two matrices
+        from_a = int32((warp_m + lane % 16) * BK + (lane // 16 ^ exchanged) * 4)
+        from_b = int32((warp_n + lane // 16 * 8 + lane % 8) * BK + (lane // 8 % 2 ^ exchanged) * 4)
         for at in range(SUMS):
             sums[at] = float32(0.0)
-        here, there = int32(0), int32(1)  # the buffers that are multiplied, and those that are filled
-        k0 = int32(first - BK)  # the first turn only copies
+        here, there = int32(1), int32(0)  # the buffers that are multiplied, and those that are filled
+        k0 = int32(first - AHEAD)  # the first turns only copy
         while k0 < last:
-            k = int32(k0 + BK + k_row)
+            copies_wait(LATER)
+            cuda.syncthreads()  # all threads' copies are there, and nobody reads the last turn's tile any more
+            k = int32(k0 + AHEAD + k_row)
             for load in range(LOADS_A):
                 ih, iw = int32(ih0[load] + i), int32(iw0[load] + j)
                 valid = k < last and 0 <= ih < h and 0 <= iw < w
                 where = int32((corner[load] + i * w + j) * ci + c) if valid else int32(0)
-                copy4_async(tile_a, int32(there * TILE_A + (row + load * ROWS) * ROW + k_row), x, where, valid)
+                copy4_async(tile_a, int32(there * TILE_A + (row + load * ROWS) * BK + to_k), x, where, valid)
             for load in range(LOADS_B):
                 n = int32(n0 + row + load * ROWS)
                 valid = k < last and n < co
                 where = int32((which * co + n) * depth + k) if valid else int32(0)
-                copy4_async(tile_b, int32(there * TILE_B + (row + load * ROWS) * ROW + k_row), weights, where, valid)
+                copy4_async(tile_b, int32(there * TILE_B + (row + load * ROWS) * BK + to_k), weights, where, valid)
+            copies_commit()
             i, j, c = further(i, j, int32(c + BK), kw, ci)
             if k0 >= first:
                 for at in range(PARTS):
@@ -121,11 +133,11 @@ def _convolve(tile: TensorTile, together: int) -> Kernel:
                 for step in range(0, BK, 8):
                     for m in range(MS):
                         a[4 * m], a[4 * m + 1], a[4 * m + 2], a[4 * m + 3] = load_matrices(
-                            tile_a, at_a + m * 16 * ROW + step
+                            tile_a, (at_a ^ step) + m * 16 * BK
                         )
                     for n in range(0, NS, 2):
                         b[2 * n], b[2 * n + 1], b[2 * n + 2], b[2 * n + 3] = load_matrices(
-                            tile_b, at_b + n * 8 * ROW + step
+                            tile_b, (at_b ^ step) + n * 8 * BK
                         )
                     if EXACT:
                         for at in range(SOME_A):
@@ -145,10 +157,9 @@ def _convolve(tile: TensorTile, together: int) -> Kernel:
                 if EXACT:
                     for at in range(SUMS):
                         sums[at] += parts[at]
-            copies_wait()
-            here, there = there, here
+            here, there = int32(here + 1) if here + 1 < STAGES else int32(0), here
             k0 = int32(k0 + BK)
-            cuda.syncthreads()
+        copies_wait(0)  # for those past the end: no copy may outlive its block
         # Bias, residual, ReLU, each in a loop of its own: of one large loop the compiler would make a real one, and the sums
         # could not stay in registers.
         to_m, to_n = int32(m0 + warp_m + lane // 4), int32(n0 + warp_n + lane % 4 * 2)
@@ -206,15 +217,17 @@ _CUT_SHARE = (
 TENSOR_TILES = {
     tile: _convolve(tile, together)
     for tile, together in (
-        (TensorTile(128, 256, 8, 64, 64, False), 1),
-        (TensorTile(128, 128, 16, 64, 32, False), 2),
-        (TensorTile(128, 64, 16, 32, 32, False), 2),
-        (TensorTile(64, 64, 16, 32, 32, False), 4),
-        (TensorTile(128, 64, 16, 32, 32, True), 2),
-        (TensorTile(64, 64, 16, 32, 32, True), 3),
+        (TensorTile(128, 128, 16, 64, 32, 3, False), 2),
+        (TensorTile(128, 256, 8, 64, 64, 4, False), 1),
+        (TensorTile(128, 64, 16, 64, 32, 4, False), 3),
+        (TensorTile(64, 64, 16, 32, 32, 4, False), 4),
+        (TensorTile(128, 64, 16, 32, 32, 4, True), 2),
+        (TensorTile(64, 64, 16, 32, 32, 4, True), 3),
     )
 }
-"""{tile: its kernel}, the largest first."""
+"""{tile: its kernel}; of two that are expected to be equally fast, the first is taken. Stages are as many as fit into the
+48 KB of shared memory that a block may have without asking for more. On an SM's 164 KB (A100) or 228 KB (H100) that costs
+no block, for registers run out before; where an SM has 100 KB, two blocks fit of any of them."""
 
 
 def tf32_weights(w: Array) -> Array:

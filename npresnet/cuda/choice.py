@@ -1,9 +1,10 @@
 """Which kernel, which tile, how many parts: predicted from the sizes of a convolution and of the card.
 
 A block's work is bm * bn * k products. An SM does them at its rate for that precision, less what else the kernel issues
-(``issue_share``), or as fast as tiles come from the card's second cache, whichever is slower; the last blocks leave SMs
-idle. To that comes what is written and read again for the parts of a split, and Winograd's transforms. The rates are an
-H100's, from its data sheet, and nothing here was measured on a card yet: they need to be right about which is faster, not
+(``issue_share``), or as fast as tiles come from the card's second cache, whichever is slower; and no tile comes faster than
+its way takes, divided by the tiles that are on their way at a time. The last blocks leave SMs idle. To that comes what is
+written and read again for the parts of a split, and Winograd's transforms. The rates are an H100's, from its data sheet, the
+length of the way is a guess, and nothing here was measured on a card yet: they need to be right about which is faster, not
 how fast. Measurements, where there are some, come first: ``measured.py``.
 """
 
@@ -39,23 +40,24 @@ class Prediction(NamedTuple):
     """The model's opinion of a convolution, in clock cycles of the card.
 
     arithmetic, cache, memory  if nothing but products, tiles from the second cache, or memory took time
+    latency                    if nothing but the way of tiles from there took time
     start                      what no amount of parallel work shortens
     """
 
     arithmetic: float
     cache: float
     memory: float
+    latency: float
     start: float
 
     @property
     def cycles(self) -> float:
-        return self.start + max(self.arithmetic, self.cache, self.memory)
+        return self.start + max(self.arithmetic, self.cache, self.memory, self.latency)
 
     @property
     def limit(self) -> str:
         """What takes the most."""
-        named = {"start": self.start, "arithmetic": self.arithmetic, "cache": self.cache, "memory": self.memory}
-        return max(named, key=lambda name: named[name])
+        return max(self._fields, key=lambda name: getattr(self, name))
 
 
 class Choice(NamedTuple):
@@ -105,13 +107,15 @@ _RATE = {"fp32": 128.0, "tf32": 512.0, "3xtf32": 512.0 / 3}  # multiply-adds per
 _CACHE = 24.0  # bytes that an SM gets from the second cache per clock cycle: 5.5 TB/s over 132 SMs at 1.75 GHz
 _MEMORY = 13.0  # bytes per clock cycle of one SM to or from memory: 3 TB/s likewise
 _START = 3000.0  # cycles: a launch in a graph, the first tiles on their way, the last ones stored
-_ALONE = 1.35  # two blocks on an SM hide each other's waiting; a single one cannot
+_LATENCY = 700.0  # cycles, about, from the first instruction of a tile's copy out of the second cache until it is there
+_ALONE = 1.35  # while a block waits at its barrier, another one on the SM multiplies, if there is one
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
 _LEAST_TURNS = 4  # of the main loop, for each part of a split
 
 _SHARES = {
     "128x128": 0.80, "128x64": 0.78, "64x64": 0.70, "64x32": 0.57,
-    "tf32_128x256": 1.0, "tf32_128x128": 1.0, "tf32_128x64": 0.85, "tf32_64x64": 0.80, "3xtf32_128x64": 1.0, "3xtf32_64x64": 1.0,
+    "tf32_128x128x16s3": 1.0, "tf32_128x256x8s4": 1.0, "tf32_128x64x16s4": 1.0, "tf32_64x64x16s4": 0.81,
+    "3xtf32_128x64x16s4": 1.0, "3xtf32_64x64x16s4": 1.0,
 }  # fmt: skip
 
 
@@ -130,11 +134,16 @@ def _predict(
 ) -> Prediction:
     """``deep`` products [m, k] @ [k, n] in ``launches`` launches, ``moved`` numbers from and to memory in all."""
     blocks = -(-m // tile.bm) * -(-n // tile.bn) * deep
-    turns = -(-blocks // sms) * -(-k // tile.bk) * (_ALONE if blocks <= sms or _kernel(tile).together == 1 else 1.0)
+    on_each = -(-blocks // sms)
+    turns = on_each * -(-k // tile.bk)
+    together = min(on_each, _kernel(tile).together)
+    ahead = 1 if isinstance(tile, Tile) else tile.stages - 1  # tiles of a block that are on their way
+    alone = _ALONE if together == 1 else 1.0
     return Prediction(
-        arithmetic=turns * tile.bm * tile.bn * tile.bk / (_RATE[precision] * issue_share(tile)),
+        arithmetic=alone * turns * tile.bm * tile.bn * tile.bk / (_RATE[precision] * issue_share(tile)),
         cache=turns * 4 * (tile.bm + tile.bn) * tile.bk / _CACHE,
         memory=4 * moved / (_MEMORY * sms),
+        latency=turns * _LATENCY / (together * ahead),
         start=launches * _START,
     )
 
@@ -173,7 +182,12 @@ def convolutions(sms: int, size: Convolution, precision: str, winograd: bool) ->
             # the transforms move while nothing is multiplied
             prediction = prediction._replace(start=prediction.start + prediction.memory, memory=0.0)
             candidates.append(Choice(tile, 1, True, "winograd", prediction))
-    return sorted(candidates, key=lambda choice: choice.prediction.cycles)
+    return sorted(candidates, key=_cost)
+
+
+def _cost(choice: Choice | StemChoice | Apart) -> tuple[float, float]:
+    """What choices are compared by: cycles; and, where the same limit makes them equal, all that goes on below it."""
+    return choice.prediction.cycles, sum(choice.prediction)
 
 
 class StemChoice(NamedTuple):
@@ -224,7 +238,7 @@ class Apart(NamedTuple):
 
 _ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 _ISSUED = {7: (456, 420), 4: (283, 270)}
-_LATENCY = 150.0  # cycles that a warp waits in each step for its row of the image: it comes from the first cache mostly
+_WAIT = 150.0  # cycles that a warp waits in each step for its row of the image: it comes from the first cache mostly
 
 
 def issued_by_stem(width: int) -> tuple[int, int]:
@@ -250,8 +264,8 @@ def stems(sms: int, size: Stem, convolution: Convolution, one: Choice) -> list[S
             step, turn = _ISSUED[width]
             turns = 2 * rows + 1
             busy = blocks * turns * (21 * step + turn)
-            waiting = ceil_div(blocks, kernel.together) * turns * (21 * (step + _LATENCY) + turn)
+            waiting = ceil_div(blocks, kernel.together) * turns * (21 * (step + _WAIT) + turn)
             start = 2 * _START + 4 * (3 * pixels + planes) / (_MEMORY * sms)
-            prediction = Prediction(max(busy, waiting), 0.0, 4 * (planes + result) / (_MEMORY * sms), start)
+            prediction = Prediction(busy, 0.0, 4 * (planes + result) / (_MEMORY * sms), waiting, start)
             candidates.append(StemChoice(width, rows, prediction))
-    return sorted(candidates, key=lambda choice: choice.prediction.cycles)
+    return sorted(candidates, key=_cost)

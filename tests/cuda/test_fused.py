@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numba import cuda
+from numba import cuda, float32
 
 from npresnet.compare import compare
 from npresnet.kernels import conv2d_reference, maxpool_reference, pad_reference
 from npresnet.kernels.cuda import fused, stem, winograd
 from npresnet.kernels.cuda.implicit import TILES, Tile
+from npresnet.kernels.cuda.launch import SIMULATED
+from npresnet.kernels.cuda.ptx import copies_commit, copies_wait, copy4_async
 from npresnet.kernels.cuda.tensor import TENSOR_TILES, tf32_weights
 from npresnet.kernels.geometry import window
 from npresnet.kernels.winograd import transform_kernel
@@ -97,13 +99,15 @@ def test_convolution(case):
     assert difference.agrees(LIMITS["fp32"]), difference
 
 
+@pytest.mark.parametrize("deep", [True, False], ids=["deep", "shallow"])
 @pytest.mark.parametrize("tile", [*TILES, *TENSOR_TILES], ids=str)
-def test_every_tile(tile):
-    """A full tile and one that is not, in each direction, and a sum that ends within a tile's steps of k."""
-    x, w, bias, size = convolution((1, 1, tile.bm + 1, 4), (1, 1), 1, "valid", tile.bn // 2 + 4)
-    w = np.concatenate([w] * 6, axis=2)[:, :, :20]
-    x = np.concatenate([x] * 6, axis=3)[..., :20]
-    size = size._replace(ci=20)
+def test_every_tile(tile, deep):
+    """More turns than buffers, two taps, and a sum that ends within a tile's steps of k, within one tile; and fewer turns than
+    buffers, with a full tile and one that is not in each direction."""
+    stages = 2 if isinstance(tile, Tile) else tile.stages
+    rows, co = (tile.bm - 3, tile.bn - 4) if deep else (tile.bm + 1, tile.bn + 4)
+    taps, ci = (2, stages * tile.bk // 2 + 4) if deep else (1, 4)
+    x, w, bias, size = convolution((1, 1, rows + taps - 1, ci), (1, taps), 1, "valid", co)
     difference = compare(run(tile, 1, x, w, bias, size, relu=True), expected(x, w, bias, 1, "valid", relu=True))
     assert difference.agrees(LIMITS[precision_of(tile)], 1e-2), difference
     if precision_of(tile) == "tf32":
@@ -238,3 +242,39 @@ def test_nan_images():
     np.testing.assert_array_equal(found.copy_to_host(), [0, 1, 0, 1])
     fused.clear(0, found)
     assert not found.copy_to_host().any()
+
+
+# The simulator sees copies that are not awaited -------------------------------------------------------------------------
+
+
+def relay(x, out, ahead, buffers, commit, but):
+    """Vectors of four through shared memory, copies ``ahead`` of them before they are read: the order of ``tensor.py``."""
+    shared = cuda.shared.array(16, float32)
+    count = x.size // 4
+    for turn in range(-ahead, count):
+        copies_wait(but)
+        begun = turn + ahead
+        if begun < count:
+            copy4_async(shared, begun % buffers * 4, x, begun * 4, True)
+        if commit:
+            copies_commit()
+        if turn >= 0:
+            for i in range(4):
+                out[4 * turn + i] = shared[turn % buffers * 4 + i]
+
+
+@pytest.mark.skipif(not SIMULATED, reason="on a card they may be there all the same")
+@pytest.mark.parametrize("ahead", [1, 2, 3])
+def test_copies_that_are_not_awaited(ahead):
+    x = numbers("copied", (24,))
+
+    def relayed(buffers=ahead + 1, commit=True, but=ahead - 1):
+        out = empty(24)
+        cuda.jit(relay)[1, 1](on_card(x), out, ahead, buffers, commit, but)
+        return out.copy_to_host()
+
+    np.testing.assert_array_equal(relayed(), x)
+    assert np.isnan(relayed(but=ahead)[:4]).all(), "waited for too little"
+    assert np.isnan(relayed(buffers=ahead)[:4]).all(), "a buffer was filled before it was read"
+    assert np.isnan(relayed(commit=False)).all(), "waited for groups that there are not"
+    np.testing.assert_array_equal(relayed(), x)  # nothing is left of those

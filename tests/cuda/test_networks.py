@@ -133,7 +133,7 @@ def beginning(output: str) -> Graph:
 @pytest.mark.parametrize("output", ["pool", "relu"])
 def test_stem_and_pool_in_one_step(output, monkeypatch):
     """Where nobody wants what lies in between; six channels, which is no multiple of four."""
-    chosen = choice.StemChoice(4, 2, choice.Prediction(0, 0, 0, 0))
+    chosen = choice.StemChoice(4, 2, choice.Prediction(0, 0, 0, 0, 0))
     monkeypatch.setattr(measured, "stems", lambda *arguments: [chosen])  # so small an image gets other kernels
     graph = beginning(output)
     images = numbers("stem and pool", (2, 17, 22, 3))
@@ -177,7 +177,7 @@ def test_layers_that_nothing_is_drawn_together_with(algorithm):
 def _forced(monkeypatch, winograd: bool, splits: int) -> None:
     """Let every 3x3 convolution go by Winograd, or every one in parts."""
 
-    nothing = choice.Prediction(0, 0, 0, 0)
+    nothing = choice.Prediction(0, 0, 0, 0, 0)
 
     def chosen(sms, size, precision, allowed):
         tile = min(choice.TILES, key=lambda tile: tile.bm * tile.bn)
