@@ -17,7 +17,7 @@ from bench.report import table
 from npresnet.benchmark import standard_graph
 from npresnet.cuda import choice as model
 from npresnet.cuda.choice import Apart, Choice, StemChoice
-from npresnet.cuda.plan import convolution_of, stem_of, stems
+from npresnet.cuda.plan import convolution_of, pooled_stems, stem_of
 from npresnet.files import replaced
 from npresnet.fusion import draw_together
 from npresnet.graph import Conv2D, Dense
@@ -50,11 +50,11 @@ def convolutions(
     layers = graph.needed_for(outputs)
     shapes = graph.shapes(*size, outputs)
     nodes = draw_together(layers, outputs, shapes, alone=True)
-    pools = stems(nodes, outputs)
+    pools = pooled_stems(nodes, outputs)
     for node in nodes:
         if isinstance(node.operator, Conv2D | Dense):
             sizes = convolution_of(node, n, shapes)
-            choice = model.convolutions(SMS, sizes, precision, node.pads == (1, 1, 1, 1))[0]
+            choice = model.convolutions(SMS, sizes, precision, True)[0]
             pool = pools.get(node.layers[-1])
             stem = model.stems(SMS, stem_of(node, pool, n, shapes), sizes, choice)[0] if pool else None
             yield node.layers[0], sizes._replace(ci=3) if isinstance(stem, StemChoice) else sizes, stem or choice

@@ -559,10 +559,8 @@ def _mean_item(step, natives, item, scratch, zeros):
     n, block = divmod(item, t[_BLOCKS])
     first, last = _edges(channels, block, t[_BLOCKS], LANES)
     count = last - first
-    x, out = (
-        t[_X] + (n * pixels * channels + first) * 4,
-        carray(_floats(t[_OUT] + (n * channels + first) * 4), (count,)),
-    )
+    x = t[_X] + (n * pixels * channels + first) * 4
+    out = carray(_floats(t[_OUT] + (n * channels + first) * 4), (count,))
     sums = carray(_doubles(scratch), (count,))
     for c in range(count):
         sums[c] = 0.0

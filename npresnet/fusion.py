@@ -139,9 +139,8 @@ def draw_together(
             case Conv2D() | MaxPool():
                 x, pads = border.get(source, (source, (0, 0, 0, 0)))
                 total = tuple(a + b for a, b in zip(pads, inner(layer), strict=True))
-                made = Node([layer.name], operator, x, pads=total, padded=any(pads))  # type: ignore[arg-type]
-                made.border = source if any(pads) else None
-                new(made)
+                around = source if any(pads) else None
+                new(Node([layer.name], operator, x, border=around, pads=total, padded=any(pads)))  # type: ignore[arg-type]
             case BatchNorm() | Scale() | Rescale() | Normalization():
                 node = ending.get(source)
                 fits = node is not None and not isinstance(node.operator, Dense | Multiply) and not node.residual

@@ -144,9 +144,8 @@ def _convolve(tile: TensorTile, together: int) -> Kernel:
                             a[at], a_rest[at] = split(a[at])
                         for at in range(SOME_B):
                             b[at], b_rest[at] = split(b[at])
-                    for both in range(
-                        MS * NS
-                    ):  # one loop and not two, or the compiler unrolls too late to see registers
+                    # one loop and not two, or the compiler unrolls too late to see registers
+                    for both in range(MS * NS):
                         of_a, of_b = both // NS * 4, both % NS * 2
                         if EXACT:  # the small ones first
                             product(a_rest, of_a, b, of_b, parts, 4 * both)

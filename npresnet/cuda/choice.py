@@ -33,6 +33,7 @@ __all__ = [
     "issue_share",
     "issued_by_stem",
     "stems",
+    "winograd_fits",
 ]
 
 
@@ -148,10 +149,18 @@ def _predict(
     )
 
 
+def winograd_fits(size: Convolution) -> bool:
+    """Whether a convolution is one that F(4x4,3x3) can do: 3x3, stride 1, one pixel of padding on each side; and whether
+    what it works in can be indexed."""
+    window = (size.kh, size.kw, size.sh, size.sw, size.top, size.left, size.ho, size.wo)
+    transformed = ELEMENTS_OF_A_TILE * tiles_of(size) * max(size.ci, size.co)
+    return window == (3, 3, 1, 1, 1, 1, size.h, size.w) and transformed <= LARGEST
+
+
 def convolutions(sms: int, size: Convolution, precision: str, winograd: bool) -> list[Choice]:
     """All choices for a convolution on a card of ``sms`` multiprocessors, those with the fewest predicted cycles first.
 
-    winograd  whether F(4x4,3x3) is allowed; it is weighed where it is possible, in fp32 alone
+    winograd  whether F(4x4,3x3) is allowed; it is weighed where it fits, in fp32 alone
     """
     candidates = []
     exact = precision == "3xtf32"
@@ -172,8 +181,7 @@ def convolutions(sms: int, size: Convolution, precision: str, winograd: bool) ->
                 added = _START + 4 * (splits + 1) * result / (_MEMORY * sms)
                 prediction = prediction._replace(start=prediction.start + added)
             candidates.append(Choice(tile, splits, False, form, prediction))
-    possible = (size.kh, size.kw, size.sh, size.sw) == (3, 3, 1, 1) and precision == "fp32" and size.ci >= 32
-    if winograd and possible:
+    if winograd and winograd_fits(size) and precision == "fp32" and size.ci >= 32:
         count = tiles_of(size)
         weights = ELEMENTS_OF_A_TILE * size.ci * size.co
         moved = image + 2 * result + weights + 2 * ELEMENTS_OF_A_TILE * count * (size.ci + size.co)

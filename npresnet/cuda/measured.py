@@ -22,7 +22,7 @@ from ..kernels.cuda.fused import Convolution, clear
 from ..kernels.cuda.launch import SIMULATED
 from ..kernels.cuda.stem import DEPTH, Stem
 from .card import Card
-from .choice import Apart, Choice, StemChoice, convolutions, stems
+from .choice import Apart, Choice, StemChoice, convolutions, stems, winograd_fits
 from .program import Queue
 from .timing import timed
 
@@ -46,7 +46,8 @@ class Choices:
         """{convolution, as text: choice, as text}"""
 
     def convolution(self, size: Convolution, precision: str, winograd: bool) -> Choice:
-        """The choice for a convolution; ``winograd``: whether it may be that."""
+        """The choice for a convolution; ``winograd``: whether it may be that, where it fits."""
+        winograd = winograd and winograd_fits(size)
         return self._of(_key(precision, size, winograd), size, convolutions(self._card.sms, size, precision, winograd))
 
     def stem(self, size: Stem, convolution: Convolution, precision: str) -> StemChoice | Apart:

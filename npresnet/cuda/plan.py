@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..kernels.cuda.fused import Convolution
     from ..kernels.cuda.stem import Stem
 
-__all__ = ["Folded", "convolution_of", "planned_program", "stem_of", "stems"]
+__all__ = ["Folded", "convolution_of", "planned_program", "pooled_stems", "stem_of"]
 
 Array = npt.NDArray[Any]
 
@@ -116,7 +116,7 @@ def convolution_of(node: Node, n: int, shapes: Mapping[str, tuple[int, ...]]) ->
     return Convolution(*x, *kernel, *stride, node.pads[0], node.pads[2], *out[1:])
 
 
-def stems(nodes: Sequence[Node], outputs: Sequence[str]) -> dict[str, Node]:
+def pooled_stems(nodes: Sequence[Node], outputs: Sequence[str]) -> dict[str, Node]:
     """{last layer of a node: the max-pool after it} where ``stem.py`` is made for the two, and nobody else reads in between."""
     found = {}
     for node in nodes:
@@ -227,9 +227,13 @@ class _Builder:
     def _layers(self, node: Node) -> tuple[str, ...]:
         return (node.border, *node.layers) if node.border else tuple(node.layers)
 
+    def _flop(self, node: Node) -> int:
+        """Of a node's operator, for all images."""
+        assert node.operator is not None
+        return self._n * node.operator.flop([self._shapes[node.x]], self._shapes[node.layers[0]])
+
     def _convolve(self, node: Node, pooled: bool) -> None:
         from ..kernels.cuda import fused
-        from ..kernels.cuda import winograd as by_winograd
 
         operator = node.operator
         assert isinstance(operator, Conv2D | Dense)
@@ -242,17 +246,8 @@ class _Builder:
                 f"layer {name!r}: {size.rows} x {co} numbers are more than the fast kernels count; give fewer or smaller "
                 "images at a time, or algorithm='im2col'"
             )
-        transformed = by_winograd.ELEMENTS_OF_A_TILE * by_winograd.tiles_of(size)  # for each channel
-        may = (
-            self._winograd
-            and not pooled
-            and (size.kh, size.kw, size.sh, size.sw) == (3, 3, 1, 1)
-            and node.pads == (1, 1, 1, 1)
-            and transformed * max(size.ci, co) <= fused.LARGEST
-        )
-        choice = self._choices.convolution(size, self._precision, may)
+        choice = self._choices.convolution(size, self._precision, self._winograd and not pooled)
         self.spreads_nan |= choice.winograd or self._precision == "3xtf32"
-        flop = 2 * size.rows * operator.channels * size.kh * size.kw * operator.channels_in
         weights, bias = self._folded.of(_Constant(choice.form, node.layers[0], node.norms, operator.channels))
         work = self._workspace(choice.workspace(size))
         softmax = isinstance(operator, Dense) and operator.softmax
@@ -265,7 +260,7 @@ class _Builder:
             return lambda stream: choice.queue(stream, size, a, weights, bias, more, node.relu, space, out)
 
         layers = (f"{name}/scores",) if softmax else self._layers(node)
-        self.steps.append(Step(layers, str(choice), scores, flop, bind, node.layers[0]))
+        self.steps.append(Step(layers, str(choice), scores, self._flop(node), bind, node.layers[0]))
         if softmax:
             self._softmax(name, scores)
 
@@ -287,8 +282,8 @@ class _Builder:
             space = [_flat(view(region)) for region in work]
             return lambda stream: choice.queue(stream, size, a, weights, bias, node.relu, space, b)
 
-        flop = 2 * size.n * size.ho * size.wo * operator.channels * math.prod((*operator.kernel, operator.channels_in))
-        self.steps.append(Step(self._layers(node) + self._layers(pool), str(choice), out, flop, bind, node.layers[0]))
+        layers = self._layers(node) + self._layers(pool)
+        self.steps.append(Step(layers, str(choice), out, self._flop(node), bind, node.layers[0]))
         return True
 
     def _softmax(self, name: str, scores: Region) -> None:
@@ -411,7 +406,7 @@ def planned_program(
     builder = _Builder(choices, folded, tensors, n, shapes, precision, winograd)
     images = builder.where[entry] = builder.layout.new(0, (n, *shapes[entry]))
     pooled = before_maxpool(nodes)
-    pools = stems(nodes, outputs)
+    pools = pooled_stems(nodes, outputs)
     for node in nodes:
         end = node.layers[-1]
         pool = pools.get(end)
