@@ -1,5 +1,5 @@
 """Grouped convolution on a card; what it is says the CPU's ``grouped.py``. grouped_conv2d_cuda: one thread per element of
-the result, summing in float64 in the CPU's order."""
+the result, summing in float64 in the order of grouped_conv2d_cpu."""
 
 from __future__ import annotations
 
