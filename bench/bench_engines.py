@@ -3,7 +3,7 @@
     python -m bench.bench_engines                          all cases, on 1 thread and on all processors
     python -m bench.bench_engines --case resnet50-b8 --threads 1 --rounds 3
 
-How it is measured, and what is compared before, is in ``npresnet/benchmark.py``. Each case is saved as soon as it is
+How it is measured, and what is compared before, is in ``npresnet/peers/measure.py``. Each case is saved as soon as it is
 done; a case measured again takes the place of its former self.
 """
 
@@ -15,9 +15,10 @@ import tempfile
 from pathlib import Path
 
 from bench.store import save
-from npresnet import benchmark
 from npresnet.kernels.threads import available_threads
-from npresnet.machine import describe
+from npresnet.peers import measure as benchmark
+from npresnet.peers.machine import describe
+from npresnet.peers.process import Case
 
 CASES = {
     "resnet50-b1": ("keras.applications/resnet50", (1, 224, 224)),
@@ -55,7 +56,7 @@ def main() -> None:
             network, batch = CASES[key]
             weights = benchmark.weight_file(network, Path(folder))
             for threads in arguments.threads or sorted({1, available_threads()}):
-                case = benchmark.Case(network, batch, threads)
+                case = Case(network, batch, threads)
                 print(case)
                 result = benchmark.measure(
                     case, weights, arguments.engines, rounds=arguments.rounds, watcher=_Printed()

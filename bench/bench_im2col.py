@@ -24,12 +24,15 @@ def measure(depth: str, size: int, threads: int, repeats: int, which: str) -> di
     import numpy as np
 
     import npresnet
-    from npresnet import engine, kernels
-    from npresnet.architecture import FAMILIES, Architecture, build_graph
-    from npresnet.compare import compare
-    from npresnet.graph import Conv2D
-    from npresnet.machine import peak_memory
-    from npresnet.synthetic import random_weights
+    from npresnet import kernels
+    from npresnet.cpu import by_layer as engine
+    from npresnet.network.architecture import Architecture
+    from npresnet.network.building import build_graph
+    from npresnet.network.families import FAMILIES
+    from npresnet.network.operators import Conv2D
+    from npresnet.network.seeded import random_weights
+    from npresnet.peers.machine import peak_memory
+    from npresnet.verify.compare import compare
 
     graph = build_graph(Architecture.standard(FAMILIES["matterport"], int(depth[6:])))
     weights = random_weights(graph)
@@ -87,7 +90,7 @@ def main() -> None:
         print(json.dumps(measure(depth, int(size), int(threads), arguments.repeats, which)))
         return
     from bench.store import save
-    from npresnet.machine import describe
+    from npresnet.peers.machine import describe
 
     print(describe())
     print(

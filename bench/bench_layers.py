@@ -17,10 +17,10 @@ import npresnet
 from bench.bench_engines import CASES
 from bench.roofline import fma_peak
 from bench.store import save
-from npresnet.benchmark import weight_file
-from npresnet.benchmark_worker import images
 from npresnet.kernels.threads import available_threads
-from npresnet.machine import describe
+from npresnet.peers.machine import describe
+from npresnet.peers.measure import weight_file
+from npresnet.peers.worker import images
 
 
 def main() -> None:

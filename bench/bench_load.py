@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from bench.store import save
-from npresnet.benchmark import full_name, weight_file
-from npresnet.hdf5 import open_weights
+from npresnet.files.opening import open_weights
 from npresnet.kernels.threads import available_threads
-from npresnet.machine import describe
+from npresnet.peers.machine import describe
+from npresnet.peers.measure import full_name, weight_file
 
 _IMPORT = """
 import json, sys, time
@@ -40,9 +40,9 @@ print(json.dumps({"seconds": time.perf_counter() - start}))
 _LOAD = """
 import json, sys, time
 import npresnet
-from npresnet.machine import peak_memory, restart_peak_memory
-from npresnet.plan import Planner
-from npresnet.warmup import warmup
+from npresnet.peers.machine import peak_memory, restart_peak_memory
+from npresnet.cpu.runner import Planner
+from npresnet.cpu.warmup import warmup
 warmup()
 
 restart_peak_memory()

@@ -25,9 +25,9 @@ import numpy as np
 
 from bench.roofline import fma_peak
 from bench.store import save
-from npresnet.compare import compare
 from npresnet.kernels import LADDER
-from npresnet.machine import describe
+from npresnet.peers.machine import describe
+from npresnet.verify.compare import compare
 
 _SECONDS = 0.5  # spent on one version, at least three runs
 

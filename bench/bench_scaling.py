@@ -12,9 +12,10 @@ import tempfile
 from pathlib import Path
 
 from bench.store import save
-from npresnet.benchmark import Case, Process, full_name, summary, weight_file
 from npresnet.kernels.threads import available_threads
-from npresnet.machine import describe
+from npresnet.peers.machine import describe
+from npresnet.peers.measure import full_name, summary, weight_file
+from npresnet.peers.process import Case, Process
 
 SIZES = (64, 128, 256, 384, 512, 768, 1024, 1536, 2048)
 BATCHES = (1, 2, 4, 8, 16, 32)

@@ -19,11 +19,12 @@ import tempfile
 from pathlib import Path
 
 from bench.store import save
-from npresnet.benchmark import full_name, weight_file
 from npresnet.kernels.threads import available_threads
-from npresnet.machine import describe
-from npresnet.peers import missing, onnx_model
-from npresnet.weights import load_weights
+from npresnet.network.weights import load_weights
+from npresnet.peers.engines import missing
+from npresnet.peers.machine import describe
+from npresnet.peers.measure import full_name, weight_file
+from npresnet.peers.onnx import onnx_model
 
 _OURS = """
 import json, sys, time

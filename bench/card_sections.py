@@ -27,18 +27,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npresnet.benchmark import summary
-from npresnet.compare import Difference, compare
 from npresnet.cuda import measured
 from npresnet.errors import DeviceError
-from npresnet.fusion import draw_together
-from npresnet.graph import Conv2D, Dense
 from npresnet.kernels.threads import available_threads
 from npresnet.model import ResNet, assemble
-from npresnet.peers import outputs_of
-from npresnet.verify import Row
-from npresnet.weights import Inspection
-from tests.recordings import FULL, THIN, TINY, Subject, by_layer, by_plan
+from npresnet.network.operators import Conv2D, Dense
+from npresnet.network.weights import Inspection
+from npresnet.peers.measure import summary
+from npresnet.peers.network import outputs_of
+from npresnet.plan.fusion import draw_together
+from npresnet.verify.compare import Difference, compare
+from npresnet.verify.rows import Row
+from tests.support.recordings import FULL, THIN, TINY, Subject, by_layer, by_plan
 
 Array = npt.NDArray[Any]
 

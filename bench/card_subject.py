@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.card_sections import Job, judged
 from npresnet.model import assemble
-from tests.recordings import by_layer, by_plan
+from tests.support.recordings import by_layer, by_plan
 
 
 def mistake() -> None:

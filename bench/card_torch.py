@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npresnet.graph import Graph
-from npresnet.peers import Node, PyTorch, outputs_of, simplify
-from npresnet.weights import Weights
+from npresnet.network.graph import Graph
+from npresnet.network.weights import Weights
+from npresnet.peers.network import Node, outputs_of, simplify
+from npresnet.peers.pytorch import PyTorch
 
 Array = npt.NDArray[Any]
 

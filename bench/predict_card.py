@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.report import table
-from npresnet.benchmark import standard_graph
 from npresnet.cuda import choice as model
+from npresnet.cuda.by_plan import convolution_of, pooled_stems, stem_of
 from npresnet.cuda.choice import Apart, Choice, StemChoice
-from npresnet.cuda.plan import convolution_of, pooled_stems, stem_of
-from npresnet.files import replaced
-from npresnet.fusion import draw_together
-from npresnet.graph import Conv2D, Dense
+from npresnet.files.safe_write import replaced
+from npresnet.network.operators import Conv2D, Dense
+from npresnet.peers.measure import standard_graph
+from npresnet.plan.fusion import draw_together
 
 if TYPE_CHECKING:
     from npresnet.kernels.cuda.assembly import Assembly

@@ -15,9 +15,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from npresnet.files import replaced
+from npresnet.files.safe_write import replaced
 from npresnet.kernels.threads import available_threads
-from npresnet.machine import describe, processor
+from npresnet.peers.machine import describe, processor
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -9,7 +9,7 @@ import sys
 def main() -> None:
     """Run the command line; its parts need the extra ``cli``, and say so in one line where it is missing."""
     try:
-        from .cli import app
+        from .cli.app import app
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in ("typer", "rich", "click"):
             raise

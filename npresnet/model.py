@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from . import engine
-from .architecture import Architecture, parse_architecture
+from .cpu import by_layer
 from .errors import UsageError
-from .graph import Graph
-from .images import network_input, prepare
-from .weights import Inspection, Weights, load_weights
+from .images.prepare import prepare
+from .network.architecture import Architecture, parse_architecture
+from .network.graph import Graph
+from .network.inputs import network_input
+from .network.weights import Inspection, Weights, load_weights
 
 if TYPE_CHECKING:
+    from .cpu.runner import Planner
     from .cuda.card import Card
     from .cuda.measured import Measured
     from .cuda.runner import Runner
-    from .plan import Planner, StepTime
+    from .plan.times import LayerStep, StepTime
 
 __all__ = ["Features", "ResNet", "assemble", "load", "resnet_graph"]
 
@@ -136,7 +138,7 @@ class ResNet:
             )
         return self(images, outputs=[self.graph.classifier])[self.graph.classifier]
 
-    def trace(self, images: Array, outputs: Sequence[str] | None = None) -> Iterator[engine.Step]:
+    def trace(self, images: Array, outputs: Sequence[str] | None = None) -> Iterator[LayerStep]:
         """Run layer by layer, whatever the algorithm, and yield each layer as it is done: name, kind, shape, array,
         seconds, FLOP, and how calling the network would compute it. Arguments and errors as for calling the network;
         without ``outputs``, all layers run."""
@@ -228,7 +230,7 @@ class ResNet:
         """What ``ask`` gets from the network's plans; None where it runs layer by layer: for another algorithm."""
         if self.algorithm not in ("auto", "direct") or self._runner is not None:
             return None
-        from .plan import Planner  # here, because the kernels import Numba
+        from .cpu.runner import Planner  # here, because the kernels import Numba
 
         with self._lock:
             if self._planner is None:
@@ -260,11 +262,11 @@ class ResNet:
         by_layer = "reference" if self.algorithm == "reference" else "im2col"
         return {layer.name: by_layer for layer in self.graph.layers if layer.operator.kind != "input"}
 
-    def _run(self, images: Array, names: Sequence[str]) -> Iterator[engine.Step]:
+    def _run(self, images: Array, names: Sequence[str]) -> Iterator[LayerStep]:
         wide = self.algorithm == "reference" and getattr(images, "dtype", None) == np.float64
         batch = network_input(images, self.graph.channels, np.float64 if wide else np.float32)
         algorithm = "reference" if self.algorithm == "reference" else "im2col"
-        return engine.run(self.graph, self.weights, batch, names, algorithm=algorithm, threads=self.threads)
+        return by_layer.run(self.graph, self.weights, batch, names, algorithm=algorithm, threads=self.threads)
 
 
 def load(

@@ -31,7 +31,7 @@ import numpy as np
 
 import npresnet
 
-from .agreement import agreement, leaves, randomize
+from .support.agreement import agreement, leaves, randomize
 
 Image = tuple[int, int]
 
@@ -204,7 +204,7 @@ def _save(keras: Any, model: Any, path: Path, layout: str, version: int) -> None
 
 def _outputs(keras: Any, model: Any, images: Any, version: int) -> Iterator[tuple[str, Any]]:
     if version == 3:
-        from npresnet import oracle
+        from npresnet.verify import oracle
 
         yield from oracle.activations(model, images)
         return

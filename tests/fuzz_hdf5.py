@@ -29,12 +29,11 @@ import h5py
 import numpy as np
 
 from npresnet.errors import WeightsError
-from npresnet.hdf5 import Group
-from npresnet.hdf5.attributes import Unreadable
-from npresnet.hdf5.checksums import lookup3
-from npresnet.hdf5.reader import read_tree
-from npresnet.hdf5.source import MEMORY, Budget, OutsideSubset, Source
-from npresnet.hdf5.tree import StoredTensor
+from npresnet.files.hdf5.attributes import Unreadable
+from npresnet.files.hdf5.checksums import lookup3
+from npresnet.files.hdf5.reader import read_tree
+from npresnet.files.hdf5.source import MEMORY, Budget, OutsideSubset, Source
+from npresnet.files.hdf5.tree import Group, StoredTensor
 
 SLOWEST = 2.0  # seconds of processor time for one mutant
 PATIENCE = 5.0  # seconds for h5py; a mutant on which it takes longer has no second opinion

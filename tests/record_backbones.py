@@ -1,4 +1,4 @@
-"""Record what TensorFlow computes in every layer of the networks in ``tests/recordings.py``.
+"""Record what TensorFlow computes in every layer of the networks in ``tests/support/recordings.py``.
 
     python -m tests.record_backbones
 
@@ -11,18 +11,19 @@ import tempfile
 from pathlib import Path
 
 from npresnet.model import assemble
-from npresnet.synthetic import write_keras_file
-from npresnet.verify import Recording, keras_model
+from npresnet.network.seeded import write_keras_file
+from npresnet.verify.recording import Recording
+from npresnet.verify.rows import keras_model
 
-from .agreement import pairs
-from .recordings import FOLDER, SAMPLES, SUBJECTS, Subject, by_layer, layer_names
+from .support.agreement import pairs
+from .support.recordings import FOLDER, SAMPLES, SUBJECTS, Subject, by_layer, layer_names
 
 
 def record(subject: Subject) -> None:
     """Write the recording of one network. Raises AssertionError where TensorFlow and npresnet do not agree to begin with."""
     import tensorflow as tf
 
-    from npresnet import oracle
+    from npresnet.verify import oracle
 
     found = subject.found()
     net = assemble(found)

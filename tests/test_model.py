@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 
 import npresnet
-from npresnet.architecture import FAMILIES, Architecture, build_graph
-from npresnet.compare import compare
 from npresnet.errors import ImageError, NpResNetError, UsageError
-from npresnet.graph import Conv2D, Dense
 from npresnet.model import ResNet
-from npresnet.synthetic import random_weights, write_keras_file
+from npresnet.network.architecture import Architecture
+from npresnet.network.building import build_graph
+from npresnet.network.families import FAMILIES
+from npresnet.network.operators import Conv2D, Dense
+from npresnet.network.seeded import random_weights, write_keras_file
+from npresnet.verify.compare import compare
 
-from .networks import Network, saved, shared, thin
+from .support.networks import Network, saved, shared, thin
 
 ALGORITHMS = ["auto", "direct", "im2col", "reference"]
 
@@ -95,7 +97,7 @@ def test_shapes(files, name, size):
 )
 def test_smallest_images_as_in_tensorflow(tf, tmp_path_factory, network):
     """Down to one pixel, where every window is mostly border."""
-    from npresnet import oracle
+    from npresnet.verify import oracle
 
     net = npresnet.load(saved(tmp_path_factory, network))
     for size in ((1, 1), (1, 2), (3, 2)):
@@ -278,7 +280,7 @@ def test_special_values_pass(net, value):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_special_values_as_in_tensorflow(tf, tmp_path_factory, value):
     """In the same places, which are not the obvious ones: TensorFlow's ReLU makes zero of NaN."""
-    from npresnet import oracle
+    from npresnet.verify import oracle
 
     network, images = thin("matterport", 50), pixels(1, 40, 40, 3)
     images[0, 20, 20, 1] = value

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from npresnet import oracle
-from npresnet.images import prepare
+from npresnet.images.prepare import prepare
+from npresnet.verify import oracle
 
 DATA = Path(__file__).parent / "data"
 FAMILY, DEPTH, PREPROCESSING = "keras-resnet", 18, "caffe"

@@ -2,7 +2,7 @@
 however many parts is best, and the few passes over memory that remain.
 
 Every function queues work on a stream and trusts its arguments: flat float32 arrays on the card, channels in multiples
-of four. ``npresnet/cuda/plan.py`` is their only user.
+of four. ``npresnet/cuda/by_plan.py`` is their only user.
 """
 
 from __future__ import annotations

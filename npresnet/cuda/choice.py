@@ -122,7 +122,7 @@ _SHARES = {
 
 def issue_share(tile: AnyTile) -> float:
     """Of the products that an SM could do, those that a tile's kernel issues, as counted in its machine code: what else a
-    warp issues in the main loop takes the rest. ``tests/test_cuda_assembly.py`` counts anew."""
+    warp issues in the main loop takes the rest. ``tests/without_card/test_assembly.py`` counts anew."""
     return _SHARES[str(tile)]
 
 
@@ -251,7 +251,7 @@ _WAIT = 150.0  # cycles that a warp waits in each step for its row of the image:
 
 def issued_by_stem(width: int) -> tuple[int, int]:
     """What a warp issues for one row of one channel of the image, of which there are 21 for each row of the convolution, and
-    for what else such a row takes. ``tests/test_cuda_assembly.py`` counts anew."""
+    for what else such a row takes. ``tests/without_card/test_assembly.py`` counts anew."""
     return _ISSUED[width]
 
 

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any, NamedTuple, TypeVar
 
 from ..errors import UsageError
-from ..files import replaced
+from ..files.safe_write import replaced
 from ..kernels.cache import kernel_cache
 from ..kernels.cuda.fused import Convolution, clear
 from ..kernels.cuda.launch import SIMULATED

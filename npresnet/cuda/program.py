@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..memory import Buffer, place
+from ..plan.memory import Buffer, place
 from .recorded import Recorded, record
 
 __all__ = ["Bound", "Layout", "Program", "Region", "Step"]

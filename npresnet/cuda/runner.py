@@ -16,16 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..engine import Step as LayerStep
-from ..graph import Graph
-from ..images import network_input
-from ..memory import Memory
-from ..plan import StepTime
+from ..network.graph import Graph
+from ..network.inputs import network_input
+from ..plan.memory import Memory
+from ..plan.times import LayerStep, StepTime
 from .arrays import DeviceArray, device_images, on_card
+from .by_layer import Tensors, layer_program
+from .by_plan import planned_program
 from .card import Card, Lane
-from .layers import Tensors, layer_program
 from .measured import Choices, Measured, Measuring
-from .plan import Folded, planned_program
+from .packing import Folded
 from .program import Bound, Program
 from .timing import timed
 

@@ -1,5 +1,5 @@
 """Where the tests of this folder can run: on a card, or in the simulator. Elsewhere they are not collected, and
-``tests/test_cuda.py`` runs them in the simulator, in processes of their own."""
+``tests/without_card/test_simulator.py`` runs them in the simulator, in processes of their own."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from unittest import mock
 
 from npresnet.kernels.cuda.launch import SIMULATED, Kernel
 
-from .. import cases
+from ..support import cases
 
 START, NUMBER, WAIT = 60e-6, 1e-6, 100e-6  # seconds for each thread
 

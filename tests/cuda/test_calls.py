@@ -16,8 +16,8 @@ from npresnet.kernels.cuda.conv2d import WORKSPACE
 from npresnet.kernels.cuda.gemm import BM
 from npresnet.kernels.cuda.launch import Kernel, grid_1d, is_device_array
 
-from .. import cases
-from ..cases import Conv2d
+from ..support import cases
+from ..support.cases import Conv2d
 
 # Batches of two, sizes that no block divides; what can be read in vectors of four, and what cannot.
 SAMPLES: dict[str, list[Any]] = {

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from numba import cuda, float32
 
-from npresnet.compare import compare
 from npresnet.kernels import conv2d_reference, maxpool_reference, pad_reference
 from npresnet.kernels.cuda import fused, stem, winograd
 from npresnet.kernels.cuda.implicit import TILES, Tile
@@ -17,8 +16,9 @@ from npresnet.kernels.cuda.ptx import copies_commit, copies_wait, copy4_async
 from npresnet.kernels.cuda.tensor import TENSOR_TILES, tf32_weights
 from npresnet.kernels.geometry import window
 from npresnet.kernels.winograd import transform_kernel
+from npresnet.verify.compare import compare
 
-from ..cases import numbers
+from ..support.cases import numbers
 
 LIMITS = {"fp32": 5e-7, "3xtf32": 5e-7, "tf32": 1e-3}  # worst seen: 2.4e-7, 1.2e-7, 3.4e-4
 

@@ -8,7 +8,7 @@ import pytest
 from npresnet import kernels
 from npresnet.kernels.cuda import LADDER
 
-from .. import cases
+from ..support import cases
 from .simulated import affordable, numbers_in_a_sum
 
 # These round as their CPU twins do, or not at all: results are equal to the last bit. The others contract a multiplication

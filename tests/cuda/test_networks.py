@@ -12,12 +12,14 @@ import pytest
 from numba import cuda
 
 import npresnet
-from npresnet import ImageError, UsageError, engine
-from npresnet.compare import compare
+from npresnet import ImageError, UsageError
+from npresnet.cpu import by_layer as engine
 from npresnet.cuda import choice, measured, runner
 from npresnet.cuda.arrays import DeviceArray
 from npresnet.cuda.card import open_card
-from npresnet.graph import (
+from npresnet.kernels.cuda.launch import SIMULATED
+from npresnet.network.graph import Graph, Layer
+from npresnet.network.operators import (
     Add,
     AveragePool,
     BatchNorm,
@@ -25,9 +27,7 @@ from npresnet.graph import (
     Dense,
     Flatten,
     GlobalAveragePool,
-    Graph,
     Input,
-    Layer,
     MaxPool,
     Multiply,
     Operator,
@@ -37,9 +37,9 @@ from npresnet.graph import (
     Scale,
     Sigmoid,
 )
-from npresnet.kernels.cuda.launch import SIMULATED
+from npresnet.verify.compare import compare
 
-from ..cases import numbers
+from ..support.cases import numbers
 
 DIGITS = Path(__file__).parents[1] / "data" / "digits.keras"
 

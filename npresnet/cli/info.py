@@ -1,0 +1,96 @@
+"""``npresnet info``."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import ArchitectureOption
+from .printing import by, fact, fail, guarded, print_table, print_unused, say
+
+__all__ = ["info"]
+
+
+@guarded
+def info(
+    weights: Annotated[
+        Path | None, typer.Argument(metavar="WEIGHTS", help="A Keras weight file (.h5 or .keras).", show_default=False)
+    ] = None,
+    architecture: ArchitectureOption = None,
+    layers: Annotated[bool, typer.Option("--layers", help="List every layer and the shapes of its weights.")] = False,
+    devices: Annotated[bool, typer.Option("--devices", help="Show which devices networks can run on.")] = False,
+) -> None:
+    """Show what a weight file holds. Family, depth, layers matched, missing and unused, parameters, checks."""
+    from ..images.conventions import CONVENTIONS
+    from ..network.weights import inspect
+
+    if devices:
+        _print_devices()
+        if weights is None:
+            return
+        say()
+    if weights is None:
+        raise typer.BadParameter("give WEIGHTS, a Keras weight file, or --devices")
+    found = inspect(weights, architecture)
+    total = sum(1 for layer in found.graph.layers if layer.operator.tensors())
+    fact("file", f"{found.path} ({found.bytes:,} bytes)")
+    version = f"Keras {found.keras_version}" if found.keras_version else "no Keras version noted (Keras 1?)"
+    noted = f"; {version}, backend {found.backend or 'not noted'}" if found.layout.startswith("legacy") else ""
+    fact("layout", found.layout + noted)
+    fact("architecture", str(found.architecture))
+    for reason in found.reasons:
+        fact("", reason)
+    fact("parameters", f"{found.parameters:,} in {sum(map(len, found.weights.values()))} tensors")
+    maps = ", ".join(f"{feature} {name}" for feature, name in found.graph.features.items())
+    fact("feature maps", maps)
+    for doubt in found.doubts:
+        fact("doubt", doubt)
+    convention = found.architecture.preprocessing
+    fact("preprocessing", f"{convention}: pixels go in as {CONVENTIONS[convention].meaning}")
+    fact("matched", f"{len(found.matched)} of {total} layers with weights")
+    for title, items in (("missing", found.missing), ("mis-shaped", found.misshaped), ("unusable", found.unsound)):
+        fact(title, f"{len(items)} {'tensor' if len(items) == 1 else 'tensors'}" if items else "none")
+        for item in items:
+            fact("", item)
+    for item in found.suspicious:
+        fact("suspicious", item)
+    print_unused("unused", found.unused)
+    if layers:
+        say()
+        print_table(
+            ("layer", "kind", "weights"),
+            (
+                (layer.name, layer.operator.kind, " ".join(map(by, layer.operator.tensors().values())))
+                for layer in found.graph.layers
+            ),
+            "lll",
+        )
+    if found.problems:
+        fail(f"{weights}: these weights cannot be run; see above", 1)
+
+
+def _print_devices() -> None:
+    """The processor, the cards, and what keeps a card from being used."""
+    from importlib import metadata
+
+    from ..cuda.card import find_cards, why_no_cuda
+    from ..kernels.threads import available_threads
+    from ..peers.machine import processor
+
+    fact("cpu", f"{processor()}, {available_threads()} threads")
+    for card in find_cards():
+        memory = f", {card.free / 1e9:.1f} of {card.total / 1e9:.1f} GB free" if card.total else ""
+        capability = f"compute capability {card.capability[0]}.{card.capability[1]}"
+        fact(f"cuda:{card.index}", f"{card.name}, {capability}{memory}")
+        fact("", f"not usable: {card.problem}" if card.problem else "usable")
+    reason = why_no_cuda()
+    if reason is not None:
+        fact("cuda", f"not usable: {reason}")
+    versions = []
+    for package in ("numba-cuda", "cuda-core", "cuda-toolkit"):
+        with suppress(metadata.PackageNotFoundError):
+            versions.append(f"{package} {metadata.version(package)}")
+    fact("packages", ", ".join(versions) or "none for CUDA")

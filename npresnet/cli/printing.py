@@ -1,0 +1,127 @@
+"""What all commands print with: facts, tables, progress, errors."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ..errors import NpResNetError
+
+__all__ = [
+    "T",
+    "by",
+    "counted",
+    "fact",
+    "fail",
+    "guarded",
+    "print_table",
+    "print_unused",
+    "printable",
+    "progress",
+    "say",
+    "shape_text",
+]
+
+
+T = TypeVar("T")
+
+_WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}  # file names stay in one piece
+
+
+def printable(text: str) -> str:
+    """``text`` with control characters written out: names in a file must not steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def say(text: str = "") -> None:
+    print(printable(text))
+
+
+def fact(label: str, text: str) -> None:
+    """A labelled fact; what does not fit in a line of 80 characters goes on below itself."""
+    first, rest = f"{label:<14}", " " * 14
+    print(textwrap.fill(printable(text), 80, initial_indent=first, subsequent_indent=rest, **_WHOLE_WORDS))
+
+
+def fail(message: str, status: int) -> NoReturn:
+    text = printable(f"npresnet: {message}")
+    if sys.stderr.isatty():  # in a pipe or a log, one message stays one line
+        width = shutil.get_terminal_size().columns
+        text = textwrap.fill(text, width, **_WHOLE_WORDS)
+    print(text, file=sys.stderr)
+    raise typer.Exit(status)
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn the library's errors into one paragraph and exit status 2."""
+
+    @wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+            sys.stdout.flush()  # a reader that has gone (`| head`) is noticed here, where typer expects it
+        except NpResNetError as error:
+            fail(str(error), 2)
+        except MemoryError as error:
+            fail(f"out of memory ({error}); use smaller or fewer images", 2)
+
+    return guarded
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: str) -> None:
+    """Print rows in aligned columns; ``right`` has an "r" for each column that is aligned to the right."""
+    cells = [list(headings), *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
+    for row in cells:
+        pieces = (
+            cell.rjust(width) if side == "r" else cell.ljust(width)
+            for cell, width, side in zip(row, widths, right, strict=True)
+        )
+        print("  ".join(pieces).rstrip())
+
+
+@contextmanager
+def progress(title: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """A progress bar on standard error, shown on terminals only; call what it yields once per step."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda: progress.advance(task)
+
+
+def counted(items: Iterable[T], title: str, total: int) -> Iterator[T]:
+    """The items, with a progress bar that moves by one for each."""
+    with progress(title, total) as advance:
+        for item in items:
+            yield item
+            advance()
+
+
+def by(shape: Sequence[int]) -> str:
+    """A shape as people write it: 1024x1024x3."""
+    return "x".join(map(str, shape))
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """The shape of a layer's output; a batch of one is left out."""
+    return by(shape[1:] if shape and shape[0] == 1 else shape)
+
+
+def print_unused(label: str, layers: Mapping[str, int]) -> None:
+    """The layers of a file that are not part of its network, with their number of tensors."""
+    fact(
+        label,
+        f"{len(layers)} layers with {sum(layers.values())} tensors, not part of the backbone" if layers else "none",
+    )
+    for name, count in layers.items():
+        fact("", f"{name} ({count})")

@@ -1,0 +1,85 @@
+"""``npresnet verify``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..files.safe_write import check_writable
+from .options import ArchitectureOption, Device, Size, Threads, WeightsFile, load_network
+from .printing import counted, fact, fail, guarded, print_table, say, shape_text
+
+__all__ = ["verify"]
+
+
+@guarded
+def verify(
+    weights: WeightsFile,
+    image: Annotated[
+        Path | None, typer.Argument(metavar="IMAGE", help="A picture or .npy; else the bundled photograph.")
+    ] = None,
+    against: Annotated[
+        str,
+        typer.Option(metavar="ORACLE", help="tensorflow, recording.npz, or reference: our own NumPy in float64."),
+    ] = "tensorflow",
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep what the oracle computed, to check without it.")
+    ] = None,
+    size: Size = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+    architecture: ArchitectureOption = None,
+) -> None:
+    """Compare every layer with TensorFlow, or with a recording of it. Exit status 1 if any layer disagrees."""
+    from ..data.photograph import photograph
+    from ..verify import rows as checks
+    from ..verify.compare import RELATIVE, WORST
+    from ..verify.recording import Recording
+
+    if record is not None:
+        check_writable(record)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's remarks about itself
+    net = load_network(weights, architecture, device, "im2col", threads)
+    recording: Recording | None = None
+    if against in ("tensorflow", "reference"):
+        images = net.prepare(str(image or photograph()), size)
+        if record:
+            recording = Recording(weights, images, against)
+        if against == "tensorflow":
+            rows = checks.against_tensorflow(net, weights, images, recording)
+        else:
+            rows = checks.against_reference(net, images, recording)
+    else:
+        if image is not None or record is not None:
+            fail("verify: a recording brings its own images and is not recorded again; leave out IMAGE and --record", 2)
+        kept = Recording.open(against)
+        images, rows = kept.images, checks.against_recording(net, weights, kept)
+
+    verdicts = list(counted(rows, "layers", len(net.layers) - 1))
+    print_table(
+        ("layer", "kind", "shape", "relative", "worst", ""),
+        (
+            (row.name, row.kind, shape_text(row.shape), f"{row.difference.relative:.1e}", f"{row.difference.worst:.1e}",
+             "ok" if row.agrees else f"FAILS {row.difference.problem or ''}".rstrip())
+            for row in verdicts
+        ),
+        "lllrrl",
+    )  # fmt: skip
+    failed = [row for row in verdicts if not row.agrees]
+    worst = max(verdicts, key=lambda row: row.difference.relative)
+    say()
+    fact("network", f"{net.architecture}, on an input of {shape_text(images.shape)}")
+    fact("result", f"{len(verdicts) - len(failed)} of {len(verdicts)} layers agree with {against}")
+    fact("largest", f"relative error {worst.difference.relative:.1e} at {worst.name}")
+    fact(
+        "allowed",
+        f"relative error {RELATIVE:g} of a layer's norm; worst single value {WORST:g} of its root mean square",
+    )
+    if recording is not None and record is not None:
+        recording.save(record)
+        fact("recorded", f"{record} ({record.stat().st_size:,} bytes)")
+    if failed:
+        fail(f"verify: {len(failed)} of {len(verdicts)} layers disagree, first {failed[0].name!r}", 1)

@@ -1,0 +1,1 @@
+"""Running a network on the CPU: layer by layer, or by plan."""

@@ -1,0 +1,97 @@
+"""The weights as a plan's steps read them: batch-norms and scales folded in, packed in the order of reading.
+
+    y = scale * (conv(x, w) + bias) + shift  =  conv(x, w * scale) + (bias * scale + shift)
+
+Folding is done in float64, so that it costs one rounding.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..kernels.gemm import pack_bias
+from ..kernels.simd import LANES
+from ..kernels.tile import NR
+from ..kernels.winograd import pack_transformed
+from ..network.graph import Graph
+from ..network.weights import Weights
+from ..plan.folding import composed
+from ..plan.memory import Slab
+
+__all__ = ["Constant", "Constants"]
+
+
+Array = npt.NDArray[Any]
+
+
+class Constant(NamedTuple):
+    """What one step needs.
+
+    form      "panels", "grouped", "winograd2", "winograd4", or "scale": the norms by themselves, or ones and zeros
+    layer     whose kernel and bias; None for "scale"
+    norms     the batch-norms and scales to fold in
+    channels  of the result
+    """
+
+    form: str
+    layer: str | None
+    norms: tuple[str, ...]
+    channels: int
+
+
+class Constants:
+    """The weights as steps read them: each made when first needed, and shared by all plans."""
+
+    def __init__(self, graph: Graph, weights: Weights) -> None:
+        self._graph, self._weights = graph, weights
+        self._made: dict[Constant, tuple[Array, Array]] = {}
+        self._lock = threading.Lock()
+        self._slab = Slab()
+
+    def packed(self, wanted: Sequence[Constant], threads: int) -> list[tuple[Array, Array]]:
+        """(weights, bias) of each of ``wanted``, as float32, made on ``threads`` threads."""
+        with self._lock:
+            missing = list({constant for constant in wanted if constant not in self._made})
+            if missing:
+                with ThreadPoolExecutor(threads) as pool:
+                    self._made.update(zip(missing, pool.map(self._make, missing), strict=True))
+            return [self._made[constant] for constant in wanted]
+
+    def _make(self, constant: Constant) -> tuple[Array, Array]:
+        form, layer, norms, channels = constant
+        scale, shift = composed(self._graph, self._weights, norms, channels)
+        if layer is None:
+            return scale.astype(np.float32), shift.astype(np.float32)
+        kernel, bias = self._weights[layer]["kernel"], self._weights[layer].get("bias", np.float64(0.0))
+        if form.startswith("winograd"):
+            packed = _transformed(self._slab, kernel, scale, int(form[-1]))
+        else:
+            packed = _panels(self._slab, kernel, scale, LANES if form == "grouped" else NR)
+        return packed, pack_bias((bias * scale + shift).astype(np.float32), channels)
+
+
+def _transformed(slab: Slab, kernel: Array, scale: Array, m: int) -> Array:
+    """A kernel float32[3, 3, ci, co], times ``scale``, for F(m x m, 3x3): float32[ceil(co / NR), (m + 2)**2, ci, NR]."""
+    packed = slab.array((-(-kernel.shape[-1] // NR), (m + 2) ** 2, kernel.shape[2], NR))
+    pack_transformed(kernel, scale, m, packed)
+    return packed
+
+
+def _panels(slab: Slab, kernel: Array, scale: Array, columns_of_panel: int) -> Array:
+    """A kernel float32[..., co], times ``scale``, as panels float32[ceil(co / columns_of_panel), 1, k, columns_of_panel]
+    with all taps in k: all that one panel of outputs needs lies together."""
+    panels = -(-kernel.shape[-1] // columns_of_panel)
+    columns = kernel.reshape(-1, kernel.shape[-1])
+    packed = slab.array((panels, 1, len(columns), columns_of_panel))
+    for panel in range(panels):
+        part = slice(panel * columns_of_panel, (panel + 1) * columns_of_panel)
+        width = len(scale[part])
+        np.multiply(columns[:, part], scale[part], out=packed[panel, 0, :, :width], casting="same_kind")
+        packed[panel, 0, :, width:] = 0.0
+    return packed

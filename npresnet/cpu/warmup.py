@@ -1,0 +1,47 @@
+"""Compiling ahead: every kernel that a network may call, so that nobody waits for it later."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["Warmup", "warmup"]
+
+
+class Warmup(NamedTuple):
+    """How long it took, in seconds; how many kernels were compiled, the others having been there; and where they are
+    kept, None if no directory is writable: then they serve this process alone."""
+
+    seconds: float
+    compiled: int
+    directory: Path | None
+
+
+def warmup() -> Warmup:
+    """Compile all kernels that networks call, by plan and layer by layer, or load them where they are kept."""
+    start = time.perf_counter()
+    from ..kernels.cache import cache_directory
+    from ..kernels.jit import compiled
+    from ..kernels.steps import COLUMNS, Column, Kind, addresses
+    from ..network.architecture import Architecture
+    from ..network.building import build_graph
+    from ..network.families import FAMILIES
+    from ..network.seeded import random_weights
+    from . import by_layer
+    from .runner import Planner
+
+    before = len(compiled)
+    table = np.zeros((2 * len(Kind), COLUMNS), np.int64)
+    table[:, Column.KIND] = [*Kind] * 2
+    table[:, Column.M] = np.repeat([2, 4], len(Kind))
+    addresses(table)
+    graph = build_graph(Architecture.standard(FAMILIES["keras-resnet"], 18, classes=2))
+    weights, images = random_weights(graph), np.zeros((1, 32, 32, 3), np.float32)
+    outputs = [graph.layers[-1].name]
+    Planner(graph, weights, 1).run(images, tuple(outputs), winograd=True)
+    for _ in by_layer.run(graph, weights, images, outputs, algorithm="im2col", threads=1):
+        pass
+    return Warmup(time.perf_counter() - start, len(compiled) - before, cache_directory())

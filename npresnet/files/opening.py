@@ -1,0 +1,194 @@
+"""The one way to a weight file: what it is, then the strict reader, and h5py in a process of its own for the rest."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import WeightsError
+from . import archive, impostors, shards
+from .archive import Archive
+from .contained import contained_tree
+from .hdf5 import headers
+from .hdf5.reader import read_tree
+from .hdf5.source import MEMORY, Budget, OutsideSubset, Source
+from .hdf5.tree import Group
+
+__all__ = ["WeightsFile", "open_weights"]
+
+_MOST_JSON = 6 * 2**20  # bytes; the config of ResNet-152 has half a megabyte
+_DEEPEST_JSON = 64
+
+
+@dataclass
+class WeightsFile(Group):
+    """An open weight file: its root group, and what describes the model.
+
+    kind      "h5", "keras" for an archive, or "shards" for an index of several HDF5 files
+    size      bytes, of all its files together
+    metadata  of an archive: Keras's version and the date; otherwise empty
+    """
+
+    kind: Literal["h5", "keras", "shards"]
+    size: int
+    metadata: dict[str, Any]
+    _config: Callable[[], str | bytes | None]
+
+    @cached_property
+    def config(self) -> dict[str, Any] | None:
+        """The model's config: ``model_config`` of a whole-model ``.h5`` file, ``config.json`` of an archive; None in
+        files of weights alone. It is data: nothing in it has been checked. Raises WeightsError where it is no JSON."""
+        text = self._config()
+        return None if text is None else _json_object(text, "the model's config")
+
+
+@contextmanager
+def open_weights(path: str | os.PathLike[str]) -> Iterator[WeightsFile]:
+    """The Keras weight file at ``path`` (``.h5``, ``.weights.h5``, ``.keras``, or ``.weights.json`` with its parts beside
+    it), for as long as the context lasts.
+
+    Names, shapes, types and attributes have been read when the context begins; the numbers are read on demand. Raises
+    WeightsError, for a file that is something else, damaged, or holds what no Keras file does; so do the file's methods.
+    """
+    location = Path(path)
+    try:
+        with ExitStack() as stack:
+            yield _open(location, stack)
+    except WeightsError as error:
+        raise WeightsError(f"{location}: {error}{shards.remedy(location)}") from None
+
+
+def _open(path: Path, stack: ExitStack) -> WeightsFile:
+    stream = stack.enter_context(_stream(path))
+    size = os.fstat(stream.fileno()).st_size
+    if size == 0:
+        raise WeightsError("the file is empty; download or save it again")
+    room = size + MEMORY
+    whole = Source(stream, 0, size, Budget(room))
+    head = whole.get(0, min(size, 512), "the file")
+    if head.startswith(headers.SIGNATURE):
+        index = shards.index_of(path)
+        if index is not None and path.with_name(index).exists():
+            raise WeightsError("this is one part of several")
+        root = _hdf5(whole, stack)
+        return WeightsFile(
+            root.path, root.attributes, root.members, "h5", size, {},
+            lambda: _config_text(root.attribute("model_config")),
+        )  # fmt: skip
+    if path.suffix == ".json" and head.lstrip().startswith(b"{"):
+        index_text = whole.get(0, min(size, _MOST_JSON + 1), "the index")
+        return _sharded(path, shards.parts(_json_object(index_text, "the index of sharded weights"), path.name), stack)
+    if head.startswith(archive.SIGNATURE):
+        opened = Archive(whole, stream)
+        config = opened.read(archive.CONFIG, _MOST_JSON)
+        metadata = opened.read(archive.METADATA, _MOST_JSON)
+        data, start, length = opened.weights(size + MEMORY // 2)
+        room = room if data is stream else length  # in memory, they have taken their share already
+        inside = Source(data, start, length, Budget(room))
+        if inside.get(0, min(8, length), "the weights") != headers.SIGNATURE:
+            raise WeightsError(f"the member {archive.WEIGHTS!r} is not an HDF5 file; save the model again")
+        root = _hdf5(inside, stack)
+        described = {} if metadata is None else _json_object(metadata, "the archive's metadata")
+        return WeightsFile(root.path, root.attributes, root.members, "keras", size, described, lambda: config)
+    what = impostors.name_of(path, head, whole.get(max(size - 8, 0), min(size, 8), "the file"))
+    if what is not None:
+        raise WeightsError(f"this is {what}")
+    raise WeightsError(
+        f"this is not an HDF5 file (it starts with {head[:8]!r}); weights must be a Keras `.h5` or `.keras` file"
+    )
+
+
+def _hdf5(source: Source, stack: ExitStack) -> Group:
+    try:
+        return read_tree(source)
+    except OutsideSubset as reason:
+        return stack.enter_context(contained_tree(source, str(reason)))
+
+
+def _sharded(path: Path, told: dict[str, set[str]], stack: ExitStack) -> WeightsFile:
+    """The parts of which an index tells, as one file."""
+    streams = {}
+    for part in told:
+        place = path.with_name(part)
+        if place.is_symlink():  # which could lead anywhere, and was not chosen by whoever gave the index
+            raise WeightsError(f"its part {part!r} is a link; put the files themselves into one folder")
+        if not place.exists():
+            raise WeightsError(
+                f"its part {part!r} is not there; all {len(told)} parts must be in the folder of the index"
+            )
+        streams[part] = stack.enter_context(_stream(place))
+    sizes = {part: os.fstat(stream.fileno()).st_size for part, stream in streams.items()}
+    budget = Budget(sum(sizes.values()) + MEMORY)
+    roots = {}
+    for part, stream in streams.items():
+        try:
+            roots[part] = read_tree(Source(stream, 0, sizes[part], budget))
+        except OutsideSubset as reason:
+            raise WeightsError(
+                f"its part {part!r} uses {reason}, which Keras does not; save the weights again"
+            ) from None
+        except WeightsError as error:
+            raise WeightsError(f"in its part {part!r}: {error}") from None
+    root = shards.joined(roots, told)
+    return WeightsFile(
+        root.path, root.attributes, root.members, "shards", path.stat().st_size + sum(sizes.values()), {}, lambda: None
+    )
+
+
+@contextmanager
+def _stream(path: Path) -> Iterator[io.FileIO]:
+    """The file, opened; anything that is no ordinary file is refused before it is opened, for a pipe would wait."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise WeightsError(f"this is {impostors.directory_name(path)}")
+        if not stat.S_ISREG(mode):
+            raise WeightsError("this is a pipe or a device; give the weight file itself (`.h5` or `.keras`)")
+        stream = io.FileIO(path)
+    except FileNotFoundError:
+        raise WeightsError("there is no such file; check the path") from None
+    except PermissionError as error:
+        raise WeightsError(f"the file cannot be read ({error.strerror}); check its permissions") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        raise WeightsError(f"the file cannot be read ({error}); check the path") from None
+    with stream:
+        yield stream
+
+
+def _config_text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise WeightsError("the attribute 'model_config' holds something other than text; the file is damaged")
+    return value
+
+
+def _json_object(text: str | bytes, what: str) -> dict[str, Any]:
+    """A JSON object of bounded size and depth. Raises WeightsError."""
+    if len(text) > _MOST_JSON:
+        raise WeightsError(f"{what} has {len(text)} bytes; no Keras file has more than {_MOST_JSON}")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(
+            f"{what} is no JSON text ({error}); the file is damaged: download or save it again"
+        ) from None
+    if not isinstance(value, dict):
+        raise WeightsError(f"{what} is no JSON object; the file is damaged: download or save it again")
+    level: list[Any] = [value]
+    for _ in range(_DEEPEST_JSON):
+        level = [
+            item
+            for holder in level
+            for item in (holder.values() if isinstance(holder, dict) else holder)
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return value
+    raise WeightsError(f"{what} is nested more than {_DEEPEST_JSON} deep; no Keras file is")

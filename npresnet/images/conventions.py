@@ -1,0 +1,93 @@
+"""What each family subtracts from pixels and divides them by, and the size of its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .reading import Float32, Picture
+from .resizing import Interpolation
+
+# Arithmetic: RGB 0..255 of any dtype, [..., 3] -> float32[..., 3], C-contiguous
+
+MEAN_PIXEL = np.array([123.7, 116.8, 103.9])  # RGB; float64, see subtract_mean_pixel
+CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)  # BGR
+NSFW_MEAN = np.array([104, 117, 123], np.float32)  # BGR
+TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # RGB, of values 0..1
+TORCH_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+def subtract_mean_pixel(image: Picture) -> Float32:
+    """RGB minus (123.7, 116.8, 103.9). Source: matterport's ``mrcnn/model.py:mold_image``.
+
+    The original subtracts a float64 mean, so in float64, and feeds the result to a float32 network: rounding the mean
+    to float32 first would change last bits.
+    """
+    values: Float32 = (image.astype(np.float32) - MEAN_PIXEL).astype(np.float32, order="C")
+    return values
+
+
+def caffe(image: Picture) -> Float32:
+    """RGB to BGR, minus (103.939, 116.779, 123.68). Source: Keras ``preprocess_input(mode="caffe")``."""
+    values = image[..., ::-1].astype(np.float32, order="C")
+    values -= CAFFE_MEAN
+    return values
+
+
+def torch(image: Picture) -> Float32:
+    """RGB / 255, minus the mean, over the deviation of ImageNet. Source: Keras ``preprocess_input(mode="torch")``."""
+    values = image.astype(np.float32, order="C")
+    values /= np.float32(255)
+    values -= TORCH_MEAN
+    values /= TORCH_DEVIATION
+    return values
+
+
+def tf(image: Picture) -> Float32:
+    """RGB / 127.5 - 1, so -1..1. Source: Keras ``preprocess_input(mode="tf")``."""
+    values = image.astype(np.float32, order="C")
+    values /= np.float32(127.5)
+    values -= np.float32(1)
+    return values
+
+
+def unit(image: Picture) -> Float32:
+    """RGB / 255, so 0..1. Source: KerasCV's ``Rescaling`` layer."""
+    return image.astype(np.float32, order="C") * np.float32(1 / 255)
+
+
+def nsfw(image: Picture) -> Float32:
+    """RGB to BGR, minus (104, 117, 123). Source: opennsfw2's ``preprocess_image``."""
+    values = image[..., ::-1].astype(np.float32, order="C")
+    values -= NSFW_MEAN
+    return values
+
+
+def unchanged(image: Picture) -> Float32:
+    """RGB 0..255 as float32: for networks that scale inside."""
+    return image.astype(np.float32, order="C")
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How a family of networks was fed: its arithmetic, and what it does about size when nothing is asked for."""
+
+    meaning: str  # the arithmetic in words
+    arithmetic: Callable[[Picture], Float32]
+    default_size: str
+    interpolation: Interpolation  # for an explicit WIDTHxHEIGHT
+
+
+CONVENTIONS = {
+    "matterport": Convention("RGB, 0 to 255, minus (123.7, 116.8, 103.9)", subtract_mean_pixel, "square", "bilinear"),
+    "caffe": Convention("BGR, 0 to 255, minus (103.939, 116.779, 123.68)", caffe, "224x224", "nearest"),
+    "torch": Convention(
+        "RGB, 0 to 1, minus (0.485, 0.456, 0.406), over (0.229, 0.224, 0.225)", torch, "224x224", "nearest"
+    ),
+    "tf": Convention("RGB, -1 to 1", tf, "224x224", "nearest"),
+    "unit": Convention("RGB, 0 to 1", unit, "224x224", "nearest"),
+    "nsfw": Convention("BGR, 0 to 255, minus (104, 117, 123)", nsfw, "224x224", "bilinear"),
+    "none": Convention("RGB, 0 to 255, as they are", unchanged, "none", "nearest"),
+}

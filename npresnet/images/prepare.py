@@ -1,0 +1,133 @@
+"""From a picture to the array a network takes: reading, resizing, and each family's colour arithmetic.
+
+    file ── load_picture ──> uint8[h, w, 3] ── resize_picture ──> same dtype ── arithmetic ──> float32[h, w, 3]
+                                               none | square |                 matterport | caffe |
+                                               pad64 | (width, height)         torch | tf | none
+
+Size and arithmetic are independent: ``CONVENTIONS`` says which size and interpolation a family uses when none is asked
+for, and ``prepare`` runs the whole line. Every step gives the bits that the original Python gives: Keras's ``load_img``
+and ``preprocess_input``, and Mask R-CNN's ``resize_image`` and ``mold_image`` on scikit-image. NumPy does all of it;
+only reading a picture file needs Pillow. Arrays are RGB, height before width; a size written as text or as a pair is
+width before height, as pictures are usually described.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npresnet.errors import ImageError, UsageError
+
+from ..network.inputs import transpose_hint
+from .conventions import CONVENTIONS, Convention, subtract_mean_pixel
+from .reading import Float32, Picture, load_picture, load_prepared
+from .resizing import Size, parse_size, resize_picture
+
+
+def mold(image: Picture, mode: Size = "square") -> Float32:
+    """One picture [h, w, 3] as Mask R-CNN feeds it to its network: resized, padded, mean subtracted.
+
+    Returns float32[h', w', 3]. Padding comes before the mean, so a black border holds minus the mean.
+    Raises as ``resize_picture``, and ImageError for a batch.
+    Source: matterport's ``resize_image`` and ``mold_image``, bit for bit.
+    """
+    if image.ndim == 4:
+        raise ImageError(f"array {list(image.shape)}: mold takes one picture [h, w, 3]; prepare() takes a batch")
+    return subtract_mean_pixel(resize_picture(_pictures(image)[0], mode, "bilinear"))
+
+
+# The whole line
+
+
+def prepare(source: object, preprocessing: str, size: Size | None = None) -> Float32:
+    """Pictures as the float32[n, h, w, 3] that a network of the given convention takes.
+
+    source         one of these, or a list or tuple of them that end at the same size:
+                   a path to a picture file;
+                   a path to a .npy of float32[n, h, w, 3] or [h, w, 3], prepared before: taken as it is, whatever the
+                   other arguments say;
+                   an array [h, w, 3] or [n, h, w, 3] of RGB values 0..255, integer or floating point: a picture;
+                   grey [h, w] or [h, w, 1] is repeated to RGB, of [h, w, 4] the alpha is dropped
+    preprocessing  a name in ``CONVENTIONS``
+    size           "none", "square", "pad64", "WIDTHxHEIGHT" or (width, height); None for the convention's own
+
+    Raises UsageError for an unknown convention, a bad size or a source of another type, ImageError for whatever is
+    wrong with a picture, MissingExtraError when a picture file is given and Pillow is not there.
+    """
+    convention = CONVENTIONS.get(preprocessing)
+    if convention is None:
+        raise UsageError(f"preprocessing {preprocessing!r}: the conventions are {', '.join(CONVENTIONS)}; choose one")
+    size = parse_size(convention.default_size if size is None else size)
+    sources: Sequence[object] = source if isinstance(source, (list, tuple)) else [source]
+    if not sources:
+        raise ImageError("no picture given: the list is empty; give at least one")
+
+    batches: list[Float32] = []
+    for number, item in enumerate(sources, 1):
+        name = f"picture {number} of {len(sources)}" if len(sources) > 1 else "picture"
+        if isinstance(item, (str, os.PathLike)):
+            name = os.fspath(item)
+        batch = _prepare_one(item, name, convention, size)
+        if batches and batch.shape[1:] != batches[0].shape[1:]:
+            raise ImageError(
+                f"{name}: {batch.shape[2]}x{batch.shape[1]} px, but the first is "
+                f"{batches[0].shape[2]}x{batches[0].shape[1]} px; one batch has one size: "
+                "choose one with --size square or --size WIDTHxHEIGHT, or run them one by one"
+            )
+        batches.append(batch)
+    return batches[0] if len(batches) == 1 else np.concatenate(batches)
+
+
+def _prepare_one(item: object, name: str, convention: Convention, size: Size) -> Float32:
+    """One source of ``prepare`` as float32[n, h, w, 3]."""
+    if isinstance(item, (str, os.PathLike)):
+        if name.lower().endswith(".npy"):
+            return load_prepared(item)
+        pictures: Picture = load_picture(item)[None]
+    elif isinstance(item, np.ndarray):
+        try:
+            pictures = _pictures(item)
+        except ImageError as error:
+            raise ImageError(f"{name}: {error}") from None
+    else:
+        raise UsageError(
+            f"{name}: {type(item).__name__}; a picture is a path or a numpy array; for anything else that holds pixels "
+            "give numpy.asarray of it"
+        )
+    resized = [resize_picture(picture, size, convention.interpolation) for picture in pictures]
+    return np.stack([convention.arithmetic(picture) for picture in resized])
+
+
+def _pictures(array: NDArray[Any]) -> NDArray[Any]:
+    """An array of picture values as [n, h, w, 3]: uint8, float32 or float64, finite, at least one pixel.
+
+    Raises ImageError for any other shape, for dtypes that are not numbers, NaN, infinity, and integers beyond 0..255.
+    """
+    described = f"array {list(array.shape)} of {array.dtype}"
+    if array.dtype.kind not in "uif":
+        raise ImageError(f"{described}: pixels are integers or floating-point numbers 0..255; convert them")
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim not in (3, 4) or array.shape[-1] not in (1, 3, 4):
+        raise ImageError(
+            f"{described}: a picture is [h, w, 3] or [n, h, w, 3], grey [h, w] or [h, w, 1], or with alpha [h, w, 4]"
+            + transpose_hint(array.shape, (1, 3, 4))
+        )
+    if array.size == 0:
+        raise ImageError(f"{described}: a picture has at least one pixel; an empty slice, perhaps?")
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise ImageError(f"{described}: holds NaN or infinity; a picture's values are 0..255: repair them first")
+        # float16 is widened as scikit-image and Keras do; anything wider than float64 has no counterpart there.
+        array = array.astype(np.float64 if array.dtype.itemsize >= 8 else np.float32, copy=False)
+    elif array.dtype != np.uint8:
+        low, high = array.min(), array.max()
+        if low < 0 or high > 255:
+            raise ImageError(f"{described}: values from {low} to {high}; a picture's are 0..255: scale them first")
+        array = array.astype(np.uint8)
+    array = array[..., :3] if array.shape[-1] == 4 else np.broadcast_to(array, (*array.shape[:-1], 3))
+    return array.reshape(-1, *array.shape[-3:])

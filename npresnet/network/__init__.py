@@ -1,0 +1,1 @@
+"""A network as data, and which one a file holds."""

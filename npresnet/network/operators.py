@@ -1,0 +1,374 @@
+"""What a layer computes: one frozen dataclass for each operator, with its sizes, the tensors that it needs and its output's
+shape. The arithmetic itself lives in ``npresnet.kernels``.
+
+Shapes are NHWC without the batch: (h, w, c), or (c,) after global pooling.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+__all__ = [
+    "Add",
+    "AveragePool",
+    "BatchNorm",
+    "Conv2D",
+    "Dense",
+    "Flatten",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "Input",
+    "MaxPool",
+    "Multiply",
+    "Normalization",
+    "Operator",
+    "Pad",
+    "ReLU",
+    "Rescale",
+    "Reshape",
+    "Scale",
+    "Sigmoid",
+    "Softmax",
+]
+
+
+Shape = tuple[int, ...]
+Pads = tuple[int, int, int, int]  # top, bottom, left, right
+Padding = Literal["same", "valid"] | Pads
+
+
+class _Operator:
+    """What all operators have in common."""
+
+    kind: ClassVar[str]
+
+    def tensors(self) -> dict[str, Shape]:
+        """The weights that this operator needs: {role: shape}, in the order in which Keras stores them."""
+        return {}
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """The shape that comes out, without the batch. Raises ValueError where the inputs do not fit."""
+        return inputs[0]
+
+    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
+        """Floating-point operations for one image; a multiply-add counts as two."""
+        return math.prod(output)
+
+
+def _windows(
+    size: Shape,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: Padding,
+    dilation: tuple[int, int] = (1, 1),
+) -> tuple[int, int]:
+    """Height and width after a sliding window, by the kernels' own arithmetic."""
+    from ..kernels.geometry import window_geometry  # here, because the kernels import Numba
+
+    _, height, width = window_geometry((size[0], size[1]), kernel, stride, padding, dilation)
+    return height, width
+
+
+def _check_channels(shape: Shape, channels: int) -> None:
+    if shape[-1] != channels:
+        raise ValueError(f"the input has {shape[-1]} channels but the weights take {channels}")
+
+
+@dataclass(frozen=True)
+class Input(_Operator):
+    """The images: float32[n, h, w, channels]."""
+
+    channels: int = 3
+    kind: ClassVar[str] = "input"
+
+    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return 0
+
+
+@dataclass(frozen=True)
+class Pad(_Operator):
+    """A border of zeros, (top, bottom, left, right) pixels wide. A pool that follows sees them as numbers."""
+
+    pads: Pads
+    kind: ClassVar[str] = "pad"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        h, w, c = inputs[0]
+        return h + self.pads[0] + self.pads[1], w + self.pads[2] + self.pads[3], c
+
+    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return 0
+
+
+@dataclass(frozen=True)
+class Conv2D(_Operator):
+    """Convolution from ``channels_in`` to ``channels``; kernel, stride, dilation as (vertical, horizontal).
+
+    groups  how many equal parts the channels are split into, each convolved on its own: output channel o reads the
+            input channels of part o // (channels / groups). ``channels_in`` of them make a depthwise convolution.
+    """
+
+    channels_in: int
+    channels: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: Padding = "valid"
+    bias: bool = True
+    groups: int = 1
+    dilation: tuple[int, int] = (1, 1)
+    kind: ClassVar[str] = "conv"
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each input channel is convolved by itself."""
+        return self.groups == self.channels_in
+
+    def tensors(self) -> dict[str, Shape]:
+        kernel: dict[str, Shape] = {"kernel": (*self.kernel, self.channels_in // self.groups, self.channels)}
+        return {**kernel, "bias": (self.channels,)} if self.bias else kernel
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        _check_channels(inputs[0], self.channels_in)
+        return *_windows(inputs[0], self.kernel, self.stride, self.padding, self.dilation), self.channels
+
+    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return 2 * math.prod(output) * math.prod(self.kernel) * self.channels_in // self.groups
+
+
+@dataclass(frozen=True)
+class BatchNorm(_Operator):
+    """Batch normalisation with stored statistics; ``epsilon`` is added to the variance.
+
+    scale, center  whether there is a gamma, a beta
+    """
+
+    channels: int
+    epsilon: float
+    scale: bool = True
+    center: bool = True
+    kind: ClassVar[str] = "batchnorm"
+
+    def tensors(self) -> dict[str, Shape]:
+        roles = {"gamma": self.scale, "beta": self.center, "mean": True, "variance": True}
+        return {role: (self.channels,) for role, there in roles.items() if there}
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        _check_channels(inputs[0], self.channels)
+        return inputs[0]
+
+    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return 2 * math.prod(output)
+
+
+@dataclass(frozen=True)
+class Scale(_Operator):
+    """x * gamma + beta, one number of each per channel: Caffe's Scale layer, kept apart from the batch-norm."""
+
+    channels: int
+    kind: ClassVar[str] = "scale"
+
+    def tensors(self) -> dict[str, Shape]:
+        return {"gamma": (self.channels,), "beta": (self.channels,)}
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        _check_channels(inputs[0], self.channels)
+        return inputs[0]
+
+    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return 2 * math.prod(output)
+
+
+@dataclass(frozen=True)
+class Rescale(_Operator):
+    """x * factor + offset with constants that are part of the network: one of each, or one per channel."""
+
+    factor: tuple[float, ...]
+    offset: tuple[float, ...]
+    kind: ClassVar[str] = "rescale"
+
+    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return 2 * math.prod(output)
+
+
+@dataclass(frozen=True)
+class Normalization(_Operator):
+    """(x - mean) / sqrt(variance), with both stored, one per channel: Keras's layer for input data.
+
+    The deviation is at least 1e-7 (Keras's ``epsilon()``).
+    """
+
+    channels: int
+    kind: ClassVar[str] = "normalize"
+
+    def tensors(self) -> dict[str, Shape]:
+        return {"mean": (self.channels,), "variance": (self.channels,)}
+
+    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return 2 * math.prod(output)
+
+
+@dataclass(frozen=True)
+class ReLU(_Operator):
+    """max(x, 0)."""
+
+    kind: ClassVar[str] = "relu"
+
+
+@dataclass(frozen=True)
+class Sigmoid(_Operator):
+    """1 / (1 + exp(-x))."""
+
+    kind: ClassVar[str] = "sigmoid"
+
+
+@dataclass(frozen=True)
+class Softmax(_Operator):
+    """exp(x) over its sum, along the channels."""
+
+    kind: ClassVar[str] = "softmax"
+
+
+@dataclass(frozen=True)
+class Add(_Operator):
+    """Sum of two feature maps of one shape."""
+
+    kind: ClassVar[str] = "add"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        if inputs[0] != inputs[1]:
+            raise ValueError(f"the two inputs have shapes {inputs[0]} and {inputs[1]}; they must be equal")
+        return inputs[0]
+
+
+@dataclass(frozen=True)
+class Multiply(_Operator):
+    """Product of a feature map with another of its shape, or with one number per channel: (1, 1, c) or (c,)."""
+
+    kind: ClassVar[str] = "multiply"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        large, small = sorted(inputs, key=math.prod, reverse=True)
+        if small != large and small not in ((1, 1, large[-1]), large[-1:]):
+            raise ValueError(
+                f"the two inputs have shapes {inputs[0]} and {inputs[1]}; they must be equal, or one of them a number "
+                "per channel"
+            )
+        return large
+
+
+@dataclass(frozen=True)
+class MaxPool(_Operator):
+    """Largest value in each window; padding never wins."""
+
+    window: tuple[int, int]
+    stride: tuple[int, int]
+    padding: Padding
+    kind: ClassVar[str] = "maxpool"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        return *_windows(inputs[0], self.window, self.stride, self.padding), inputs[0][2]
+
+    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return math.prod(output) * (math.prod(self.window) - 1)
+
+
+@dataclass(frozen=True)
+class AveragePool(_Operator):
+    """Mean of each window; padding does not count, neither in the sum nor in the number."""
+
+    window: tuple[int, int]
+    stride: tuple[int, int]
+    padding: Padding
+    kind: ClassVar[str] = "avgpool"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        return *_windows(inputs[0], self.window, self.stride, self.padding), inputs[0][2]
+
+    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return math.prod(output) * math.prod(self.window)
+
+
+@dataclass(frozen=True)
+class _GlobalPool(_Operator):
+    keep_dims: bool = False
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        channels = inputs[0][2]
+        return (1, 1, channels) if self.keep_dims else (channels,)
+
+    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return math.prod(inputs[0])
+
+
+@dataclass(frozen=True)
+class GlobalAveragePool(_GlobalPool):
+    """Mean over all pixels: (h, w, c) to (c,), or to (1, 1, c) with ``keep_dims``."""
+
+    kind: ClassVar[str] = "avgpool"
+
+
+@dataclass(frozen=True)
+class GlobalMaxPool(_GlobalPool):
+    """Largest value over all pixels: (h, w, c) to (c,), or to (1, 1, c) with ``keep_dims``."""
+
+    kind: ClassVar[str] = "maxpool"
+
+
+@dataclass(frozen=True)
+class Flatten(_Operator):
+    """All numbers of a feature map in a row: (h, w, c) to (h * w * c,), channels changing fastest."""
+
+    kind: ClassVar[str] = "flatten"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        return (math.prod(inputs[0]),)
+
+    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return 0
+
+
+@dataclass(frozen=True)
+class Reshape(_Operator):
+    """The same numbers, in the same order, in another shape: (c,) to (1, 1, c), say."""
+
+    shape: Shape
+    kind: ClassVar[str] = "reshape"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        if math.prod(inputs[0]) != math.prod(self.shape):
+            raise ValueError(f"the input of shape {inputs[0]} does not fill the shape {self.shape}")
+        return self.shape
+
+    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return 0
+
+
+@dataclass(frozen=True)
+class Dense(_Operator):
+    """Matrix product, with a bias or without, and softmax over the result if asked for."""
+
+    channels_in: int
+    channels: int
+    softmax: bool
+    bias: bool = True
+    kind: ClassVar[str] = "dense"
+
+    def tensors(self) -> dict[str, Shape]:
+        kernel: dict[str, Shape] = {"kernel": (self.channels_in, self.channels)}
+        return {**kernel, "bias": (self.channels,)} if self.bias else kernel
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        _check_channels(inputs[0], self.channels_in)
+        return (*inputs[0][:-1], self.channels)
+
+    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return 2 * self.channels_in * math.prod(output)
+
+
+Operator = (
+    Input | Pad | Conv2D | BatchNorm | Scale | Rescale | Normalization | ReLU | Sigmoid | Softmax | Add | Multiply
+    | MaxPool | AveragePool | GlobalAveragePool | GlobalMaxPool | Flatten | Reshape | Dense
+)  # fmt: skip

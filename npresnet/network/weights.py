@@ -1,0 +1,222 @@
+"""From a Keras weight file to the tensors of a network: what the file holds, which network it is, what fits.
+
+Three steps: ``stored.read_layers`` turns every layout and spelling into {layer: {role: tensor}}; ``recognise`` finds the
+network; ``inspect`` compares the two and reports everything that is missing, unused, mis-shaped, not a number or
+suspicious at once. ``load_weights`` raises when anything is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import WeightsError
+from ..files.layers import StoredLayer, read_layers
+from ..files.opening import open_weights
+from ..files.shards import remedy
+from .architecture import Architecture, parse_architecture
+from .graph import Graph, Layer
+from .operators import BatchNorm, Conv2D, Normalization, Operator
+from .recognise import find_network
+from .stored_shapes import stored_shapes
+
+__all__ = ["Inspection", "Weights", "inspect", "load_weights"]
+
+Weights = Mapping[str, Mapping[str, npt.NDArray[np.float32]]]
+"""{layer name: {role: float32 array}}; roles as in ``Operator.tensors``."""
+
+_HALF_LOADED = 0.1  # of the batch-norms untouched since their making, and the rest not: no trained network is so
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a weight file turned out to be.
+
+    reasons     how the network was recognised
+    doubts      what was assumed because the file does not say
+    matched     layers of the network whose tensors are all there
+    missing     'layer/role (shape)' that the network needs and the file lacks
+    misshaped   'layer/role: shape in the file, shape needed'
+    unsound     'layer/role: what is wrong with its numbers'
+    suspicious  sentences about numbers that can be run but look wrong
+    unused      layers of the file that are not part of the network (a detector's heads, say), with their tensor count
+    """
+
+    path: Path
+    bytes: int
+    layout: str
+    keras_version: str | None
+    backend: str | None
+    architecture: Architecture
+    reasons: Sequence[str]
+    graph: Graph
+    weights: Weights
+    matched: Sequence[str] = ()
+    missing: Sequence[str] = ()
+    misshaped: Sequence[str] = ()
+    unsound: Sequence[str] = ()
+    unused: Mapping[str, int] = field(default_factory=dict)
+    doubts: Sequence[str] = ()
+    suspicious: Sequence[str] = ()
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the network's own tensors."""
+        return sum(array.size for tensors in self.weights.values() for array in tensors.values())
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence for each kind of trouble; empty when the weights can be run."""
+        kinds = (
+            ("missing", self.missing, "the file lacks"),
+            ("misshaped", self.misshaped, "shapes do not fit for"),
+            ("unsound", self.unsound, "numbers are unusable in"),
+        )
+        return [
+            f"{text} {len(found)} {'tensor' if len(found) == 1 else 'tensors'}: {_some(found)}"
+            for _, found, text in kinds
+            if found
+        ]
+
+
+def _some(items: Sequence[str], most: int = 12) -> str:
+    """The items in words, cut after ``most``."""
+    text = "; ".join(items[:most])
+    return text if len(items) <= most else f"{text}; and {len(items) - most} more"
+
+
+def _unsound(role: str, array: npt.NDArray[np.float32], epsilon: float | None) -> str | None:
+    """What makes a tensor's numbers unusable, or None."""
+    bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+    if bad:
+        return f"{bad} of {array.size} numbers are NaN or infinite"
+    if epsilon is not None and role == "variance" and array.size and float(array.min()) + epsilon <= 0:
+        return f"a variance is negative ({float(array.min()):g})"
+    return None
+
+
+_FRESH = {"gamma": 1.0, "beta": 0.0, "mean": 0.0, "variance": 1.0}
+"""What Keras puts into a new batch-norm."""
+
+
+def _suspicious(graph: Graph, weights: Weights) -> tuple[list[str], list[str]]:
+    """(what looks wrong, what looks so wrong that the weights must not be run) about numbers that are sound."""
+    norms = [layer.name for layer in graph.layers if isinstance(layer.operator, BatchNorm) and weights.get(layer.name)]
+    fresh = [
+        name for name in norms if all(bool((array == _FRESH[role]).all()) for role, array in weights[name].items())
+    ]
+    looks: list[str] = []
+    if fresh and len(fresh) == len(norms):
+        looks.append("no batch-norm was ever trained: means 0, variances 1 throughout, as Keras makes them")
+    elif len(fresh) >= _HALF_LOADED * len(norms) and fresh:
+        return looks, [
+            f"{name}: as Keras makes a new one (mean 0, variance 1, gamma 1, beta 0), though others are trained"
+            for name in fresh
+        ]
+    elif fresh:
+        looks.append(f"never trained, as Keras makes them new: {_some(fresh)}")
+    kernels = {name: tensors["kernel"] for name, tensors in weights.items() if "kernel" in tensors}
+    dead = [name for name, kernel in kernels.items() if kernel.size and not kernel.any()]
+    if dead:
+        looks.append(f"kernels of nothing but zeros: {_some(dead)}")
+    still = [name for name in norms if not weights[name].get("variance", np.ones(1)).all()]
+    if still:
+        count = sum(int((weights[name]["variance"] == 0).sum()) for name in still)
+        looks.append(f"{count} channels with a variance of zero, whose output is constant, in: {_some(still)}")
+    return looks, []
+
+
+def _stored_as(operator: Operator, stored: StoredLayer) -> StoredLayer:
+    """A layer's tensors under the roles that ``operator`` asks for, where the file knows only their order."""
+    if isinstance(operator, Normalization):  # Keras also keeps how many pixels its statistics are of
+        stored = {role: tensor for role, tensor in stored.items() if role not in ("count", "2")}
+    needed = list(operator.tensors())
+    if len(stored) == len(needed) and all(role.isdecimal() for role in stored):
+        return {role: stored[str(position)] for position, role in enumerate(needed)}
+    return stored
+
+
+def inspect(path: str | os.PathLike[str], architecture: str | None = None) -> Inspection:
+    """Read a weight file and say what it is and what fits; only a file that is no ResNet at all is an error.
+
+    path          a Keras ``.h5``, ``.weights.h5``, ``.weights.json`` or ``.keras`` file
+    architecture  None to detect, ``"resnet101"``, or ``"matterport/resnet101"``
+
+    Raises WeightsError for what cannot be read or recognised, UsageError for an unknown architecture.
+    """
+    request = parse_architecture(architecture) if architecture else None
+    with open_weights(path) as root:
+        file = read_layers(root)
+        network = find_network(file, Path(path), request)
+        report = _Report()
+        for layer in network.graph.layers:
+            if layer.operator.tensors():
+                report.compare(layer, network.layers.get(layer.source, {}))
+        sources = {layer.source for layer in network.graph.layers}
+        unused = {name: len(tensors) for name, tensors in network.layers.items() if name not in sources}
+        suspicious, half_loaded = _suspicious(network.graph, report.weights)
+        return Inspection(
+            Path(path), root.size, file.layout, file.keras_version, file.backend, network.architecture,
+            network.reasons, network.graph, report.weights, report.matched, report.missing, report.misshaped,
+            [*report.unsound, *half_loaded], unused, network.doubts, suspicious,
+        )  # fmt: skip
+
+
+class _Report:
+    """What fits between a graph and a file, collected layer by layer."""
+
+    def __init__(self) -> None:
+        self.weights: dict[str, dict[str, npt.NDArray[np.float32]]] = {}
+        self.matched: list[str] = []
+        self.missing: list[str] = []
+        self.misshaped: list[str] = []
+        self.unsound: list[str] = []
+
+    def compare(self, layer: Layer, stored: StoredLayer) -> None:
+        """Read one layer's tensors, if they fit."""
+        stored = _stored_as(layer.operator, stored)
+        needed = stored_shapes(layer.operator, stored)
+        epsilon = layer.operator.epsilon if isinstance(layer.operator, BatchNorm) else None
+        arrays: dict[str, npt.NDArray[np.float32]] = {}
+        for role, shape in needed.items():
+            where = f"{layer.source}/{role}"
+            if role not in stored:
+                self.missing.append(f"{where} {shape}")
+            elif stored[role].shape != shape:
+                self.misshaped.append(f"{where}: {stored[role].shape} in the file, {shape} needed")
+            elif stored[role].dtype.kind != "f":  # quantised, perhaps; other layers may well count in integers
+                self.unsound.append(f"{where}: stored as {stored[role].dtype}, not as floating-point numbers")
+            else:
+                arrays[role] = stored[role].read()
+                trouble = _unsound(role, arrays[role], epsilon)
+                if trouble:
+                    self.unsound.append(f"{where}: {trouble}")
+        for role in stored:
+            if role not in needed:
+                self.misshaped.append(f"{layer.source}/{role}: in the file, but the network has no such tensor")
+        if len(arrays) == len(needed):
+            self.matched.append(layer.name)
+        role = next(iter(needed))
+        if role in arrays and needed[role] != layer.operator.tensors().get("kernel", needed[role]):
+            from ..kernels import depthwise_kernel, summed_depthwise_kernel  # here, because the kernels import Numba
+
+            assert isinstance(layer.operator, Conv2D)
+            form = depthwise_kernel if layer.operator.depthwise else summed_depthwise_kernel
+            arrays["kernel"] = form(arrays.pop(role))
+        self.weights[layer.name] = arrays
+
+
+def load_weights(path: str | os.PathLike[str], architecture: str | None = None) -> Inspection:
+    """As ``inspect``, but anything that keeps the weights from being run is an error. Raises WeightsError, UsageError."""
+    found = inspect(path, architecture)
+    if found.problems:
+        raise WeightsError(
+            f"{found.path}: recognised as {found.architecture}, but {'; '.join(found.problems)}; "
+            f"`npresnet info {found.path.name}` shows all of it; give a complete file of this network{remedy(found.path)}"
+        )
+    return found

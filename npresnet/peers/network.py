@@ -1,0 +1,138 @@
+"""A network as other engines want it: few, simple nodes, batch-norms folded into convolutions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..network.graph import Graph
+from ..network.operators import Add, BatchNorm, Conv2D, Dense, GlobalAveragePool, Input, MaxPool, Pad, ReLU
+from ..network.weights import Weights
+
+__all__ = ["NO_PADS", "Node", "outputs_of", "simplify"]
+
+
+Array = npt.NDArray[Any]
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The network, as every engine gets it
+
+NO_PADS = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation that every engine has.
+
+    name      the layer whose output it computes: the last of those that were drawn together
+    kind      input, pad, conv, maxpool, scale, relu, add, mean, dense
+    inputs    names of the nodes that feed it
+    weights   conv: float32[kh, kw, ci, co]; dense: float32[ci, co]; scale: float32[c]
+    bias      conv, dense, scale: float32[co]
+    window, stride  (vertical, horizontal) in pixels; conv and maxpool
+    pads      (top, bottom, left, right) in pixels, of zeros; in a maxpool padding never wins
+    relu      whether max(x, 0) follows
+    softmax   whether softmax follows; dense only
+    """
+
+    name: str
+    kind: Literal["input", "pad", "conv", "maxpool", "scale", "relu", "add", "mean", "dense"]
+    inputs: tuple[str, ...] = ()
+    weights: Array | None = None
+    bias: Array | None = None
+    window: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = NO_PADS
+    relu: bool = False
+    softmax: bool = False
+
+
+def outputs_of(graph: Graph) -> dict[str, str]:
+    """{"C1": layer, ..., "probabilities": layer}: what every engine has to hand out; the last only with a classifier."""
+    classifier = {"probabilities": graph.classifier} if graph.classifier else {}
+    return {**graph.features, **classifier}
+
+
+def simplify(graph: Graph, weights: Weights, height: int, width: int) -> list[Node]:
+    """The nodes that compute all features (and the classifier) of images of ``height`` x ``width`` pixels, in order."""
+    wanted = set(outputs_of(graph).values())
+    layers = graph.needed_for(wanted)
+    readers = Counter(name for layer in layers for name in layer.inputs)
+    nodes: dict[str, Node] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+
+    def absorbed(source: str, kinds: Iterable[str]) -> Node | None:
+        """The node ``source``, taken out, if it is of one of ``kinds`` and nobody else wants what it computes."""
+        node = nodes[source]
+        if node.kind in kinds and not node.relu and readers[source] == 1 and source not in wanted:
+            return nodes.pop(source)
+        return None
+
+    for layer in layers:
+        name, inputs, operator = layer.name, layer.inputs, layer.operator
+        w = weights.get(name, {})
+        source = inputs[0] if inputs else ""
+        h, w_ = sizes.get(source, (height, width))
+        match operator:
+            case Input():
+                nodes[name] = Node(name, "input")
+            case Pad(pads):
+                nodes[name] = Node(name, "pad", inputs, pads=pads)
+                h, w_ = h + pads[0] + pads[1], w_ + pads[2] + pads[3]
+            case Conv2D() | MaxPool():
+                window = operator.kernel if isinstance(operator, Conv2D) else operator.window
+                pads = NO_PADS
+                if operator.padding == "same":
+                    pads = (*_same(h, window[0], operator.stride[0]), *_same(w_, window[1], operator.stride[1]))
+                h, w_ = h + pads[0] + pads[1], w_ + pads[2] + pads[3]
+                h, w_ = (h - window[0]) // operator.stride[0] + 1, (w_ - window[1]) // operator.stride[1] + 1
+                border = nodes[source]
+                # zeros change no maximum of values that are not negative
+                harmless = isinstance(operator, Conv2D) or (border.kind == "pad" and nodes[border.inputs[0]].relu)
+                if harmless and absorbed(source, ["pad"]):
+                    pads = _sum(pads, border.pads)
+                    inputs = border.inputs
+                kind: Literal["conv", "maxpool"] = "conv" if isinstance(operator, Conv2D) else "maxpool"
+                bias = w.get("bias", np.zeros(operator.channels, np.float32)) if isinstance(operator, Conv2D) else None
+                nodes[name] = Node(name, kind, inputs, w.get("kernel"), bias, window, operator.stride, pads)
+            case BatchNorm(epsilon=epsilon):
+                scale = w["gamma"] / np.sqrt(w["variance"].astype(np.float64) + epsilon)
+                shift = w["beta"] - w["mean"] * scale
+                conv = absorbed(source, ["conv"])
+                if conv is None:
+                    conv = Node(name, "scale", inputs, np.ones_like(scale), np.zeros_like(scale))
+                assert conv.weights is not None
+                assert conv.bias is not None
+                kernel, shift = conv.weights * scale, conv.bias * scale + shift
+                nodes[name] = replace(
+                    conv, name=name, weights=kernel.astype(np.float32), bias=shift.astype(np.float32)
+                )  # fmt: skip
+            case ReLU():
+                before = absorbed(source, ["conv", "scale", "add"])
+                nodes[name] = (
+                    Node(name, "relu", inputs, relu=True) if before is None else replace(before, name=name, relu=True)
+                )
+            case Add():
+                nodes[name] = Node(name, "add", inputs)
+            case GlobalAveragePool():
+                nodes[name] = Node(name, "mean", inputs)
+            case Dense(softmax=softmax):
+                nodes[name] = Node(name, "dense", inputs, w["kernel"], w["bias"], softmax=softmax)
+        sizes[name] = (h, w_)
+    return list(nodes.values())
+
+
+def _same(size: int, window: int, stride: int) -> tuple[int, int]:
+    """Pixels before and after, as TensorFlow's "same" adds them: the odd one after."""
+    total = max((-(-size // stride) - 1) * stride + window - size, 0)
+    return total // 2, total - total // 2
+
+
+def _sum(a: Sequence[int], b: Sequence[int]) -> tuple[int, int, int, int]:
+    top, bottom, left, right = (x + y for x, y in zip(a, b, strict=True))
+    return top, bottom, left, right

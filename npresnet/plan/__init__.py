@@ -1,0 +1,1 @@
+"""What is computed together, whatever the device: fusion, folding, memory."""

@@ -1,0 +1,1 @@
+"""Proof that the numbers are right: beside TensorFlow, a recording, or plain NumPy."""

@@ -1,0 +1,165 @@
+"""Proof on the user's own file: every layer's output beside TensorFlow's, or beside a recording of TensorFlow's.
+
+A recording holds, for each layer, the shape and the values at some thousands of fixed places (all of them in small
+layers, and always the four corners), and the images that went in. It is a few megabytes, or with fewer places some
+hundred kilobytes, and lets a machine without TensorFlow check itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import WeightsError
+from ..files.safe_write import file_hash
+from ..model import ResNet
+from ..network.architecture import Architecture
+from .compare import Difference, compare
+from .recording import Recording
+
+__all__ = [
+    "Row",
+    "against_recording",
+    "against_reference",
+    "against_tensorflow",
+    "keras_model",
+    "layers_against_recording",
+]
+
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer's verdict."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    difference: Difference
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the layer is as close to the oracle as it must be."""
+        return self.difference.agrees()
+
+
+def keras_model(architecture: Architecture) -> Any:
+    """The Keras model of the same network, built by ``oracle.py``, which shares nothing with our own table."""
+    from . import oracle
+
+    variant: dict[str, Any] = {}
+    if architecture.pool is not None:
+        variant["pool"] = architecture.pool
+    if architecture.groups > 1:
+        variant["groups"] = architecture.groups
+    if architecture.inside and architecture.family.name == "kimm":
+        variant["inside"] = True
+    return oracle.build(
+        architecture.family.name,
+        architecture.depth,
+        stage5=architecture.stage5,
+        stem_width=architecture.stem_width,
+        stage_widths=architecture.widths,
+        classes=architecture.classes,
+        stem="same" if architecture.family.name == "keras-resnet" and architecture.stem == "same" else "pad3",
+        **variant,
+    )
+
+
+def against_tensorflow(net: ResNet, weights: Path, images: Array, recording: Recording | None = None) -> Iterator[Row]:
+    """Build the same network in Keras from its own sources, load the same file, and compare every layer.
+
+    ``recording``, if given, is filled with TensorFlow's outputs. Raises MissingExtraError without TensorFlow.
+    """
+    from . import oracle
+
+    if net.architecture.own:
+        model = oracle.load_model(weights)
+    else:
+        model = keras_model(net.architecture)
+        oracle.load_file(model, weights)
+    names = _pools_without_names(net, model)
+    outputs = ((names.get(name, name), array) for name, array in oracle.activations(model, images))
+    return _rows(net, images, outputs, recording)
+
+
+def _pools_without_names(net: ResNet, model: Any) -> dict[str, str]:
+    """{Keras's name: ours} of max-pools that their family's source does not name, so that Keras counts them: those of
+    shortcuts in V2. Paired in order; none where the numbers differ."""
+    counted = re.compile(r"max_pooling2d(?:_(\d+))?")
+    theirs = {layer.name: int(found[1] or 0) for layer in model.layers if (found := counted.fullmatch(layer.name))}
+    named = {layer.name for layer in model.layers}
+    ours = [layer.name for layer in net.graph.layers if layer.operator.kind == "maxpool" and layer.name not in named]
+    return dict(zip(sorted(theirs, key=theirs.__getitem__), ours, strict=True)) if len(theirs) == len(ours) else {}
+
+
+def against_reference(net: ResNet, images: Array, recording: Recording | None = None) -> Iterator[Row]:
+    """Compare every layer with this project's own float64 reference: needs nothing else, proves less."""
+    from ..cpu import by_layer
+
+    outputs = [net.graph.layers[-1].name]
+    truth = by_layer.run(
+        net.graph, net.weights, images.astype(np.float64), outputs, algorithm="reference", threads=1
+    )  # fmt: skip
+    return _rows(net, images, ((step.name, step.array) for step in truth), recording)
+
+
+def _rows(
+    net: ResNet, images: Array, oracle: Iterable[tuple[str, Array]], recording: Recording | None
+) -> Iterator[Row]:
+    """Both sides run in step, so that neither keeps all its activations; a layer that only one side has is a failure."""
+    ours = iter(net.trace(images))
+    waiting: dict[str, Any] = {}
+    compared = set()
+    known = set(net.layers)
+    for name, expected in oracle:
+        if name not in known or name == net.graph.layers[0].name:
+            continue
+        if recording is not None:
+            recording.add(name, expected)
+        while name not in waiting:
+            step = next(ours)
+            waiting[step.name] = step
+        step = waiting.pop(name)
+        compared.add(name)
+        yield Row(name, step.kind, step.shape, compare(step.array, expected))
+    for layer in net.graph.layers[1:]:
+        if layer.name not in compared and not layer.stored:  # a half of one of Keras's layers has no name there
+            missing = Difference(np.inf, np.inf, "the oracle has no layer of this name")
+            yield Row(layer.name, layer.operator.kind, (), missing)
+
+
+def against_recording(net: ResNet, weights: Path, recording: Recording) -> Iterator[Row]:
+    """Compare every layer with a recording, on the recording's own images.
+
+    Raises WeightsError when the recording was made from another weight file.
+    """
+    found = file_hash(weights)
+    if found != recording.weights_hash:
+        raise WeightsError(
+            f"{weights}: its SHA-256 is {found[:16]}..., but the recording was made from {recording.weights_name} with "
+            f"{recording.weights_hash[:16]}...; give that file, or record this one"
+        )
+    yield from layers_against_recording(net, recording)
+
+
+def layers_against_recording(net: ResNet, recording: Recording, outputs: Sequence[str] | None = None) -> Iterator[Row]:
+    """Compare every layer, or those that ``outputs`` need, with a recording, whatever weights that was made from."""
+    expected = set(recording.layers)
+    if outputs is not None:
+        expected &= {layer.name for layer in net.graph.needed_for(outputs)}
+    for step in net.trace(recording.images, outputs):
+        if step.kind == "input" or (net.graph.by_name[step.name].stored and step.name not in recording.layers):
+            continue  # a half of one of Keras's layers has no name there
+        expected.discard(step.name)
+        yield Row(step.name, step.kind, step.shape, recording.compare(step.name, step.array))
+    for name in expected:
+        yield Row(name, "", recording.layers[name][0], Difference(np.inf, np.inf, "this network has no such layer"))

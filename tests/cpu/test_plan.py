@@ -1,0 +1,369 @@
+"""The plan: the same numbers as layer by layer, the same bits for any number of threads and in any company."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from npresnet.cpu import by_layer as engine
+from npresnet.cpu.by_plan import make_plan
+from npresnet.cpu.packing import Constants
+from npresnet.cpu.runner import Planner
+from npresnet.kernels.steps import Kind
+from npresnet.kernels.tile import NR
+from npresnet.kernels.winograd import pack_transformed, transform_kernel
+from npresnet.network.architecture import Architecture
+from npresnet.network.building import build_graph
+from npresnet.network.families import FAMILIES
+from npresnet.network.graph import Graph, Layer
+from npresnet.network.operators import (
+    Add,
+    AveragePool,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Flatten,
+    GlobalAveragePool,
+    GlobalMaxPool,
+    Input,
+    Multiply,
+    Normalization,
+    Pad,
+    ReLU,
+    Rescale,
+    Reshape,
+    Scale,
+    Sigmoid,
+    Softmax,
+)
+from npresnet.network.seeded import random_weights
+from npresnet.plan.memory import Buffer, Memory, place
+from npresnet.verify.compare import compare
+
+
+def _network(family, depth, width=16, classes=None, stage5=True):
+    """Graph and random weights of a network whose stem has ``width`` channels, all others in proportion."""
+    standard = Architecture.standard(FAMILIES[family], depth, stage5=stage5, classes=classes)
+    widths = tuple((inner * width // 64, outer * width // 64) for inner, outer in standard.widths)
+    graph = build_graph(Architecture(standard.family, depth, stage5, width, widths, standard.stem, classes, "top"))
+    return graph, random_weights(graph, seed=3)
+
+
+def _images(n, height, width, seed=1):
+    return np.random.default_rng(seed).uniform(-120, 130, (n, height, width, 3)).astype(np.float32)
+
+
+NETWORKS = [
+    ("matterport", 50, 32, None, True, (1, 67, 53)),
+    ("matterport", 101, 16, None, False, (2, 64, 48)),
+    ("keras.applications", 50, 32, 7, True, (1, 97, 70)),
+    ("keras-resnet", 18, 64, 5, True, (2, 65, 64)),
+    ("keras-resnet", 34, 24, None, True, (1, 33, 80)),
+    ("keras.applications ResNeXt", 50, 32, 5, True, (1, 75, 64)),
+    ("keras.applications ResNeXt", 50, 64, None, True, (2, 33, 65)),
+    ("image-classifiers SE", 18, 64, 5, True, (2, 65, 80)),
+    ("keras-hub vd", 50, 32, None, True, (1, 67, 53)),
+    ("keras-hub vd", 18, 64, 7, True, (2, 64, 65)),
+]
+
+
+@pytest.mark.parametrize("winograd", [False, True])
+@pytest.mark.parametrize("network", NETWORKS, ids=str)
+def test_agrees_with_the_float64_reference(network, winograd):
+    family, depth, width, classes, stage5, shape = network
+    graph, weights = _network(family, depth, width, classes, stage5)
+    outputs = [*graph.features.values(), *([graph.classifier] if graph.classifier else [])]
+    images = _images(*shape)
+    plan = make_plan(graph, Constants(graph, weights), shape, outputs, winograd=winograd, threads=2)
+    found = plan.run(images, Memory())
+    wide = engine.run(graph, weights, images.astype(np.float64), outputs, algorithm="reference", threads=1)
+    truth = {step.name: step.array for step in wide if step.name in outputs}
+    assert set(found) == set(outputs)
+    for name in outputs:
+        difference = compare(found[name], truth[name])
+        assert difference.agrees(relative=1e-5), (name, difference)
+
+
+@pytest.mark.parametrize(
+    ("family", "depth"),
+    [("matterport", 50), ("keras.applications ResNeXt", 50), ("image-classifiers SE", 18), ("keras-hub vd", 18)],
+)
+def test_same_bits_for_any_threads_and_in_a_batch(family, depth):
+    graph, weights = _network(family, depth, 32)
+    constants = Constants(graph, weights)
+    outputs = list(graph.features.values())
+    images = _images(3, 75, 64)
+    first = make_plan(graph, constants, (3, 75, 64), outputs, winograd=True, threads=1).run(images, Memory())
+    for threads in (2, 3, 8):
+        again = make_plan(graph, constants, (3, 75, 64), outputs, winograd=True, threads=threads).run(images, Memory())
+        assert all(np.array_equal(first[name], again[name]) for name in outputs), threads
+    alone = make_plan(graph, constants, (1, 75, 64), outputs, winograd=True, threads=2)
+    for index in range(3):
+        single = alone.run(images[index : index + 1], Memory())
+        assert all(np.array_equal(first[name][index : index + 1], single[name]) for name in outputs), index
+
+
+def test_results_are_the_callers_own():
+    graph, weights = _network("keras-resnet", 18)
+    plan = make_plan(graph, Constants(graph, weights), (1, 40, 40), ["pool1", "res2b1_relu"], winograd=True, threads=1)
+    images = _images(1, 40, 40)
+    first = plan.run(images, Memory())
+    kept = {name: array.copy() for name, array in first.items()}
+    for array in first.values():
+        array[:] = np.nan
+    again = plan.run(images, Memory())
+    assert all(np.array_equal(again[name], kept[name]) for name in kept)
+
+
+def test_outputs_before_their_batchnorm():
+    """A layer that is asked for is not swallowed by the step of the next, not even a border."""
+    graph, weights = _network("matterport", 50)
+    constants, images = Constants(graph, weights), _images(1, 64, 64)
+    outputs = ["conv1_pad", "conv1", "bn_conv1", "res2a_add", "res2a_out"]
+    found = make_plan(graph, constants, (1, 64, 64), outputs, winograd=True, threads=1).run(images, Memory())
+    for step in engine.run(graph, weights, images, outputs, algorithm="im2col", threads=1):
+        if step.name in outputs:
+            assert compare(found[step.name], step.array).agrees(), step.name
+
+
+def test_whatever_scales_channels_is_folded():
+    """Batch-norm, Caffe's Scale, rescaling and normalising: into the convolution before, or one pass for several."""
+    operators = [
+        ("rescale", Rescale((2.0, 0.5, 1.0), (0.1,))),
+        ("normalize", Normalization(3)),
+        ("conv", Conv2D(3, 20, (3, 3), (2, 2), "same")),
+        ("bn", BatchNorm(20, 1e-3)),
+        ("scale", Scale(20)),
+        ("relu", ReLU()),
+    ]
+    names = ["input", *(name for name, _ in operators)]
+    made = (Layer(name, operator, (before,)) for (name, operator), before in zip(operators, names, strict=False))
+    graph = Graph((Layer("input", Input(3)), *made), {"C1": "relu"})
+    rng = np.random.default_rng(5)
+    weights = {
+        layer.name: {
+            role: (rng.uniform(0.5, 2, shape) if role == "variance" else rng.normal(size=shape)).astype(np.float32)
+            for role, shape in layer.operator.tensors().items()
+        }
+        for layer in graph.layers
+    }
+    images = _images(2, 9, 12)
+    plan = make_plan(graph, Constants(graph, weights), (2, 9, 12), ["relu"], winograd=True, threads=2)
+    assert [step.layers for step in plan.steps] == [("rescale", "normalize"), ("conv", "bn", "scale", "relu")]
+    *_, truth = engine.run(graph, weights, images.astype(np.float64), ["relu"], algorithm="reference", threads=1)
+    assert compare(plan.run(images, Memory())["relu"], truth.array).agrees(1e-6)
+
+
+def _odd_layers():
+    """Operators that no published family has side by side, every one of them, and weights for them."""
+    graph = Graph(
+        (
+            Layer("input", Input(3)),
+            Layer("border", Pad((1, 2, 0, 3)), ("input",)),
+            Layer("stem", Conv2D(3, 24, (3, 3), (2, 1), "same"), ("border",)),  # padded twice
+            Layer("grouped", Conv2D(24, 16, (3, 2), (1, 2), "same", groups=8), ("stem",)),
+            Layer("bn", BatchNorm(16, 1e-3), ("grouped",)),
+            Layer("relu", ReLU(), ("bn",)),
+            Layer("dilated", Conv2D(16, 20, (3, 3), padding="same", dilation=(2, 3)), ("relu",)),
+            Layer("depthwise", Conv2D(20, 20, (3, 3), padding=(2, 2, 3, 3), groups=20, dilation=(2, 3)), ("dilated",)),
+            Layer("add", Add(), ("depthwise", "dilated")),
+            Layer("square", Multiply(), ("add", "dilated")),
+            Layer("mean", GlobalAveragePool(keep_dims=True), ("square",)),
+            Layer("gate", Sigmoid(), ("mean",)),
+            Layer("gated", Multiply(), ("gate", "square")),
+            Layer("sum", Add(), ("add", "gated")),
+            Layer("sum_relu", ReLU(), ("sum",)),
+            Layer("average", AveragePool((3, 2), (2, 1), "same"), ("sum_relu",)),
+            Layer("edge", Pad((0, 1, 2, 0)), ("average",)),
+            Layer("shares", Softmax(), ("edge",)),
+            Layer("by_pixel", Dense(20, 7, softmax=True, bias=False), ("shares",)),
+            Layer("largest", GlobalMaxPool(), ("by_pixel",)),
+            Layer("back", Reshape((1, 1, 7)), ("largest",)),
+            Layer("scaled", Multiply(), ("by_pixel", "back")),
+            Layer("flat", Flatten(), ("scaled",)),
+            Layer("twice", Add(), ("flat", "flat")),
+            Layer("twice_relu", ReLU(), ("twice",)),
+            Layer("corner", GlobalAveragePool(), ("scaled",)),
+            Layer("dense", Dense(7, 5, softmax=False, bias=False), ("corner",)),
+            Layer("dense_relu", ReLU(), ("dense",)),
+            Layer("scores", Dense(5, 4, softmax=True), ("dense_relu",)),
+            Layer("scores_relu", ReLU(), ("scores",)),
+        ),
+        {"C1": "relu"},
+    )
+    rng = np.random.default_rng(5)
+    weights = {
+        layer.name: {
+            role: (rng.uniform(0.5, 2, shape) if role == "variance" else rng.normal(0, 0.3, shape)).astype(np.float32)
+            for role, shape in layer.operator.tensors().items()
+        }
+        for layer in graph.layers
+    }
+    return graph, weights
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_every_operator_has_a_step(everything):
+    """Whatever a file may describe runs by plan, drawn together or with every layer to be seen."""
+    graph, weights = _odd_layers()
+    images = _images(2, 9, 12) / 100
+    last = ["twice_relu", "scores_relu"]
+    truth = {
+        step.name: step.array
+        for step in engine.run(graph, weights, images.astype(np.float64), last, algorithm="reference", threads=1)
+    }
+    outputs = [name for name in truth if name in last or (everything and name != "input")]
+    constants = Constants(graph, weights)
+    plan = make_plan(graph, constants, (2, 9, 12), outputs, winograd=True, threads=1)
+    found = plan.run(images, Memory())
+    assert [*found] == outputs
+    for name in outputs:
+        assert compare(found[name], truth[name]).agrees(2e-6), name
+    for threads in (2, 3):
+        again = make_plan(graph, constants, (2, 9, 12), outputs, winograd=True, threads=threads).run(images, Memory())
+        assert all(np.array_equal(found[name], again[name]) for name in outputs), threads
+    single = make_plan(graph, constants, (1, 9, 12), outputs, winograd=True, threads=2).run(images[1:], Memory())
+    assert all(np.array_equal(found[name][1:], single[name]) for name in outputs)
+    if not everything:
+        assert [step.layers for step in plan.steps if step.algorithm == "product"] == [
+            ("square",),
+            ("gated", "sum", "sum_relu"),
+            ("scaled",),
+        ]
+
+
+def test_a_product_and_what_follows_it():
+    """Squeeze-and-excitation's gate, the addition and the ReLU behind it are one step; where the shortcut has a
+    convolution of its own, that one adds."""
+    graph, weights = _network("image-classifiers SE", 18)
+    outputs = [*graph.features.values()]
+    plan = make_plan(graph, Constants(graph, weights), (1, 64, 64), outputs, winograd=True, threads=1)
+    products = [step for step in plan.steps if step.algorithm == "product"]
+    added = [step for step in products if step.layers[-1] != step.leader]
+    assert (len(products), len(added)) == (8, 4)
+    assert all(" * " in str(step) and " + " in str(step) for step in added)
+    assert not any(name.endswith("_add") for step in plan.steps for name in step.layers[:1])
+
+
+def test_a_network_runs_without_its_odd_layers_being_compiled():
+    """Kernels are looked for when a plan needs them."""
+    graph, weights = _network("keras-resnet", 18)
+    plan = make_plan(graph, Constants(graph, weights), (1, 40, 40), ["res2b1_relu"], winograd=True, threads=1)
+    natives = plan._ready[1]
+    assert natives[Kind.MAXPOOL]
+    assert not any(natives[kind] for kind in (Kind.GROUPED, Kind.AVGPOOL, Kind.PRODUCT, Kind.SIGMOID, Kind.MAXIMUM))
+
+
+def test_steps_can_be_read():
+    graph, weights = _network("matterport", 50, 64)
+    outputs = list(graph.features.values())
+    plan = make_plan(graph, Constants(graph, weights), (1, 224, 224), outputs, winograd=True, threads=1)
+    text = str(plan)
+    assert "res2a_branch2b_relu" in text
+    assert "F(4x4,3x3)" in text
+    assert "res2a_out" in text
+    assert len(plan.steps) < 75  # 174 layers
+
+
+def test_buffers_that_live_together_never_overlap():
+    random = np.random.default_rng(0)
+    buffers = []
+    for _ in range(200):
+        first = int(random.integers(0, 60))
+        buffers.append(Buffer(64 * int(random.integers(1, 50)), first, first + int(random.integers(0, 12))))
+    size = place(buffers)
+    assert max(b.offset + b.size for b in buffers) == size
+    assert size < sum(b.size for b in buffers)
+    for i, a in enumerate(buffers):
+        for b in buffers[:i]:
+            together = a.first <= b.last and b.first <= a.last
+            assert not together or a.offset + a.size <= b.offset or b.offset + b.size <= a.offset
+
+
+# NaN and infinity ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["keras-resnet", "image-classifiers SE", "keras-hub vd"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38], ids=str)
+def test_special_values_come_out_as_layer_by_layer(value, family):
+    """One bad pixel in the second of three images: there the same NaN and infinity as by layer, in the others none."""
+    graph, weights = _network(family, 18, 64)
+    images = _images(3, 96, 96)
+    images[1, 50, 40, 1] = value
+    outputs = tuple(graph.features.values())
+    planner = Planner(graph, weights, 2)
+    found = planner.run(images, outputs, winograd=True)
+    with np.errstate(all="ignore"):
+        steps = engine.run(graph, weights, images, outputs, algorithm="im2col", threads=2)
+        expected = {step.name: step.array for step in steps if step.name in outputs}
+    for name in outputs:
+        assert compare(found[name], expected[name]).agrees(), name
+        assert np.isfinite(found[name][[0, 2]]).all()
+    clean = planner.run(_images(3, 96, 96), outputs, winograd=True)
+    for name in outputs:  # and the good images have the bits that they have in good company
+        assert np.array_equal(found[name][[0, 2]], clean[name][[0, 2]])
+
+
+def test_no_nan_hides_behind_other_outputs():
+    """Two branches side by side: the later one knows nothing of the other's NaN."""
+    graph, weights = _network("keras-resnet", 18, 64)
+    images = _images(1, 64, 64)
+    images[0, 20, 20] = np.nan
+    outputs = ("res2a_branch2a_relu", "res3a_branch1", "bn2a_branch2b")
+    plan = make_plan(graph, Constants(graph, weights), (1, 64, 64), outputs, winograd=True, threads=1)
+    assert plan.ends == ("res3a_branch1",)
+    outputs = ("bn2a_branch2b", "bn2a_branch1")
+    assert make_plan(graph, Constants(graph, weights), (1, 64, 64), outputs, winograd=True, threads=1).ends == outputs
+    found = Planner(graph, weights, 1).run(images, outputs, winograd=True)
+    expected = {s.name: s.array for s in engine.run(graph, weights, images, outputs, algorithm="im2col", threads=1)}
+    for name in outputs:
+        assert compare(found[name], expected[name]).agrees(), name
+
+
+def test_direct_never_uses_winograd():
+    graph, weights = _network("keras-resnet", 18, 64)
+    outputs = list(graph.features.values())
+    for winograd in (True, False):
+        plan = make_plan(graph, Constants(graph, weights), (1, 96, 96), outputs, winograd=winograd, threads=1)
+        assert any(step.algorithm.startswith("F(") for step in plan.steps) == winograd
+
+
+# Memory --------------------------------------------------------------------------------------------------------------
+
+
+def test_memory_comes_back_when_the_last_view_is_gone():
+    memory = Memory(limit=10**8)
+    array = memory.array((1000, 300))
+    address, view = array.ctypes.data, array[10:, 5].T
+    assert address % 64 == 0
+    del array
+    assert memory.idle == 0
+    second = memory.array((1000, 300))
+    assert second.ctypes.data != address
+    del view
+    assert memory.idle == 1000 * 300 * 4
+    assert memory.array((990, 300)).ctypes.data == address
+
+
+def test_idle_memory_is_bounded():
+    graph, weights = _network("keras-resnet", 18)
+    planner = Planner(graph, weights, 1)
+    sizes = [(64 * i, 96) for i in range(1, 12)]
+    kept = [planner.run(_images(1, *size), ("res2b1_relu",), winograd=True) for size in sizes]
+    needed = [planner.plan((1, *size), ("res2b1_relu",), True).memory_bytes for size in sizes[-8:]]
+    del kept
+    assert 0 < planner._memory.idle <= max(needed)
+    assert len(planner._plans) == 8
+
+
+@pytest.mark.parametrize("m", [2, 4])
+@pytest.mark.parametrize(("ci", "co"), [(1, 1), (3, NR - 1), (2, NR), (5, 2 * NR + 3)])
+def test_packed_transformed_kernels(m, ci, co):
+    """The transform of the kernel times the scale, rounded once, in panels that zeros fill up."""
+    random = np.random.default_rng(ci)
+    w, scale = random.standard_normal((3, 3, ci, co), np.float32), random.uniform(0.5, 2, co)
+    packed = np.full((-(-co // NR), (m + 2) ** 2, ci, NR), np.nan, np.float32)
+    pack_transformed(w, scale, m, packed)
+    together = packed.transpose(1, 2, 0, 3).reshape((m + 2) ** 2, ci, -1)
+    assert compare(together[..., :co], transform_kernel(w * scale, m)).agrees(relative=1e-7)
+    assert not together[..., co:].any()

@@ -1,0 +1,157 @@
+"""Every family of the table against live TensorFlow, layer by layer: narrow networks that Keras builds after each
+family's own program and saves in each of its layouts.
+
+``full_families.py`` does the same with the packages themselves, at full size.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import npresnet
+from npresnet.network.architecture import Architecture
+from npresnet.network.building import build_graph
+from npresnet.network.families import FAMILIES
+from npresnet.network.keras_order import keras_order
+from npresnet.verify import oracle
+
+from ..support.agreement import check_file, kind_of, pairs, randomize
+from ..support.networks import save
+
+pytest.importorskip("tensorflow")
+
+SUFFIX = {"weights": ".h5", "model": ".h5", "v3": ".weights.h5", "archive": ".keras"}
+LAYOUTS = tuple(SUFFIX)
+
+# (family, depth, further arguments of the oracle's builder); matterport, keras-resnet and v1 are in test_backbones.py
+NETWORKS: list[tuple[str, int, dict[str, Any]]] = [
+    ("fchollet", 50, {"classes": 5}),
+    ("fchollet", 50, {"classes": 5, "pool": "valid"}),
+    ("flyyufelix", 101, {"classes": 5}),
+    ("keras.applications V2", 50, {"classes": 5}),
+    ("keras.applications ResNeXt", 50, {"classes": 5, "groups": 4}),
+    ("keras-resnet", 200, {"classes": 5}),
+    ("keras-hub", 18, {"classes": 5}),
+    ("keras-hub", 26, {}),
+    ("keras-hub V2", 50, {}),
+    ("keras-hub V2", 18, {}),
+    ("keras-hub vd", 18, {}),
+    ("keras-hub vd", 50, {}),
+    ("keras-cv", 18, {}),
+    ("keras-cv", 50, {}),
+    ("keras-cv V2", 18, {}),
+    ("keras-cv V2", 50, {}),
+    ("kimm", 18, {"classes": 5, "inside": True}),
+    ("kimm", 50, {}),
+    ("image-classifiers", 18, {"classes": 5}),
+    ("image-classifiers", 50, {}),
+    ("image-classifiers SE", 18, {"classes": 5}),
+    ("opennsfw2", 50, {"classes": 2}),
+]
+IDS = [
+    f"{family}-{depth}{'-' + '-'.join(map(str, options.values())) if options else ''}"
+    for family, depth, options in NETWORKS
+]
+
+
+def narrow(family: str, depth: int, width: int = 16, **options: Any) -> Any:
+    """A Keras model of a family, a quarter as wide as published, filled with seeded numbers."""
+    standard = Architecture.standard(FAMILIES[family], depth, width=width)
+    model = oracle.build(family, depth, stem_width=width, stage_widths=standard.widths, **options)
+    randomize(model, pixels=1.0 if options.get("inside") else 60.0)
+    return model
+
+
+def pictures(height: int, width: int) -> Any:
+    return np.random.default_rng(5).uniform(-124, 132, (1, height, width, 3)).astype(np.float32)
+
+
+def asked_for(family: str, depth: int, options: dict[str, Any]) -> str:
+    variant = "".join(f" {key}={value}" for key, value in options.items() if key == "pool")
+    return Architecture(FAMILIES[family], depth).name + variant
+
+
+@pytest.mark.parametrize(("family", "depth", "options"), NETWORKS, ids=IDS)
+def test_every_layer_agrees_with_tensorflow(tmp_path: Path, family: str, depth: int, options: dict[str, Any]) -> None:
+    model = narrow(family, depth, **options)
+    # an even and an odd size: the borders of strided windows depend on it
+    images = pictures(64, 77)
+    name = asked_for(family, depth, options)
+    path = tmp_path / "weights.h5"
+    save(model, path)
+    found = check_file(model, path, images, name if "pool" in options else None, truth=True)
+    assert not found.failures, "\n".join(found.failures)
+    assert not found.unpaired
+    assert found.architecture.split(",")[0] == name.split()[0]
+    # by plan, folded and fused where it can be, the features are the same
+    net = npresnet.load(path, name)
+    features = dict(zip(("C1", "C2", "C3", "C4", "C5"), map(np.asarray, net(images)), strict=True))
+    named = pairs(net, model.operations)
+    theirs = {named[name]: array for name, array in oracle.activations(model, images) if name in named}
+    for feature, layer in net.graph.features.items():
+        assert npresnet.compare.compare(features[feature], theirs[layer]).agrees(), feature
+    less = "pool" in options or family == "flyyufelix"  # one pixel, without a border around the pool
+    assert [features[f].shape[1:3] for f in ("C2", "C3", "C4", "C5")] == [
+        (16 - less, 20 - less),
+        (8, 10),
+        (4, 5),
+        (2, 3),
+    ]
+
+
+# the tree of objects for all that Keras can save whole; whole models, whose description must say the same, for a few
+_WHOLE = {"fchollet", "keras.applications V2", "keras-hub vd", "image-classifiers SE"}
+_LAYOUTS = [
+    (*entry, layout)
+    for entry in NETWORKS
+    if entry[0] not in ("flyyufelix", "keras.applications ResNeXt") and entry[1] < 200
+    for layout in ("v3", *(("model", "archive") if entry[0] in _WHOLE else ()))
+]
+
+
+@pytest.mark.parametrize(("family", "depth", "options", "layout"), _LAYOUTS, ids=lambda value: str(value))
+def test_every_layout_reads_the_same(
+    tmp_path: Path, family: str, depth: int, options: dict[str, Any], layout: Any
+) -> None:
+    """The tensors of a legacy weights file, which the test above has run, to the bit."""
+    model = narrow(family, depth, 8, **options)
+    save(model, tmp_path / "legacy.h5")
+    path = tmp_path / f"other{SUFFIX[layout]}"
+    save(model, path, layout)
+    asked = asked_for(family, depth, options) if "pool" in options else None
+    one, other = npresnet.load(tmp_path / "legacy.h5", asked), npresnet.load(path)
+    assert dict(one.graph.features.items()) == dict(other.graph.features)
+    for layer, tensors in one.weights.items():
+        for role, array in tensors.items():
+            assert np.array_equal(array, other.weights[layer][role]), f"{layer}/{role}"
+
+
+@pytest.mark.parametrize(("family", "depth", "options"), NETWORKS, ids=IDS)
+def test_order_of_layers_is_that_of_keras(family: str, depth: int, options: dict[str, Any]) -> None:
+    """By which layers without names are counted, see ``stored.keras_order``."""
+    model = narrow(family, depth, 4 if "groups" not in options else 8, **options)
+    standard = Architecture.standard(FAMILIES[family], depth, classes=options.get("classes"))
+    graph = build_graph(Architecture(**{**vars(standard), "pool": options.get("pool"), "inside": "inside" in options}))
+    skipped = {"input_image", "input", "avg_pool", "pooler"}
+    theirs = [layer.name for layer in model.layers if layer.name not in skipped and kind_of(layer)]
+    ours = [name for name in keras_order(graph) if name not in skipped]
+    known = set(theirs)
+    assert [name for name in ours if name in known] == [name for name in theirs if name in set(ours)]
+    assert len(known & set(ours)) > 0.9 * len(ours)
+
+
+def test_the_check_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros instead of minus infinity around a signed max-pool look plausible; the comparison must see it."""
+    from dataclasses import replace
+
+    model = narrow("keras-hub V2", 18)
+    save(model, tmp_path / "weights.h5")
+    wrong = replace(FAMILIES["keras-hub V2"], pool="explicit")
+    monkeypatch.setattr("npresnet.network.recognise.FAMILIES", {**FAMILIES, "keras-hub V2": wrong})
+    found = check_file(model, tmp_path / "weights.h5", pictures(64, 48))
+    assert found.failures
+    assert found.failures[0].startswith("pool1_pool")
