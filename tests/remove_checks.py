@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-READER = Path("npresnet") / "hdf5"
+READER = Path("npresnet") / "files"
+TESTS = Path("tests") / "files"
 TARGET = 0.95
 
 _GUARDS = frozenset(

@@ -30,9 +30,9 @@ from npresnet.plan.memory import Memory
 from npresnet.cpu.by_plan import make_plan
 from npresnet.kernels.simd import LANES
 from npresnet.kernels.tile import NR
-from tests.cases import Gemm
-from tests.test_simd import CONVOLUTION, SHAPES, TILES
-from tests.test_plan import _images, _network
+from tests.support.cases import Gemm
+from tests.kernels.test_simd import CONVOLUTION, SHAPES, TILES
+from tests.cpu.test_plan import _images, _network
 results = {"widths": np.array([LANES, NR]), "convolution": CONVOLUTION.run(conv2d), "tiles": TILES.run(conv2d_winograd)}
 graph, weights = _network("keras-resnet", 18, 32, classes=5)
 outputs = [*graph.features.values(), graph.classifier]

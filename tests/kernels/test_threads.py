@@ -178,7 +178,7 @@ FORK = """
 import multiprocessing, os
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from npresnet.kernels import conv2d, threads
-from tests.test_threads import CALLS
+from tests.kernels.test_threads import CALLS
 
 def results(number=0):
     return [case.run(conv2d, threads=2).tobytes() for case in CALLS]
@@ -219,7 +219,7 @@ def test_forked_children_compute(run_python):
 CONCURRENT = """
 from concurrent.futures import ThreadPoolExecutor
 from npresnet.kernels import conv2d
-from tests.test_threads import CALLS
+from tests.kernels.test_threads import CALLS
 
 def results(number):
     return [case.run(conv2d, threads=1 + number % 3).tobytes() for case in CALLS]
