@@ -14,12 +14,12 @@ import h5py
 import numpy as np
 import pytest
 
-from npresnet import hdf5
 from npresnet.errors import WeightsError
 from npresnet.files import opening
 from npresnet.files.hdf5 import attributes, checksums, headers, heaps, source, storage
 from npresnet.files.hdf5.reader import read_tree
 from npresnet.files.hdf5.source import MEMORY, Budget, OutsideSubset, Source
+from npresnet.files.hdf5.tree import Group
 from npresnet.files.opening import open_weights
 
 from .. import fuzz_hdf5
@@ -47,7 +47,7 @@ def read(path: Path) -> fuzz_hdf5.Contents:
     """Everything in a file, through the way that everybody takes."""
     contents = fuzz_hdf5.Contents()
 
-    def collect(group: hdf5.Group) -> None:
+    def collect(group: Group) -> None:
         contents.attributes[group.path] = dict(group.attributes)
         for below in group.groups().values():
             collect(below)
@@ -169,7 +169,7 @@ def test_h5py_is_not_imported(run_python, tmp_path):
     path = tmp_path / "weights.h5"
     path.write_bytes(fuzz_hdf5.seeds()["variable text"])
     out = run_python(
-        "import sys, npresnet.weights\nfrom npresnet.hdf5 import open_weights\n"
+        "import sys, npresnet.network.weights\nfrom npresnet.files.opening import open_weights\n"
         f"with open_weights({str(path)!r}) as file: [tensor.read() for tensor in file.tensors()]\n"
         "print('h5py' in sys.modules)"
     )
