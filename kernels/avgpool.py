@@ -10,15 +10,22 @@ The ladder: avgpool_reference (NumPy), avgpool_cpu (Numba, sums in float64); avg
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numba import carray
 
-from . import threads as _threads
 from .arrays import Array, images, result
 from .geometry import Padding, Window, pair, window_geometry
-from .jit import jit
+from .simd import LANES
+from .steps.intrinsics import double_pointer, part_of, pixel_of
+from .steps.loop import run
+from .steps.records import Map, Step, view_of
+from .threads import resolve_threads
 
 __all__ = [
+    "AvgPoolStep",
+    "MeanStep",
     "avgpool",
     "avgpool_cpu",
     "avgpool_reference",
@@ -61,28 +68,98 @@ def avgpool_window(
         raise ValueError(
             f"avgpool: got padding {pads}; it must be smaller than the window {size}, or a mean is of nothing"
         )
-    return (*size, *step, 1, 1, pads[0], pads[2], ho, wo)
+    return Window(*size, *step, 1, 1, pads[0], pads[2], ho, wo)
 
 
-@jit
-def _avgpool(x, window, out, start, stop):
-    kh, kw, sh, sw, _, _, top, left, ho, wo = window
-    _, height, width, channels = x.shape
-    sums = np.empty(channels, np.float64)
-    for index in range(start, stop):  # one output pixel
-        n, pixel = divmod(index, ho * wo)
-        oh, ow = divmod(pixel, wo)
-        sums[:] = 0.0
-        count = 0
-        for ih in range(max(oh * sh - top, 0), min(oh * sh - top + kh, height)):
-            for iw in range(max(ow * sw - left, 0), min(ow * sw - left + kw, width)):
-                count += 1
-                seen = x[n, ih, iw]
+@dataclass(frozen=True, kw_only=True)
+class AvgPoolStep(Step):
+    """An average-pool; an item is a row of output pixels. Images of ``height`` x ``width`` pixels."""
+
+    x: Map
+    out: Map
+    n: int
+    height: int
+    width: int
+    window: Window
+
+    @property
+    def items(self) -> int:
+        return self.n * self.window.ho
+
+    @property
+    def scratch_bytes(self) -> int:
+        return 8 * self.x.channels  # sums in float64
+
+
+_avgpool_view = view_of(AvgPoolStep)
+
+
+@AvgPoolStep.native
+def _avgpool_item(step, item, scratch):
+    s = _avgpool_view(step)
+    height, width, channels, kw, sw = s.height, s.width, s.x.channels, s.window.kw, s.window.sw
+    n, oh = divmod(item, s.window.ho)
+    first = oh * s.window.sh - s.window.top
+    top, bottom = max(first, 0), min(first + s.window.kh, height)
+    sums = carray(double_pointer(scratch), (channels,))
+    for ow in range(s.window.wo):
+        first = ow * sw - s.window.left
+        left, right = max(first, 0), min(first + kw, width)
+        for c in range(channels):
+            sums[c] = 0.0
+        for ih in range(top, bottom):
+            for iw in range(left, right):
+                seen = pixel_of(s.x, (n * height + ih) * width + iw)
                 for c in range(channels):
                     sums[c] += seen[c]
-        mean = out[n, oh, ow]
+        mean, count = pixel_of(s.out, item * s.window.wo + ow), (bottom - top) * (right - left)
         for c in range(channels):
             mean[c] = sums[c] / count
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanStep(Step):
+    """The mean over all ``pixels`` of each of n images; an item is one of ``blocks`` parts of an image's channels."""
+
+    x: Map
+    out: Map
+    n: int
+    pixels: int
+    blocks: int
+
+    @classmethod
+    def cut(cls, x: Map, out: Map, n: int, pixels: int, threads: int) -> MeanStep:
+        """With work for so many threads."""
+        return cls(x=x, out=out, n=n, pixels=pixels, blocks=max(1, min(2 * threads, -(-x.channels // 64))))
+
+    @property
+    def items(self) -> int:
+        return self.n * self.blocks
+
+    @property
+    def scratch_bytes(self) -> int:
+        return 8 * self.x.channels
+
+
+_mean_view = view_of(MeanStep)
+
+
+@MeanStep.native
+def _mean_item(step, item, scratch):
+    s = _mean_view(step)
+    pixels = s.pixels
+    n, block = divmod(item, s.blocks)
+    first, last = part_of(s.x.channels, block, s.blocks, LANES)
+    sums = carray(double_pointer(scratch), (last - first,))
+    for c in range(last - first):
+        sums[c] = 0.0
+    for pixel in range(n * pixels, (n + 1) * pixels):
+        row = pixel_of(s.x, pixel)[first:last]
+        for c in range(len(row)):
+            sums[c] += row[c]
+    mean = pixel_of(s.out, n)[first:last]
+    for c in range(len(mean)):
+        mean[c] = sums[c] / pixels
 
 
 def avgpool_cpu(
@@ -107,17 +184,18 @@ def avgpool_cpu(
     x = images("avgpool: x", x)
     n, h, w, c = x.shape
     geometry = avgpool_window((h, w), window, stride, padding)
-    out = result("avgpool", out, (n, *geometry[-2:], c))
-    threads = _threads.resolve_threads(threads)
-    _threads.run(_avgpool, n * out.shape[1] * out.shape[2], threads, x, geometry, out)
+    out = result("avgpool", out, (n, geometry.ho, geometry.wo, c))
+    run(AvgPoolStep(x=Map.of(x), out=Map.of(out), n=n, height=h, width=w, window=geometry), resolve_threads(threads))
     return out
 
 
 def global_avgpool(x: Array, *, out: Array | None = None, threads: int | None = 1) -> Array:
     """Mean over all pixels: x float32[n, h, w, c], result float32[n, c]. Errors as ``avgpool_cpu``."""
-    n, h, w, c = images("global_avgpool: x", x).shape
-    out = result("global_avgpool", out, (n, c))
-    avgpool_cpu(x, (h, w), out=out.reshape(n, 1, 1, c), threads=threads)
+    x = images("global_avgpool: x", x)
+    n, h, w, c = x.shape
+    avgpool_window((h, w), (h, w), None, "valid")  # raises where there is no pixel
+    out, threads = result("global_avgpool", out, (n, c)), resolve_threads(threads)
+    run(MeanStep.cut(Map.of(x), Map.of(out), n, h * w, threads), threads)
     return out
 
 

@@ -4,7 +4,7 @@
     scale = gamma / sqrt(variance + epsilon)        shift = beta - mean * scale
 
 The ladder: batchnorm_reference (the first formula, NumPy), batchnorm_cpu (the second, one multiply-add per element;
-scale and shift are found in float64 first); batchnorm is batchnorm_cpu.
+scale and shift are found in float64 first, the loop is that of ``scale.py``); batchnorm is batchnorm_cpu.
 Source: Ioffe and Szegedy, "Batch normalization" (2015), algorithm 2; epsilon is added to the variance, as in Keras.
 """
 
@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import threads as _threads
 from .arrays import Array, images, result, vector
-from .jit import jit
+from .scale import scale_pixels
+from .threads import resolve_threads
 
 __all__ = ["batchnorm", "batchnorm_cpu", "batchnorm_reference", "scale_and_shift"]
 
@@ -43,14 +43,6 @@ def scale_and_shift(
     return scale, shift
 
 
-@jit
-def _batchnorm(x, scale, shift, out, start, stop):
-    for pixel in range(start, stop):
-        row, place = x[pixel], out[pixel]
-        for c in range(len(row)):
-            place[c] = row[c] * scale[c] + shift[c]
-
-
 def batchnorm_cpu(
     x: Array,
     gamma: Array | None,
@@ -72,16 +64,13 @@ def batchnorm_cpu(
     Raises TypeError for another dtype, ValueError for lengths other than c.
     """
     x = images("batchnorm: x", x)
-    n, h, w, c = x.shape
+    c = x.shape[3]
     for name, values in (("gamma", gamma), ("beta", beta), ("mean", mean), ("variance", variance)):
         if values is not None:
             vector(f"batchnorm: {name}", values, c)
     scale, shift = scale_and_shift(gamma, beta, mean, variance, epsilon)
     out = result("batchnorm", out, x.shape)
-    _threads.run(
-        _batchnorm, n * h * w, _threads.resolve_threads(threads),
-        x.reshape(n * h * w, c), scale.astype(np.float32), shift.astype(np.float32), out.reshape(n * h * w, c),
-    )  # fmt: skip
+    scale_pixels(x, scale.astype(np.float32), shift.astype(np.float32), out, resolve_threads(threads))
     return out
 
 

@@ -16,7 +16,7 @@ version with its one idea (figures: ``bench/bench_ops.py``):
     conv2d             the plain name: conv2d_im2col, which is as exact for every value as for every shape
 
 All versions take the same arguments. Networks that are called, not traced, run on the same kernels with batch-norm,
-addition and ReLU drawn in (``steps.py``).
+addition and ReLU drawn in (``steps/``).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .geometry import Padding, Window, pair, window, window_geometry
 from .im2col import im2col_rows
 from .jit import jit
 from .simd import LANES
-from .steps import winograd
+from .steps.winograd import winograd
 from .winograd import transform_kernel
 
 __all__ = [

@@ -185,7 +185,7 @@ def multiply_block(natives, a, lda, rows, packed, bias, c, ldc):
         at = panel * NR * 4
         call(natives[0], (
             rows, a, lda, packed.ctypes.data + at * depth, depth, ldc // 4 - panel * NR, passes,
-            bias.ctypes.data + at, 0, natives[1], 0, np.float32(-np.inf), natives[1], c + at, ldc,
+            bias.ctypes.data + at, 0, natives[1], 0, np.float32(1.0), np.float32(-np.inf), natives[1], c + at, ldc,
         ))  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 __all__ = ["Padding", "Pads", "Window", "out_size", "pair", "resolve_padding", "window", "window_geometry"]
 
@@ -26,8 +26,23 @@ Padding = Literal["same", "valid"] | int | Sequence[int]
 """``"same"``, ``"valid"``, one number for all four sides, or (top, bottom, left, right)."""
 
 
-Window = tuple[int, int, int, int, int, int, int, int, int, int]
-"""(kh, kw, sh, sw, dh, dw, top, left, ho, wo): all that a compiled loop needs to know about the geometry."""
+class Window(NamedTuple):
+    """All that a compiled loop needs to know about a window that is moved over an image.
+
+    kh, kw       taps            sh, sw  stride       dh, dw  dilation, all in pixels
+    top, left    padding         ho, wo  positions, that is, pixels of the output
+    """
+
+    kh: int
+    kw: int
+    sh: int
+    sw: int
+    dh: int
+    dw: int
+    top: int
+    left: int
+    ho: int
+    wo: int
 
 
 def _numbers(value: object, count: int) -> tuple[int, ...]:
@@ -108,4 +123,4 @@ def window(
     """A window of ``kernel`` taps over an image of ``size``, as compiled loops want it. Raises as ``window_geometry``."""
     step, gap = pair("stride", stride), pair("dilation", dilation)
     pads, ho, wo = window_geometry(size, kernel, step, padding, gap)
-    return (*kernel, *step, *gap, pads[0], pads[2], ho, wo)
+    return Window(*kernel, *step, *gap, pads[0], pads[2], ho, wo)

@@ -7,13 +7,17 @@ The ladder: global_maxpool_reference (NumPy), global_maxpool_cpu (Numba); global
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from . import threads as _threads
 from .arrays import Array, images, result
-from .jit import jit
+from .steps.intrinsics import pixel_of
+from .steps.loop import run
+from .steps.records import Map, Step, view_of
+from .threads import resolve_threads
 
-__all__ = ["check_pixels", "global_maxpool", "global_maxpool_cpu", "global_maxpool_reference"]
+__all__ = ["GlobalMaxPoolStep", "check_pixels", "global_maxpool", "global_maxpool_cpu", "global_maxpool_reference"]
 
 
 def global_maxpool_reference(x: Array) -> Array:
@@ -27,16 +31,35 @@ def check_pixels(x: Array) -> None:
         raise ValueError(f"global_maxpool: got shape {tuple(x.shape)}; there must be a pixel to take the largest of")
 
 
-@jit
-def _global_maxpool(x, out, start, stop):
-    for n in range(start, stop):
-        best = out[n]
-        best[:] = x[n, 0]
-        for pixel in range(1, x.shape[1]):
-            seen = x[n, pixel]
-            for c in range(len(best)):
-                if seen[c] > best[c] or seen[c] != seen[c]:
-                    best[c] = seen[c]
+@dataclass(frozen=True, kw_only=True)
+class GlobalMaxPoolStep(Step):
+    """The largest value over all ``pixels`` of each of n images; an item is an image."""
+
+    x: Map
+    out: Map
+    n: int
+    pixels: int
+
+    @property
+    def items(self) -> int:
+        return self.n
+
+
+_view = view_of(GlobalMaxPoolStep)
+
+
+@GlobalMaxPoolStep.native
+def _global_maxpool_item(step, item, scratch):
+    s = _view(step)
+    first = item * s.pixels
+    seen, best = pixel_of(s.x, first), pixel_of(s.out, item)
+    for c in range(len(best)):
+        best[c] = seen[c]
+    for pixel in range(first + 1, first + s.pixels):
+        seen = pixel_of(s.x, pixel)
+        for c in range(len(best)):
+            if seen[c] > best[c] or seen[c] != seen[c]:
+                best[c] = seen[c]
 
 
 def global_maxpool_cpu(x: Array, *, out: Array | None = None, threads: int | None = 1) -> Array:
@@ -48,7 +71,7 @@ def global_maxpool_cpu(x: Array, *, out: Array | None = None, threads: int | Non
     check_pixels(x)
     n, h, w, c = x.shape
     out = result("global_maxpool", out, (n, c))
-    _threads.run(_global_maxpool, n, _threads.resolve_threads(threads), x.reshape(n, h * w, c), out)
+    run(GlobalMaxPoolStep(x=Map.of(x), out=Map.of(out), n=n, pixels=h * w), resolve_threads(threads))
     return out
 
 

@@ -24,7 +24,7 @@ from .conv2d import conv2d_reference
 from .geometry import Padding, window
 from .jit import jit
 from .simd import LANES
-from .steps import grouped
+from .steps.grouped import grouped
 
 __all__ = [
     "check_groups",

@@ -1,8 +1,8 @@
 """The micro-kernel of grouped convolutions: one register of output channels, for the pixels of one row.
 
     for pixel in 0..wo-1, lane in 0..lanes-1:
-        out[pixel, lane] = max(bias[lane] + residual[pixel, lane] + sum over taps and c of
-                               x[pixel + tap, g*p + c] * w[tap, c, lane], floor)
+        out[pixel, lane] = activation(bias[lane] + residual[pixel, lane] + sum over taps and c of
+                               x[pixel + tap, g*p + c] * w[tap, c, lane])
 
 p input and q output channels make a group; lane number o of all output channels belongs to group g = o // q. For each
 tap and each c there is one register of weights, and for each pixel one of inputs, which must hold in every lane what the
@@ -25,7 +25,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import native
-from .simd import LANES, VECTOR, constant, fma, load, masked_load, masked_store, number, splat
+from .simd import LANES, VECTOR, activated, constant, fma, load, masked_load, masked_store, number, splat
 
 __all__ = ["PIXELS", "SPLAT", "SPREAD", "group_row", "layout"]
 
@@ -46,7 +46,9 @@ def layout(p: int, q: int) -> tuple[int, int]:
     return (q, LANES) if p == q and q in _SHUFFLES else (SPREAD, p * LANES)
 
 
-def _way(builder, how, x, ld_x, x_row, x_tap, kh, kw, p, w, bias, residual, ld_residual, floor, out, ldc, count, lanes):
+def _way(
+    builder, how, x, ld_x, x_row, x_tap, kh, kw, p, w, bias, residual, ld_residual, slope, floor, out, ldc, count, lanes
+):
     """A tile for one way of getting inputs."""
     add, mul = builder.add, builder.mul
     sums = [cgutils.alloca_once(builder, VECTOR) for _ in range(PIXELS)]
@@ -81,23 +83,41 @@ def _way(builder, how, x, ld_x, x_row, x_tap, kh, kw, p, w, bias, residual, ld_r
 
     numbers = ir.Constant(ir.VectorType(_INT, LANES), list(range(LANES)))
     mask = builder.icmp_signed("<", numbers, splat(builder, lanes))
-    lowest, start = splat(builder, floor), load(builder, bias)
+    steepness, lowest, start = splat(builder, slope), splat(builder, floor), load(builder, bias)
     for pixel, place in enumerate(sums):
         with builder.if_then(builder.icmp_signed("<", number(pixel), count)):
             value = builder.fadd(builder.load(place), start)
             more = masked_load(builder, add(residual, mul(number(pixel), ld_residual)), mask)
             value = builder.fadd(value, more)
-            below = builder.fcmp_ordered("<", value, lowest)  # NaN is not below: it passes, as in TensorFlow
-            masked_store(builder, builder.select(below, lowest, value), add(out, mul(number(pixel), ldc)), mask)
+            value = activated(builder, value, steepness, lowest)
+            masked_store(builder, value, add(out, mul(number(pixel), ldc)), mask)
 
 
 @intrinsic
 def _tile(
-    typingctx, how, x, ld_x, x_row, x_tap, kh, kw, p, w, bias, residual, ld_residual, floor, out, ldc, count, lanes
+    typingctx,
+    how,
+    x,
+    ld_x,
+    x_row,
+    x_tap,
+    kh,
+    kw,
+    p,
+    w,
+    bias,
+    residual,
+    ld_residual,
+    slope,
+    floor,
+    out,
+    ldc,
+    count,
+    lanes,
 ):
     """A tile of pixels, of which ``count`` are written."""
-    i = types.int64
-    signature = types.void(i, i, i, i, i, i, i, i, i, i, i, i, types.float32, i, i, i, i)
+    i, f = types.int64, types.float32
+    signature = types.void(i, i, i, i, i, i, i, i, i, i, i, i, f, f, i, i, i, i)
 
     def codegen(context, builder, signature, arguments):
         how, *rest = arguments
@@ -118,8 +138,8 @@ def _tile(
 _i, _f = types.int64, types.float32
 
 
-@native(types.void(_i, _i, _i, _i, _i, _i, _i, _i, _i, _i, _i, _i, _f, _i, _i, _i, _i))
-def group_row(how, x, ld_x, x_row, x_tap, kh, kw, p, w, bias, residual, ld_residual, floor, out, ldc, wo, lanes):
+@native(types.void(_i, _i, _i, _i, _i, _i, _i, _i, _i, _i, _i, _i, _f, _f, _i, _i, _i, _i))
+def group_row(how, x, ld_x, x_row, x_tap, kh, kw, p, w, bias, residual, ld_residual, slope, floor, out, ldc, wo, lanes):
     """One row of ``wo`` output pixels, ``lanes`` of its channels.
 
     x, w, ...  addresses; ld*: distances between pixels, x_row and x_tap between taps; all in bytes
@@ -129,5 +149,5 @@ def group_row(how, x, ld_x, x_row, x_tap, kh, kw, p, w, bias, residual, ld_resid
     for first in range(0, wo, PIXELS):
         _tile(
             how, x + first * ld_x, ld_x, x_row, x_tap, kh, kw, p, w, bias, residual + first * ld_residual, ld_residual,
-            floor, out + first * ldc, ldc, wo - first, lanes,
+            slope, floor, out + first * ldc, ldc, wo - first, lanes,
         )  # fmt: skip

@@ -11,15 +11,19 @@ The ladder: maxpool_reference (NumPy), maxpool_cpu (Numba); maxpool is maxpool_c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from . import threads as _threads
 from .arrays import Array, images, result
-from .geometry import Padding, pair, window_geometry
-from .jit import jit
+from .geometry import Padding, Window, pair, window_geometry
+from .geometry import window as sliding
+from .steps.intrinsics import pixel_of
+from .steps.loop import run
+from .steps.records import Map, Step, view_of
+from .threads import resolve_threads
 
-__all__ = ["maxpool", "maxpool_cpu", "maxpool_reference"]
+__all__ = ["MaxPoolStep", "maxpool", "maxpool_cpu", "maxpool_reference"]
 
 _LOWEST = np.finfo(np.float32).min
 
@@ -41,20 +45,49 @@ def maxpool_reference(
     return best
 
 
-@jit
-def _maxpool(x, kh, kw, sh, sw, top, left, out, start, stop):
-    _, height, width, channels = x.shape
-    ho, wo = out.shape[1], out.shape[2]
-    for index in range(start, stop):  # one row of output pixels
-        n, oh = divmod(index, ho)
-        for ow in range(wo):
-            best = out[n, oh, ow]
-            best[:] = _LOWEST
-            for ih in range(max(oh * sh - top, 0), min(oh * sh - top + kh, height)):
-                for iw in range(max(ow * sw - left, 0), min(ow * sw - left + kw, width)):
-                    seen = x[n, ih, iw]
-                    for c in range(channels):
-                        best[c] = seen[c] if seen[c] > best[c] else best[c]
+@dataclass(frozen=True, kw_only=True)
+class MaxPoolStep(Step):
+    """A max-pool; an item is a row of output pixels.
+
+    n, height, width  of the images
+    zeros             1 where the border around the images is zeros that take part, 0 where it never wins
+    """
+
+    x: Map
+    out: Map
+    n: int
+    height: int
+    width: int
+    window: Window
+    zeros: int = 0
+
+    @property
+    def items(self) -> int:
+        return self.n * self.window.ho
+
+
+_view = view_of(MaxPoolStep)
+
+
+@MaxPoolStep.native
+def _maxpool_item(step, item, scratch):
+    s = _view(step)
+    height, width, channels = s.height, s.width, s.x.channels
+    kh, kw, sh, sw = s.window.kh, s.window.kw, s.window.sh, s.window.sw
+    n, oh = divmod(item, s.window.ho)
+    top, bottom = oh * sh - s.window.top, oh * sh - s.window.top + kh
+    for ow in range(s.window.wo):
+        left, right = ow * sw - s.window.left, ow * sw - s.window.left + kw
+        best = pixel_of(s.out, item * s.window.wo + ow)
+        clipped = top < 0 or left < 0 or bottom > height or right > width
+        start = np.float32(0.0) if clipped and s.zeros else _LOWEST
+        for c in range(channels):
+            best[c] = start
+        for ih in range(max(top, 0), min(bottom, height)):
+            for iw in range(max(left, 0), min(right, width)):
+                seen = pixel_of(s.x, (n * height + ih) * width + iw)
+                for c in range(channels):
+                    best[c] = seen[c] if seen[c] > best[c] else best[c]
 
 
 def maxpool_cpu(
@@ -78,10 +111,9 @@ def maxpool_cpu(
     x = images("maxpool: x", x)
     size, step = pair("window", window), pair("stride", window if stride is None else stride)
     n, h, w, c = x.shape
-    pads, ho, wo = window_geometry((h, w), size, step, padding)
-    out = result("maxpool", out, (n, ho, wo, c))
-    threads = _threads.resolve_threads(threads)
-    _threads.run(_maxpool, n * ho, threads, x, *size, *step, pads[0], pads[2], out)
+    geometry = sliding((h, w), size, step, padding, 1)
+    out = result("maxpool", out, (n, geometry.ho, geometry.wo, c))
+    run(MaxPoolStep(x=Map.of(x), out=Map.of(out), n=n, height=h, width=w, window=geometry), resolve_threads(threads))
     return out
 
 

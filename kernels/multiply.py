@@ -7,13 +7,19 @@ The ladder: multiply_reference (NumPy), multiply_cpu (Numba); multiply is multip
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from . import threads as _threads
-from .arrays import Array, images, result
-from .jit import jit
+import numpy as np
 
-__all__ = ["gate_last", "multiply", "multiply_cpu", "multiply_reference"]
+from .arrays import Array, images, result
+from .steps.epilogue import LINEAR, Epilogue, activated
+from .steps.intrinsics import part_of, pixel_of
+from .steps.loop import run
+from .steps.records import Map, Step, view_of
+from .threads import resolve_threads
+
+__all__ = ["ProductStep", "gate_last", "multiply", "multiply_cpu", "multiply_reference"]
 
 
 def multiply_reference(a: Array, b: Array) -> Array:
@@ -33,12 +39,40 @@ def gate_last(a: Any, b: Any) -> tuple[Any, Any]:
     return a, b
 
 
-@jit
-def _multiply(a, b, pixels, out, start, stop):
-    for pixel in range(start, stop):
-        row, place, gate = a[pixel], out[pixel], b[pixel // pixels]
-        for c in range(len(row)):
-            place[c] = row[c] * gate[c]
+@dataclass(frozen=True, kw_only=True)
+class ProductStep(Step):
+    """out = activation(x * factor + residual), pixel by pixel; an item is one of ``blocks`` parts of the pixels.
+
+    shared    how many pixels of x go with one of the factor: 1, or all of an image
+    """
+
+    x: Map
+    factor: Map
+    out: Map
+    epilogue: Epilogue
+    pixels: int
+    shared: int
+    blocks: int
+
+    @property
+    def items(self) -> int:
+        return self.blocks
+
+
+_view = view_of(ProductStep)
+
+
+@ProductStep.native
+def _product_item(step, item, scratch):
+    s = _view(step)
+    channels = s.x.channels
+    slope, floor = s.epilogue.activation.slope, s.epilogue.activation.floor
+    first, last = part_of(s.pixels, item, s.blocks, 1)
+    for pixel in range(first, last):
+        x, factor = pixel_of(s.x, pixel), pixel_of(s.factor, pixel // s.shared)
+        more, out = pixel_of(s.epilogue.residual, pixel), pixel_of(s.out, pixel)
+        for c in range(channels):
+            out[c] = activated(x[c] * factor[c] + more[c], slope, floor)
 
 
 def multiply_cpu(a: Array, b: Array, *, out: Array | None = None, threads: int | None = 1) -> Array:
@@ -52,10 +86,12 @@ def multiply_cpu(a: Array, b: Array, *, out: Array | None = None, threads: int |
     n, h, w, c = a.shape
     out = result("multiply", out, a.shape)
     pixels = 1 if b.shape == a.shape else h * w  # how many rows of a go with one row of b
-    _threads.run(
-        _multiply, n * h * w, _threads.resolve_threads(threads),
-        a.reshape(n * h * w, c), b.reshape(n * b.shape[1] * b.shape[2], c), pixels, out.reshape(n * h * w, c),
+    threads, zeros = resolve_threads(threads), np.zeros(c, np.float32)
+    step = ProductStep(
+        x=Map.of(a), factor=Map.of(b), out=Map.of(out), pixels=n * h * w, shared=pixels, blocks=min(4 * threads, n * h * w),
+        epilogue=Epilogue(zeros.ctypes.data, Map(zeros.ctypes.data, 0, c), LINEAR, zeros.ctypes.data),
     )  # fmt: skip
+    run(step, threads)
     return out
 
 

@@ -7,13 +7,19 @@ The ladder: scale_reference (NumPy), scale_cpu (Numba); scale is scale_cpu. Memo
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numba import carray
 
-from . import threads as _threads
 from .arrays import Array, floats, images, result
-from .jit import jit
+from .steps.epilogue import LINEAR, Epilogue, activated
+from .steps.intrinsics import float_pointer, part_of, pixel_of
+from .steps.loop import run
+from .steps.records import Address, Map, Step, view_of
+from .threads import resolve_threads
 
-__all__ = ["check_numbers", "scale", "scale_cpu", "scale_reference"]
+__all__ = ["AffineStep", "check_numbers", "scale", "scale_cpu", "scale_pixels", "scale_reference"]
 
 
 def scale_reference(x: Array, factor: Array, offset: Array) -> Array:
@@ -29,12 +35,51 @@ def check_numbers(name: str, values: Array, channels: int) -> None:
         )
 
 
-@jit
-def _scale(x, factor, offset, out, start, stop):
-    for pixel in range(start, stop):
-        row, place = x[pixel], out[pixel]
-        for c in range(len(row)):
-            place[c] = row[c] * factor[c] + offset[c]
+@dataclass(frozen=True, kw_only=True)
+class AffineStep(Step):
+    """out = activation(x * factor + bias + residual), pixel by pixel; an item is one of ``blocks`` parts of the pixels.
+
+    factor    address of float32[channels]; the offset is the epilogue's bias
+    """
+
+    x: Map
+    out: Map
+    factor: Address
+    epilogue: Epilogue
+    pixels: int
+    blocks: int
+
+    @property
+    def items(self) -> int:
+        return self.blocks
+
+
+_view = view_of(AffineStep)
+
+
+@AffineStep.native
+def _affine_item(step, item, scratch):
+    s = _view(step)
+    channels = s.x.channels
+    slope, floor = s.epilogue.activation.slope, s.epilogue.activation.floor
+    factor, offset = carray(float_pointer(s.factor), (channels,)), carray(float_pointer(s.epilogue.bias), (channels,))
+    first, last = part_of(s.pixels, item, s.blocks, 1)
+    for pixel in range(first, last):
+        x, more, out = pixel_of(s.x, pixel), pixel_of(s.epilogue.residual, pixel), pixel_of(s.out, pixel)
+        for c in range(channels):
+            out[c] = activated(x[c] * factor[c] + offset[c] + more[c], slope, floor)
+
+
+def scale_pixels(x: Array, factor: Array, offset: Array, out: Array, threads: int) -> None:
+    """x * factor + offset into ``out``: both float32[..., c], the numbers float32[c], all of them C-contiguous."""
+    channels = len(factor)
+    pixels, zeros = x.size // channels if channels else 0, np.zeros(channels, np.float32)
+    epilogue = Epilogue(offset.ctypes.data, Map(zeros.ctypes.data, 0, channels), LINEAR, zeros.ctypes.data)
+    step = AffineStep(
+        x=Map.of(x), out=Map.of(out), factor=factor.ctypes.data, epilogue=epilogue, pixels=pixels,
+        blocks=min(4 * threads, pixels),
+    )  # fmt: skip
+    run(step, threads)
 
 
 def scale_cpu(x: Array, factor: Array, offset: Array, *, out: Array | None = None, threads: int | None = 1) -> Array:
@@ -47,21 +92,14 @@ def scale_cpu(x: Array, factor: Array, offset: Array, *, out: Array | None = Non
     Raises TypeError for another dtype, ValueError for lengths other than c and 1.
     """
     x = images("scale: x", x)
-    n, h, w, c = x.shape
+    c = x.shape[3]
     numbers = []
     for name, given in (("factor", factor), ("offset", offset)):
         values = floats(f"scale: {name}", given)
         check_numbers(name, values, c)
         numbers.append(np.ascontiguousarray(np.broadcast_to(values, (c,))))
     out = result("scale", out, x.shape)
-    _threads.run(
-        _scale,
-        n * h * w,
-        _threads.resolve_threads(threads),
-        x.reshape(n * h * w, c),
-        *numbers,
-        out.reshape(n * h * w, c),
-    )
+    scale_pixels(x, *numbers, out, resolve_threads(threads))
     return out
 
 

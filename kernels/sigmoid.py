@@ -6,14 +6,17 @@ The ladder: sigmoid_reference (NumPy), sigmoid_cpu (Numba, in float64 inside); s
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
-from . import threads as _threads
 from .arrays import Array, floats, result
-from .jit import jit
+from .steps.intrinsics import part_of, pixel_of
+from .steps.loop import run
+from .steps.records import Map, Step, view_of
+from .threads import resolve_threads
 
-__all__ = ["sigmoid", "sigmoid_cpu", "sigmoid_reference"]
+__all__ = ["SigmoidStep", "sigmoid", "sigmoid_cpu", "sigmoid_reference"]
 
 
 def sigmoid_reference(x: Array) -> Array:
@@ -22,18 +25,41 @@ def sigmoid_reference(x: Array) -> Array:
         return 1 / (1 + np.exp(-x))
 
 
-@jit
-def _sigmoid(x, out, start, stop):
-    source, place = x[start:stop], out[start:stop]
-    for i in range(len(source)):
-        place[i] = 1.0 / (1.0 + math.exp(-np.float64(source[i])))
+@dataclass(frozen=True, kw_only=True)
+class SigmoidStep(Step):
+    """The logistic function of ``pixels`` pixels; an item is one of ``blocks`` parts of them."""
+
+    x: Map
+    out: Map
+    pixels: int
+    blocks: int
+
+    @property
+    def items(self) -> int:
+        return self.blocks
+
+
+_view = view_of(SigmoidStep)
+
+
+@SigmoidStep.native
+def _sigmoid_item(step, item, scratch):
+    s = _view(step)
+    first, last = part_of(s.pixels, item, s.blocks, 1)
+    for pixel in range(first, last):
+        x, out = pixel_of(s.x, pixel), pixel_of(s.out, pixel)
+        for c in range(len(x)):
+            out[c] = 1.0 / (1.0 + math.exp(-np.float64(x[c])))
 
 
 def sigmoid_cpu(x: Array, *, out: Array | None = None, threads: int | None = 1) -> Array:
     """1 / (1 + exp(-x)) of x float32, of any shape; ``out`` may be x itself. TypeError for another dtype."""
     x = floats("sigmoid: x", x)
     out = result("sigmoid", out, x.shape)
-    _threads.run(_sigmoid, x.size, _threads.resolve_threads(threads), x.reshape(-1), out.reshape(-1))
+    threads, channels = resolve_threads(threads), x.shape[-1] if x.size and x.ndim else 1
+    pixels = x.size // channels
+    rows, place = (Map.of(array.reshape(pixels, channels)) for array in (x, out))
+    run(SigmoidStep(x=rows, out=place, pixels=pixels, blocks=min(4 * threads, pixels)), threads)
     return out
 
 

@@ -24,6 +24,7 @@ from numba.extending import intrinsic
 __all__ = [
     "LANES",
     "VECTOR",
+    "activated",
     "constant",
     "copy_floats",
     "fma",
@@ -82,6 +83,14 @@ def fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Valu
     kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
     return builder.call(function, [a, b, c])
+
+
+def activated(builder: ir.IRBuilder, value: ir.Value, slope: ir.Value, floor: ir.Value) -> ir.Value:
+    """An activation that is straight on either side of zero (``steps/epilogue.py``): below zero the larger of value * slope
+    and floor, otherwise, and for NaN, the value."""
+    scaled = builder.fmul(value, slope)
+    scaled = builder.select(builder.fcmp_ordered("<", scaled, floor), floor, scaled)
+    return builder.select(builder.fcmp_ordered("<", value, constant(0.0)), scaled, value)
 
 
 def load(builder: ir.IRBuilder, address: ir.Value, kind: ir.Type = VECTOR) -> ir.Value:

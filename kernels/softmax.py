@@ -10,14 +10,17 @@ The ladder: softmax_reference (NumPy), softmax_cpu (Numba, sums in float64); sof
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
-from . import threads as _threads
 from .arrays import Array, matrix, result
-from .jit import jit
+from .steps.intrinsics import pixel_of
+from .steps.loop import run
+from .steps.records import Map, Step, view_of
+from .threads import resolve_threads
 
-__all__ = ["check_scores", "softmax", "softmax_cpu", "softmax_reference"]
+__all__ = ["SoftmaxStep", "check_scores", "softmax", "softmax_cpu", "softmax_reference"]
 
 
 def softmax_reference(x: Array) -> Array:
@@ -33,19 +36,35 @@ def check_scores(x: Array) -> None:
         raise ValueError(f"softmax: got shape {tuple(x.shape)}; each row must hold at least one score")
 
 
-@jit
-def _softmax(x, out, start, stop):
-    for n in range(start, stop):
-        row, place = x[n], out[n]
-        largest = row[0]
-        for k in range(len(row)):
-            largest = max(largest, row[k])
-        total = 0.0
-        for k in range(len(row)):
-            place[k] = math.exp(row[k] - largest)
-            total += place[k]
-        for k in range(len(row)):
-            place[k] = place[k] / total
+@dataclass(frozen=True, kw_only=True)
+class SoftmaxStep(Step):
+    """Softmax over the channels of each of ``pixels`` pixels; an item is a pixel."""
+
+    x: Map
+    out: Map
+    pixels: int
+
+    @property
+    def items(self) -> int:
+        return self.pixels
+
+
+_view = view_of(SoftmaxStep)
+
+
+@SoftmaxStep.native
+def _softmax_item(step, item, scratch):
+    s = _view(step)
+    row, place = pixel_of(s.x, item), pixel_of(s.out, item)
+    largest = row[0]
+    for k in range(len(row)):
+        largest = max(largest, row[k])
+    total = 0.0
+    for k in range(len(row)):
+        place[k] = math.exp(row[k] - largest)
+        total += place[k]
+    for k in range(len(row)):
+        place[k] = place[k] / total
 
 
 def softmax_cpu(x: Array, *, out: Array | None = None, threads: int | None = 1) -> Array:
@@ -53,7 +72,7 @@ def softmax_cpu(x: Array, *, out: Array | None = None, threads: int | None = 1) 
     x = matrix("softmax: x", x)
     check_scores(x)
     out = result("softmax", out, x.shape)
-    _threads.run(_softmax, x.shape[0], _threads.resolve_threads(threads), x, out)
+    run(SoftmaxStep(x=Map.of(x), out=Map.of(out), pixels=len(x)), resolve_threads(threads))
     return out
 
 

@@ -1,12 +1,12 @@
 """The micro-kernel: a tile of a matrix product whose running sums stay in registers, and the loop over tiles.
 
     for row in 0..MR-1, column in 0..NR-1:
-        c[row, column] = max(start[column] + residual[row, column] + sum over k of a[row, k] * b[k, column], floor)
+        c[row, column] = activation(start[column] + residual[row, column] + sum over k of a[row, k] * b[k, column])
 
 Each step of k loads one row of B's panel (NR consecutive floats, ``gemm.pack_b``), spreads one value of A over a
 register per row, and does MR * NR / LANES fused multiply-adds. A is read where it lies: rows of pixels of an NHWC
-image, of im2col, or of Winograd's V. Bias, residual and ReLU cost no pass of their own: they are added to the sums
-before those leave their registers.
+image, of im2col, or of Winograd's V. The epilogue, bias, residual and activation (``steps/epilogue.py``), costs no pass of
+its own: it is done before the sums leave their registers.
 
     lanes                  16 (AVX-512)   8 (AVX2)   4 (SSE, NEON)
     tile MR x NR           6 x 64         6 x 16     6 x 8
@@ -23,7 +23,20 @@ from numba import types
 from numba.extending import intrinsic
 
 from .jit import native
-from .simd import LANES, VECTOR, constant, fma, load, masked_load, masked_store, number, prefetch, splat, store
+from .simd import (
+    LANES,
+    VECTOR,
+    activated,
+    constant,
+    fma,
+    load,
+    masked_load,
+    masked_store,
+    number,
+    prefetch,
+    splat,
+    store,
+)
 
 __all__ = ["MR", "NR", "multiply"]
 
@@ -36,7 +49,7 @@ _CHUNK = 16  # steps of k between prefetches: as many floats of a row of A as a 
 _PLACES = 2  # rows of C and of the residual to prefetch at a time
 
 
-def _rows_variant(builder, rows, a, lda, b, depth, start, ld_start, residual, ld_residual, floor, c, ldc, columns,
+def _rows_variant(builder, rows, a, lda, b, depth, start, ld_start, residual, ld_residual, slope, floor, c, ldc, columns,
                   next_a, next_b):  # fmt: skip
     """The tile with exactly ``rows`` rows; all addresses and distances in bytes."""
     add, mul = builder.add, builder.mul
@@ -110,7 +123,7 @@ def _rows_variant(builder, rows, a, lda, b, depth, start, ld_start, residual, ld
     totals = vectors()
     incoming(totals, zeros, before)
     incoming(totals, grown, chunk_end)
-    lowest = splat(builder, floor)
+    steepness, lowest = splat(builder, slope), splat(builder, floor)
 
     def finish(get, put):
         for row in range(rows):
@@ -121,8 +134,7 @@ def _rows_variant(builder, rows, a, lda, b, depth, start, ld_start, residual, ld
 
                 value = builder.fadd(totals[row][v], get(at(start, ld_start), v))
                 value = builder.fadd(value, get(at(residual, ld_residual), v))
-                below = builder.fcmp_ordered("<", value, lowest)  # NaN is not below: it passes, as in TensorFlow
-                put(builder.select(below, lowest, value), at(c, ldc), v)
+                put(activated(builder, value, steepness, lowest), at(c, ldc), v)
 
     whole = builder.icmp_signed(">=", columns, number(NR))
     with builder.if_else(whole) as (full, partial):
@@ -142,11 +154,28 @@ def _rows_variant(builder, rows, a, lda, b, depth, start, ld_start, residual, ld
 
 @intrinsic
 def _tile(
-    typingctx, rows, a, lda, b, depth, start, ld_start, residual, ld_residual, floor, c, ldc, columns, next_a, next_b
+    typingctx,
+    rows,
+    a,
+    lda,
+    b,
+    depth,
+    start,
+    ld_start,
+    residual,
+    ld_residual,
+    slope,
+    floor,
+    c,
+    ldc,
+    columns,
+    next_a,
+    next_b,
 ):
     """One tile: there is code for each number of rows, so that none is computed in vain."""
     i = types.int64
-    signature = types.void(i, i, i, i, i, i, i, i, i, types.float32, i, i, i, i, i)
+    f = types.float32
+    signature = types.void(i, i, i, i, i, i, i, i, i, f, f, i, i, i, i, i)
 
     def codegen(context, builder, signature, arguments):
         rows, *rest = arguments
@@ -167,9 +196,11 @@ def _tile(
 _i, _f = types.int64, types.float32
 
 
-@native(types.void(_i, _i, _i, _i, _i, _i, _i, _i, _i, _i, _i, _f, _i, _i, _i))
-def multiply(rows, a, lda, b, depth, columns, passes, start, ld_start, residual, ld_residual, floor, zeros, c, ldc):
-    """``rows`` rows of A times one panel of B: max(start + residual + sums, floor), in ``passes`` over k.
+@native(types.void(_i, _i, _i, _i, _i, _i, _i, _i, _i, _i, _i, _f, _f, _i, _i, _i))
+def multiply(
+    rows, a, lda, b, depth, columns, passes, start, ld_start, residual, ld_residual, slope, floor, zeros, c, ldc
+):
+    """``rows`` rows of A times one panel of B: activation(start + residual + sums), in ``passes`` over k.
 
     a, b, c, ...  addresses; ld*: distances between rows; all in bytes. ``start`` is the bias with distance 0.
     Rows are dealt out evenly: 19 are 5 + 5 + 5 + 4, not 6 + 6 + 6 + 1. While a pass works on its part of the panel, it
@@ -188,7 +219,7 @@ def multiply(rows, a, lda, b, depth, columns, passes, start, ld_start, residual,
                 m1 - m0, a + m0 * lda + k0 * 4, lda, b + k0 * NR * 4, k1 - k0,
                 start + m0 * ld_start if first else c_at, ld_start if first else ldc,
                 residual + m0 * ld_residual if last else zeros, ld_residual if last else 0,
-                floor if last else np.float32(-np.inf),
+                slope if last else np.float32(1.0), floor if last else np.float32(-np.inf),
                 c_at, ldc, columns, next_a, next_b,
             )  # fmt: skip
             if t < NR // 16 - 1:  # a line for each k: so many tiles fetch the whole part

@@ -30,7 +30,7 @@ from numba.extending import intrinsic
 
 from .arrays import Array
 from .jit import jit, native
-from .simd import LANES, constant, fma, load, number, splat, store
+from .simd import LANES, activated, constant, fma, load, number, splat, store
 from .tile import NR
 
 __all__ = ["matrices", "pack_transformed", "transform_kernel", "winograd_reference"]
@@ -220,19 +220,19 @@ def _input_transform(typingctx, m, d, row, column, v, step):
 
 
 @intrinsic(prefer_literal=True)
-def _output_transform(typingctx, m, p, step, bias, residual, r_row, r_column, floor, out, row, column):
-    i = types.int64
-    signature = types.void(m, i, i, i, i, i, i, types.float32, i, i, i)
+def _output_transform(typingctx, m, p, step, bias, residual, r_row, r_column, slope, floor, out, row, column):
+    i, f = types.int64, types.float32
+    signature = types.void(m, i, i, i, i, i, i, f, f, i, i, i)
     at, _, _ = matrices(m.literal_value)
     m = m.literal_value
     n = m + 2
 
     def codegen(context, builder, signature, arguments):
-        _, p, step, bias, residual, r_row, r_column, floor, out, row, column = arguments
+        _, p, step, bias, residual, r_row, r_column, slope, floor, out, row, column = arguments
         products = [
             [load(builder, builder.add(p, builder.mul(number(y * n + x), step))) for x in range(n)] for y in range(n)
         ]
-        shift, lowest = load(builder, bias), splat(builder, floor)
+        shift, steepness, lowest = load(builder, bias), splat(builder, slope), splat(builder, floor)
         for y, values in enumerate(_both_sides(builder, at, products)):
             for x, value in enumerate(values):
                 source = builder.add(
@@ -240,8 +240,7 @@ def _output_transform(typingctx, m, p, step, bias, residual, r_row, r_column, fl
                 )
                 target = builder.add(builder.add(out, builder.mul(number(y), row)), builder.mul(number(x), column))
                 value = builder.fadd(builder.fadd(value, shift), load(builder, source))
-                below = builder.fcmp_ordered("<", value, lowest)
-                store(builder, builder.select(below, lowest, value), target)
+                store(builder, activated(builder, value, steepness, lowest), target)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -249,7 +248,7 @@ def _output_transform(typingctx, m, p, step, bias, residual, r_row, r_column, fl
 
 _i, _f = types.int64, types.float32
 _INPUT = types.void(_i, _i, _i, _i, _i, _i)
-_OUTPUT = types.void(_i, _i, _i, _i, _i, _i, _f, _i, _i, _i, _i)
+_OUTPUT = types.void(_i, _i, _i, _i, _i, _i, _f, _f, _i, _i, _i, _i)
 
 
 @native(_INPUT)
@@ -265,14 +264,14 @@ def input_transform4(d, row, column, v, step, slices):
 
 
 @native(_OUTPUT)
-def output_transform2(p, step, bias, residual, r_row, r_column, floor, out, row, column, slices):
+def output_transform2(p, step, bias, residual, r_row, r_column, slope, floor, out, row, column, slices):
     for s in range(slices):
         o = s * 4 * LANES
-        _output_transform(2, p + o, step, bias + o, residual + o, r_row, r_column, floor, out + o, row, column)
+        _output_transform(2, p + o, step, bias + o, residual + o, r_row, r_column, slope, floor, out + o, row, column)
 
 
 @native(_OUTPUT)
-def output_transform4(p, step, bias, residual, r_row, r_column, floor, out, row, column, slices):
+def output_transform4(p, step, bias, residual, r_row, r_column, slope, floor, out, row, column, slices):
     for s in range(slices):
         o = s * 4 * LANES
-        _output_transform(4, p + o, step, bias + o, residual + o, r_row, r_column, floor, out + o, row, column)
+        _output_transform(4, p + o, step, bias + o, residual + o, r_row, r_column, slope, floor, out + o, row, column)

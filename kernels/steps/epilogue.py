@@ -1,0 +1,55 @@
+"""The epilogue: what is done to a result before it leaves its registers, at no pass of its own over memory.
+
+    out = activation(result + bias + residual)
+
+Activations that are straight on either side of zero can be part of it:
+
+    activation(v) = v                                where v >= 0, and for NaN
+                    the larger of v * slope, floor   where v < 0
+
+    linear   slope 1, floor minus infinity     ReLU   slope 1, floor 0: minus infinity times a slope of 0 would be NaN
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..jit import jit
+from .records import Address, Map
+
+__all__ = ["LINEAR", "RELU", "Activation", "Epilogue", "activated"]
+
+
+class Activation(NamedTuple):
+    """A function that is straight on either side of zero, see above."""
+
+    slope: float
+    floor: float
+
+
+LINEAR, RELU = Activation(1.0, -math.inf), Activation(1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What a step does to its result.
+
+    bias        address of float32[channels], and of as many more as fill the last panel
+    residual    what is added, of the output's pixels and channels; a map of pitch 0 where it is the same for all pixels
+    zeros       address of at least as many zeros as a panel has columns: to be added where there is nothing to add
+    """
+
+    bias: Address
+    residual: Map
+    activation: Activation
+    zeros: Address
+
+
+@jit
+def activated(value, slope, floor):
+    """The activation of one float32, in loops that compilers turn into vectors; ``simd.activated`` is the same for one."""
+    scaled = value * slope
+    scaled = floor if scaled < floor else scaled
+    return scaled if value < 0 else value

@@ -1,0 +1,65 @@
+"""Running a whole plan in one compiled call: steps one after another, the items of each claimed by any number of threads.
+
+Threads claim items from a counter, and wait at the end of a step until all its items are done: that wait is the only
+synchronisation. A thread that comes late, or not at all, is not waited for; what it would have done, others do. An item's
+result does not depend on who computes it or on how the step is cut, so results are the same bits for any number of threads.
+
+Steps' functions are ``native``, and are called by address: Numba would compile each of them again inside every caller.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import threads as _threads
+from ..jit import call, jit
+from .intrinsics import atomic_add, atomic_load, clock, yield_processor
+from .records import Step, Table
+
+__all__ = ["SYNC", "run", "run_steps"]
+
+SYNC = 3
+"""Numbers per step that threads share: items claimed, items done, the clock when the step was done. One more number
+behind them all is the clock at the start."""
+
+_FUNCTION, _ITEMS, _RECORD = range(3)
+
+
+@jit
+def run_steps(schedule, sync, scratch):
+    """Work off all steps, together with whoever else calls this with the same ``schedule`` and ``sync``.
+
+    schedule  int64[steps, 3], see ``Table.schedule``
+    sync      int64[SYNC * steps + 1], zeros at the start
+    scratch   address of this thread's own working memory
+    """
+    if sync[SYNC * len(schedule)] == 0:
+        sync[SYNC * len(schedule)] = clock()
+    for s in range(len(schedule)):
+        function, items, record = schedule[s, _FUNCTION], schedule[s, _ITEMS], schedule[s, _RECORD]
+        done = 0
+        while True:
+            item = atomic_add(sync, SYNC * s, 1)
+            if item >= items:
+                break
+            call(function, (record, item, scratch))
+            done += 1
+        if done:
+            atomic_add(sync, SYNC * s + 1, done)
+        spins = 0
+        while atomic_load(sync, SYNC * s + 1) < items:
+            spins += 1
+            if spins > 2000:  # tens of microseconds: the others were interrupted, let them have this processor
+                yield_processor()
+        if sync[SYNC * s + 2] == 0:  # a thread that comes late does not set it again
+            sync[SYNC * s + 2] = clock()
+
+
+def run(step: Step, threads: int) -> None:
+    """Run a single step, all of whose addresses are known, on up to ``threads`` threads."""
+    table = Table([step])
+    assert not table.places
+    records = table.linked()
+    schedule, sync = table.schedule(records), np.zeros(SYNC + 1, np.int64)
+    scratch = [np.empty(step.scratch_bytes // 8 + 1, np.float64) for _ in range(max(1, min(threads, step.items)))]
+    _threads.start(run_steps, [(schedule, sync, own.ctypes.data) for own in scratch])

@@ -1,0 +1,328 @@
+"""3x3 convolutions by Winograd's F(m x m, 3x3), a block of tiles at a time; ``kernels/winograd.py`` tells how.
+
+Either all at once (``WinogradStep``): an item transforms some tiles of the image, multiplies them by all panels of
+transformed kernels, and transforms the products. Or, where the transformed kernels are larger than the transformed image
+and would be read again for each block, in two steps: ``WinogradInStep`` transforms the whole image, ``WinogradOutStep``
+takes one panel of kernels at a time. The sums are the same, and so are the bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import carray, types
+
+from ..arrays import Array
+from ..gemm import KC
+from ..jit import Native, call, jit, native
+from ..simd import LANES
+from ..tile import NR, multiply
+from ..winograd import input_transform2, input_transform4, output_transform2, output_transform4
+from .epilogue import LINEAR, Epilogue, activated
+from .intrinsics import copy_bytes, float_pointer, part_of, zero_bytes
+from .loop import run
+from .records import Address, Map, Step, offset_of, view_of
+
+__all__ = [
+    "TILES",
+    "InputTiles",
+    "OutputTiles",
+    "WinogradInStep",
+    "WinogradOutStep",
+    "WinogradStep",
+    "v_bytes",
+    "winograd",
+]
+
+TILES = 28
+"""Tiles of one item of a step that keeps its V to itself: V and the products stay in L2 (``bench/bench_ops.py``)."""
+
+_INPUT = {2: input_transform2, 4: input_transform4}
+_OUTPUT = {2: output_transform2, 4: output_transform4}
+
+
+def _odd_lines(size: int) -> int:
+    """``size`` bytes rounded up to an odd number of cache lines: elements so far apart share no set of a cache."""
+    return (size + 63) // 64 // 2 * 128 + 64
+
+
+def v_bytes(m: int, tiles: int, channels: int) -> int:
+    """Size of V, the transformed patches of ``tiles`` tiles of F(m x m, 3x3)."""
+    return (m + 2) ** 2 * _odd_lines(4 * tiles * channels)
+
+
+def _patch_bytes(m: int, channels: int) -> int:
+    """Size of one patch of the image."""
+    return 4 * (m + 2) ** 2 * channels
+
+
+def _products_bytes(m: int, tiles: int) -> int:
+    """Size of the products of ``tiles`` tiles in one panel, and of one tile of outputs."""
+    return v_bytes(m, tiles, NR) + 4 * m**2 * NR
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputTiles:
+    """Images of ``height`` x ``width`` pixels in tiles of m x m, whose patches of (m + 2) x (m + 2) overlap."""
+
+    x: Map
+    n: int
+    height: int
+    width: int
+    m: int
+    transform: Native
+
+    @classmethod
+    def of(cls, x: Map, n: int, height: int, width: int, m: int) -> InputTiles:
+        return cls(x=x, n=n, height=height, width=width, m=m, transform=_INPUT[m])
+
+    @property
+    def tiles(self) -> int:
+        """Of all images."""
+        return self.n * -(-self.height // self.m) * -(-self.width // self.m)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputTiles:
+    """The result in tiles, and what makes it of V.
+
+    channels  of the input
+    kernels   address of U, the transformed kernels: float32[ceil(out.channels / NR), (m + 2)**2, channels, NR]
+    passes    over k
+    """
+
+    out: Map
+    n: int
+    height: int
+    width: int
+    m: int
+    channels: int
+    kernels: Address
+    passes: int
+    epilogue: Epilogue
+    transform: Native
+    multiply: Native = multiply
+
+    @classmethod
+    def of(cls, given: InputTiles, out: Map, kernels: Address, epilogue: Epilogue) -> OutputTiles:
+        channels = given.x.channels
+        return cls(
+            out=out, n=given.n, height=given.height, width=given.width, m=given.m, channels=channels, kernels=kernels,
+            passes=max(-(-channels // KC), 1), epilogue=epilogue, transform=_OUTPUT[given.m],
+        )  # fmt: skip
+
+    @property
+    def tiles(self) -> int:
+        """Of all images."""
+        return self.n * -(-self.height // self.m) * -(-self.width // self.m)
+
+    @property
+    def panels(self) -> int:
+        """Number of panels of kernels."""
+        return -(-self.out.channels // NR)
+
+
+_input_view, _output_view = view_of(InputTiles), view_of(OutputTiles)
+_i = types.int64
+_distance = jit(_odd_lines)
+
+
+@jit
+def _tiles(n, height, width, m):
+    """Number of tiles of all images."""
+    return n * ((height + m - 1) // m) * ((width + m - 1) // m)
+
+
+@native(types.void(_i, _i, _i, _i, _i, _i, _i))
+def transform_tiles(given, first, last, v, ld_tile, distance, patch_at):
+    """V of tiles first..last-1: element e of tile i at v + (i - first) * ld_tile + e * distance.
+
+    given     address of ``InputTiles``
+    patch_at  address of room for one patch
+    """
+    s = _input_view(given)
+    m, height, width, pitch = s.m, s.height, s.width, s.x.pitch
+    n, pixel = m + 2, s.x.channels * 4
+    down, across = (height + m - 1) // m, (width + m - 1) // m
+    for tile in range(first, last):
+        image, position = divmod(tile, down * across)
+        y0, x0 = position // across * m - 1, position % across * m - 1
+        at = v + (tile - first) * ld_tile
+        if y0 >= 0 and x0 >= 0 and y0 + n <= height and x0 + n <= width:
+            d = s.x.address + ((image * height + y0) * width + x0) * pitch
+            call(s.transform, (d, width * pitch, pitch, at, distance, s.x.channels // LANES))
+            continue
+        # at the border: copy what exists into a patch of zeros
+        zero_bytes(patch_at, n * n * pixel)
+        left, right = max(x0, 0), min(x0 + n, width)
+        for y in range(max(y0, 0), min(y0 + n, height)):
+            place = patch_at + ((y - y0) * n + left - x0) * pixel
+            source = s.x.address + ((image * height + y) * width + left) * pitch
+            if pitch == pixel:
+                copy_bytes(place, source, (right - left) * pixel)
+            else:
+                for x in range(right - left):
+                    copy_bytes(place + x * pixel, source + x * pitch, pixel)
+        call(s.transform, (patch_at, n * pixel, pixel, at, distance, s.x.channels // LANES))
+
+
+@native(types.void(_i, _i, _i, _i, _i, _i, _i, _i))
+def finish_tiles(made, first, last, v, ld_tile, distance, panel, products):
+    """Outputs of tiles first..last-1 in one panel of channels: the products of V with U, transformed.
+
+    made      address of ``OutputTiles``
+    products  address of room for the products and, behind them, for one tile of outputs
+    """
+    s = _output_view(made)
+    m, height, width, channels, zeros = s.m, s.height, s.width, s.channels, s.epilogue.zeros
+    rows, elements = last - first, (m + 2) * (m + 2)
+    between = _distance(rows * NR * 4)
+    u = s.kernels + panel * elements * channels * NR * 4
+    one, low = np.float32(1.0), np.float32(-np.inf)
+    for e in range(elements):
+        call(s.multiply, (
+            rows, v + e * distance, ld_tile, u + e * channels * NR * 4, channels, NR, s.passes,
+            zeros, 0, zeros, 0, one, low, zeros, products + e * between, NR * 4,
+        ))  # fmt: skip
+
+    slope, floor = s.epilogue.activation.slope, s.epilogue.activation.floor
+    patch_at = products + elements * between
+    down, across = (height + m - 1) // m, (width + m - 1) // m
+    pixel, channel = s.out.pitch, panel * NR
+    count = min(NR, s.out.channels - channel)
+    slices = count // LANES
+    bias, ld = s.epilogue.bias + channel * 4, s.epilogue.residual.pitch
+    for tile in range(first, last):
+        image, position = divmod(tile, down * across)
+        y0, x0 = position // across * m, position % across * m
+        p = products + (tile - first) * NR * 4
+        index = (image * height + y0) * width + x0
+        out = s.out.address + index * pixel + channel * 4
+        residual = s.epilogue.residual.address + index * ld + channel * 4
+        if y0 + m <= height and x0 + m <= width:
+            call(s.transform, (
+                p, between, bias, residual, width * ld, ld, slope, floor, out, width * pixel, pixel, slices
+            ))  # fmt: skip
+            continue
+        # a tile that reaches over the edge: into a patch, and from there what exists
+        call(s.transform, (p, between, bias, zeros, 0, 0, one, low, patch_at, m * NR * 4, NR * 4, slices))
+        for y in range(min(m, height - y0)):
+            for x in range(min(m, width - x0)):
+                source = carray(float_pointer(patch_at + (y * m + x) * NR * 4), (count,))
+                more = carray(float_pointer(residual + (y * width + x) * ld), (count,))
+                place = carray(float_pointer(out + (y * width + x) * pixel), (count,))
+                for i in range(count):
+                    place[i] = activated(source[i] + more[i], slope, floor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WinogradStep(Step):
+    """All of it; an item is one of ``blocks`` blocks of tiles."""
+
+    given: InputTiles
+    made: OutputTiles
+    blocks: int
+    transform_tiles: Native = transform_tiles
+    finish_tiles: Native = finish_tiles
+
+    @property
+    def items(self) -> int:
+        return self.blocks
+
+    @property
+    def scratch_bytes(self) -> int:
+        m, tiles, channels = self.given.m, -(-self.given.tiles // self.blocks), self.given.x.channels
+        return v_bytes(m, tiles, channels) + max(_patch_bytes(m, channels), _products_bytes(m, tiles))
+
+
+_view = view_of(WinogradStep)
+_GIVEN, _MADE = offset_of(WinogradStep, "given"), offset_of(WinogradStep, "made")
+
+
+@WinogradStep.native
+def _winograd_item(step, item, scratch):
+    s = _view(step)
+    m = s.given.m
+    first, last = part_of(_tiles(s.given.n, s.given.height, s.given.width, m), item, s.blocks, 1)
+    ld_tile = s.given.x.channels * 4
+    distance = _distance((last - first) * ld_tile)
+    products = scratch + (m + 2) * (m + 2) * distance  # and where V's patch of zeros lies, before there are products
+    call(s.transform_tiles, (step + _GIVEN, first, last, scratch, ld_tile, distance, products))
+    for panel in range((s.made.out.channels + NR - 1) // NR):
+        call(s.finish_tiles, (step + _MADE, first, last, scratch, ld_tile, distance, panel, products))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WinogradInStep(Step):
+    """V of the whole batch, at address ``v``; an item is one of ``blocks`` blocks of tiles."""
+
+    given: InputTiles
+    v: Address
+    blocks: int
+    transform_tiles: Native = transform_tiles
+
+    @property
+    def items(self) -> int:
+        return self.blocks
+
+    @property
+    def scratch_bytes(self) -> int:
+        return _patch_bytes(self.given.m, self.given.x.channels)
+
+
+_in_view, _IN_GIVEN = view_of(WinogradInStep), offset_of(WinogradInStep, "given")
+
+
+@WinogradInStep.native
+def _winograd_in_item(step, item, scratch):
+    s = _in_view(step)
+    tiles, ld_tile = _tiles(s.given.n, s.given.height, s.given.width, s.given.m), s.given.x.channels * 4
+    first, last = part_of(tiles, item, s.blocks, 1)
+    v, distance = s.v + first * ld_tile, _distance(tiles * ld_tile)
+    call(s.transform_tiles, (step + _IN_GIVEN, first, last, v, ld_tile, distance, scratch))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WinogradOutStep(Step):
+    """The result from V at address ``v``; an item is one panel of kernels times one of ``blocks`` blocks of tiles."""
+
+    made: OutputTiles
+    v: Address
+    blocks: int
+    finish_tiles: Native = finish_tiles
+
+    @property
+    def items(self) -> int:
+        return self.blocks * self.made.panels
+
+    @property
+    def scratch_bytes(self) -> int:
+        return _products_bytes(self.made.m, -(-self.made.tiles // self.blocks))
+
+
+_out_view, _OUT_MADE = view_of(WinogradOutStep), offset_of(WinogradOutStep, "made")
+
+
+@WinogradOutStep.native
+def _winograd_out_item(step, item, scratch):
+    s = _out_view(step)
+    panel, block = divmod(item, s.blocks)
+    tiles, ld_tile = _tiles(s.made.n, s.made.height, s.made.width, s.made.m), s.made.channels * 4
+    first, last = part_of(tiles, block, s.blocks, 1)
+    v, distance = s.v + first * ld_tile, _distance(tiles * ld_tile)
+    call(s.finish_tiles, (step + _OUT_MADE, first, last, v, ld_tile, distance, panel, scratch))
+
+
+def winograd(x: Array, panels: Array, bias: Array, out: Array, threads: int) -> None:
+    """One convolution F(4x4,3x3) with a border of one zero.
+
+    x       float32[n, h, w, ci], C-contiguous, ci a multiple of LANES
+    panels  float32[ceil(co / NR), 36, ci, NR], the transformed kernels; bias float32[ceil(co / NR) * NR]
+    out     float32[n, h, w, co], C-contiguous, co a multiple of LANES
+    """
+    zeros = np.zeros(out.shape[3] + NR, np.float32)
+    epilogue = Epilogue(bias.ctypes.data, Map(zeros.ctypes.data, 0, out.shape[3]), LINEAR, zeros.ctypes.data)
+    given = InputTiles.of(Map.of(x), *x.shape[:3], 4)
+    made = OutputTiles.of(given, Map.of(out), panels.ctypes.data, epilogue)
+    run(WinogradStep(given=given, made=made, blocks=-(-given.tiles // TILES)), threads)
