@@ -9,7 +9,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numba
 from llvmlite import ir
@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 from .cache import cache_directory, kernel_cache
 from .simd import LANES
 
-__all__ = ["Locator", "call", "compiled", "compiling", "jit", "native"]
+__all__ = ["Locator", "Native", "call", "compiled", "compiling", "jit", "native"]
 
 # Multiplication and addition may fuse into one rounding (FMA); NaN, infinity, signed zero and the order of sums stay
 # as written, because results must follow TensorFlow's and must not depend on the machine's vector width.
@@ -134,8 +134,12 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
 class Native:
     """A kernel that other kernels call by its ``address``: see ``native``."""
 
+    declared: ClassVar[list[Native]] = []
+    """All of those in the modules that have been imported."""
+
     def __init__(self, function: Callable[..., Any], signature: Any) -> None:
         self._function, self._signature = function, signature
+        self.declared.append(self)
         self.__doc__ = function.__doc__
 
     @functools.cached_property

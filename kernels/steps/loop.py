@@ -22,21 +22,22 @@ SYNC = 3
 """Numbers per step that threads share: items claimed, items done, the clock when the step was done. One more number
 behind them all is the clock at the start."""
 
-_FUNCTION, _ITEMS, _RECORD = range(3)
+_FUNCTION, _ITEMS, _OFFSET = range(3)
 
 
 @jit
-def run_steps(schedule, sync, scratch):
-    """Work off all steps, together with whoever else calls this with the same ``schedule`` and ``sync``.
+def run_steps(schedule, records, sync, scratch):
+    """Work off all steps, together with whoever else calls this with the same ``schedule``, ``records`` and ``sync``.
 
     schedule  int64[steps, 3], see ``Table.schedule``
+    records   address of the steps' records
     sync      int64[SYNC * steps + 1], zeros at the start
     scratch   address of this thread's own working memory
     """
     if sync[SYNC * len(schedule)] == 0:
         sync[SYNC * len(schedule)] = clock()
     for s in range(len(schedule)):
-        function, items, record = schedule[s, _FUNCTION], schedule[s, _ITEMS], schedule[s, _RECORD]
+        function, items, record = schedule[s, _FUNCTION], schedule[s, _ITEMS], records + schedule[s, _OFFSET]
         done = 0
         while True:
             item = atomic_add(sync, SYNC * s, 1)
@@ -60,6 +61,6 @@ def run(step: Step, threads: int) -> None:
     table = Table([step])
     assert not table.places
     records = table.linked()
-    schedule, sync = table.schedule(records), np.zeros(SYNC + 1, np.int64)
+    schedule, sync = table.schedule(), np.zeros(SYNC + 1, np.int64)
     scratch = [np.empty(step.scratch_bytes // 8 + 1, np.float64) for _ in range(max(1, min(threads, step.items)))]
-    _threads.start(run_steps, [(schedule, sync, own.ctypes.data) for own in scratch])
+    _threads.start(run_steps, [(schedule, records.ctypes.data, sync, own.ctypes.data) for own in scratch])

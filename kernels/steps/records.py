@@ -37,7 +37,7 @@ from numba.extending import intrinsic
 from ..arrays import Array
 from ..jit import Native, native
 
-__all__ = ["Address", "Map", "Place", "Step", "Table", "layout", "offset_of", "view_of"]
+__all__ = ["Address", "Map", "Place", "Step", "Table", "layout", "offset_of", "places", "view_of"]
 
 
 class Place:
@@ -149,6 +149,11 @@ def _leaves(record: Any, at: int) -> Iterator[tuple[int, Any]]:
             yield from _leaves(value, at + offset)
 
 
+def places(record: Any) -> Iterator[Place]:
+    """All addresses of a record that are not known yet."""
+    return (value for _, value in _leaves(record, 0) if isinstance(value, Place))
+
+
 class Table:
     """The steps of a plan in memory.
 
@@ -191,12 +196,11 @@ class Table:
             words[at // 8] = function.address
         return records
 
-    def schedule(self, records: Array) -> Array:
-        """What ``run_steps`` works off: int64[steps, 3], for each the function, the number of items and the address of its
-        record in ``records``, which must live as long."""
-        base = records.ctypes.data
+    def schedule(self) -> Array:
+        """What ``run_steps`` works off: int64[steps, 3], for each the address of its function, which is compiled, or loaded,
+        now if it never was, the number of items, and where in the records its own begins."""
         rows = [
-            (step.compiled.address, items, base + offset)
+            (step.compiled.address, items, offset)
             for step, items, offset in zip(self.steps, self.items, self.offsets, strict=True)
         ]
         return np.array(rows, np.int64).reshape(-1, 3)

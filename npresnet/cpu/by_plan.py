@@ -1,13 +1,10 @@
 """From a graph to a plan: the few large steps in which ``net(images)`` runs, for one shape of images.
 
-Layers are drawn together (``fusion.py``), batch-norms folded into weights (``constants.py``), each convolution gets the
-algorithm that suits its shape, every activation a place in one arena, reused when its last reader is done
-(``memory.py``). The steps are rows of a table that one compiled loop works off (``kernels/steps.py``).
+Layers are fused (``plan/fusion.py``), batch-norms folded into weights (``packing.py``), each convolution gets the algorithm
+that suits its shape (``choice.py``), every activation a place in one arena, reused when its last reader is done
+(``building.py``, ``plan/memory.py``). The steps are records that one compiled loop works off (``kernels/steps/``).
 
 A plan's steps are plain data; ``str(step)`` is one line that a person can read.
-
-The choice of algorithm depends on the shape of one image alone, never on the batch or on threads, so that an image
-gives the same bits alone and in company.
 """
 
 from __future__ import annotations
@@ -15,88 +12,47 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..kernels import threads as _threads
-from ..kernels.gemm import KC
-from ..kernels.geometry import resolve_padding
-from ..kernels.simd import LANES
-from ..kernels.steps import (
-    COLUMNS,
-    SYNC,
-    TILES,
-    Column,
-    Kind,
-    addresses,
-    band_bytes,
-    group_bands,
-    run_steps,
-    v_bytes,
-    working_bytes,
-)
-from ..kernels.tile import MR, NR
+from ..kernels.steps.loop import SYNC, run_steps
+from ..kernels.steps.records import Table
+from ..kernels.tile import NR
 from ..network.graph import Graph
-from ..network.operators import (
-    AveragePool,
-    Conv2D,
-    Dense,
-    Flatten,
-    GlobalAveragePool,
-    GlobalMaxPool,
-    MaxPool,
-    Multiply,
-    Operator,
-    Pad,
-    Reshape,
-    Shape,
-    Sigmoid,
-    Softmax,
-)
-from ..plan.fusion import Node, before_maxpool, draw_together, ends
-from ..plan.memory import Buffer, Memory, place, rounded
-from .packing import Constant, Constants
+from ..network.operators import Shape
+from ..plan.fusion import fuse
+from ..plan.memory import Memory, place, rounded
+from ..plan.nan import ends, read_by_pools
+from ..plan.steps import PlanStep
+from .building import Builder, InMemory, Packed
+from .packing import Constants
 
-__all__ = ["Plan", "PlanStep", "make_plan"]
+__all__ = ["Plan", "make_plan"]
 
 
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
-class PlanStep:
-    """One step: the layers it stands for, what it reads and writes, and how.
+class _Ready(NamedTuple):
+    """A plan whose functions are compiled and whose weights are packed.
 
-    layers      names of the graph's layers that it computes; the last is the name of its output
-    leader      the layer that gives the step its algorithm; the others come before or after it at no cost
-    algorithm   multiply, im2col, columns, F(4x4,3x3), F(2x2,3x3) (the last two perhaps with "V" behind: only the
-                transformed patches), grouped, maxpool, avgpool, affine, product, mean, maximum, sigmoid, softmax, pad, copy
-    inputs      names of what it reads: the data, a product's second factor, and the residual if there is one
-    shape       of its output, without the batch
-    flop        multiplications and additions of one image, by the definition of its layers, whatever the algorithm
+    schedule   int64[steps, 3], see ``Table.schedule``
+    records    of the steps; what lies in stretches of memory that are not known yet counts from their beginnings
+    words      int64[...]: which numbers of ``records`` those are, and
+    stretches  int64[...]: where each of them counts from
+    weights    packed, to keep them alive
     """
 
-    layers: tuple[str, ...]
-    algorithm: str
-    inputs: tuple[str, ...]
-    shape: Shape
-    relu: bool = False
-    flop: int = 0
-    leader: str = ""
-
-    @property
-    def output(self) -> str:
-        return self.layers[-1]
-
-    def __str__(self) -> str:
-        signs = (" * ", " + ") if self.algorithm == "product" else (" + ",)
-        more = "".join(sign + name for sign, name in zip(signs, self.inputs[1:], strict=False))
-        shape = "x".join(map(str, self.shape))
-        return f"{self.output:<24} {shape:<14} {self.algorithm:<12} of {self.inputs[0]}{more}{', ReLU' if self.relu else ''}"
+    schedule: Array
+    records: Array
+    words: Array
+    stretches: Array
+    weights: Sequence[tuple[Array, Array]]
 
 
 @dataclass
@@ -118,10 +74,8 @@ class Plan:
     scratch_bytes: int
     threads: int
     winograd: bool
-    _table: Array  # int64[steps, COLUMNS]; addresses count from the bases that _spaces names
-    _spaces: Array  # int64[steps, len(_ADDRESSES)]
+    _table: Table
     _zeros: Array
-    _wanted: Mapping[int, Constant]  # {step: its weights}
     _constants: Constants
 
     def __str__(self) -> str:
@@ -140,17 +94,31 @@ class Plan:
     @property
     def weights_bytes(self) -> int:
         """Memory for the weights as the steps read them; they are packed now, if no run has done it yet."""
-        arrays = {id(array): array for pair in self._ready[2] for array in pair}
+        arrays = {id(array): array for pair in self._ready.weights for array in pair}
         return sum(array.nbytes for array in arrays.values())
 
     @cached_property
-    def _ready(self) -> tuple[Array, Array, Any]:
-        """The table with the addresses of weights, those of the kernels, and the weights, to keep them alive."""
-        table = self._table.copy()
-        packed = self._constants.packed(list(self._wanted.values()), self.threads)
-        for index, (weights, bias) in zip(self._wanted, packed, strict=True):
-            table[index, [Column.WEIGHTS, Column.BIAS]] = weights.ctypes.data, bias.ctypes.data
-        return table, addresses(table), packed
+    def _ready(self) -> _Ready:
+        records = self._table.linked()
+        numbers = records.view(np.int64)
+        constants = list(dict.fromkeys(place.constant for _, place in self._table.places if isinstance(place, Packed)))
+        packed = dict(zip(constants, self._constants.packed(constants, self.threads), strict=True))
+        words, stretches = [], []
+        for offset, where in self._table.places:
+            if isinstance(where, Packed):
+                numbers[offset // 8] = packed[where.constant][where.bias].ctypes.data
+                continue
+            assert isinstance(where, InMemory)
+            numbers[offset // 8] = where.buffer.offset if where.buffer else 0
+            words.append(offset // 8)
+            stretches.append(where.stretch)
+        return _Ready(
+            self._table.schedule(),
+            records,
+            np.array(words, np.intp),
+            np.array(stretches, np.intp),
+            list(packed.values()),
+        )
 
     def run(self, images: Array, memory: Memory) -> dict[str, Array]:
         """{output name: float32[n, ...]} for ``images`` float32[n, h, w, c], C-contiguous, of the plan's shape."""
@@ -159,351 +127,20 @@ class Plan:
     def timed(self, images: Array, memory: Memory) -> tuple[dict[str, Array], Array]:
         """As ``run``, and the seconds that each step took, float64[steps]."""
         results = {name: memory.array((len(images), *shape)) for name, shape in self.outputs.items()}
-        ready, natives, _ = self._ready
-        zeros = self._zeros.ctypes.data
+        ready = self._ready
         with memory.lend(self.working_bytes) as base:
-            bases = [0, base, images.ctypes.data, zeros, *(array.ctypes.data for array in results.values())]
-            table = ready.copy()
-            table[:, _ADDRESSES] += np.array(bases, np.int64)[self._spaces]
-            sync = np.zeros(SYNC * len(table) + 1, np.int64)
+            # in the order of ARENA, IMAGES, ZEROS, OUTPUTS
+            given = (images, self._zeros, *results.values())
+            bases = np.array([base, *(array.ctypes.data for array in given)], np.int64)
+            records = ready.records.copy()
+            records.view(np.int64)[ready.words] += bases[ready.stretches]
+            sync = np.zeros(SYNC * len(ready.schedule) + 1, np.int64)
             scratch = [base + self.arena_bytes + i * self.scratch_bytes for i in range(self.threads)]
             start = time.perf_counter()
-            _threads.start(run_steps, [(table, sync, at, zeros, natives) for at in scratch])
+            _threads.start(run_steps, [(ready.schedule, records.ctypes.data, sync, at) for at in scratch])
             seconds = time.perf_counter() - start
         ticks = np.diff(sync[[-1, *range(SYNC - 1, len(sync) - 1, SYNC)]]).astype(np.float64)
         return results, ticks * (seconds / max(ticks.sum(), 1.0))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Choosing and cutting. The sizes were found by measuring; block sizes do not change results.
-
-
-def _winograd(operator: Conv2D, pads: tuple[int, ...], size: Shape) -> int | None:
-    """m of F(m x m, 3x3) for a convolution on maps of ``size``, or None where the direct sum is better."""
-    if operator.kernel != (3, 3) or operator.stride != (1, 1) or pads != (1, 1, 1, 1):
-        return None
-    if operator.groups > 1 or operator.dilation != (1, 1):
-        return None
-    if operator.channels_in % 16 or operator.channels % 16 or operator.channels_in < 32:
-        return None
-    # on small maps a third of the 4x4 tiles lies outside, and reading kernels of 36 elements takes longer than that
-    return 4 if size[0] * size[1] >= 100 else 2
-
-
-def _parts(total: int, most: int, unit: int, multiple: int) -> int:
-    """Into how many parts to cut ``total`` so that none is much larger than ``most``, and threads end together."""
-    parts = -(-total // max(most, 1))
-    parts = -(-parts // multiple) * multiple
-    return max(1, min(parts, -(-total // unit)))
-
-
-def _in_two_phases(tiles: int, panels: int) -> bool:
-    """Whether the transformed tiles of the whole map are cheaper to keep than the transformed kernels to read again."""
-    return panels > 1 and tiles < 2 * panels * NR
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Building the table
-
-_ADDRESSES = (Column.X, Column.OUT, Column.WEIGHTS, Column.BIAS, Column.RESIDUAL, Column.BUFFER)
-_ABSOLUTE, _ARENA, _IMAGES, _ZEROS, _OUTPUTS = range(5)  # where an address counts from; the n-th output: _OUTPUTS + n
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where an activation lies: in one of the spaces, and if that is the arena, in which stretch of it."""
-
-    space: int
-    buffer: Buffer | None = None
-
-
-def _as_map(shape: Shape) -> tuple[int, int, int]:
-    """``shape`` as (h, w, channels): after global pooling there is one pixel."""
-    h, w = shape[:-1] or (1, 1)
-    return h, w, shape[-1]
-
-
-class _Builder:
-    """A plan while steps are being added to it."""
-
-    def __init__(
-        self, batch: int, shapes: Mapping[str, Shape], outputs: Sequence[str], entry: str,
-        threads: int,
-    ) -> None:  # fmt: skip
-        self._n, self._shapes, self._outputs = batch, shapes, outputs
-        self._threads = threads
-        self.steps: list[PlanStep] = []
-        self.scratch = 0
-        self.wanted: dict[int, Constant] = {}
-        self._rows: list[dict[Column, int]] = []
-        self._places: list[tuple[int, Column, _Place]] = []
-        self._buffers: list[Buffer] = []
-        self._where = {entry: _Place(_IMAGES)}
-        self._columns: dict[tuple[str, tuple[int, int]], _Place] = {}
-
-    def _step(self, step: PlanStep, kind: Kind, **values: int) -> None:
-        """Begin a step; what follows is about it."""
-        self.steps.append(step)
-        row = {Column[name.upper()]: int(value) for name, value in values.items()}
-        self._rows.append({**row, Column.KIND: kind, Column.N: self._n})
-
-    def _refer(self, column: Column, where: _Place) -> None:
-        """Let an address of this step be that of ``where``, and keep what lies there until then."""
-        index = len(self._rows) - 1
-        self._places.append((index, column, where))
-        if where.buffer is not None:
-            where.buffer.last = max(where.buffer.last, index)
-
-    def _make(self, size: int) -> _Place:
-        """A new stretch of the arena, needed from this step on."""
-        index = len(self._rows) - 1
-        buffer = Buffer(rounded(size), index, index)
-        self._buffers.append(buffer)
-        return _Place(_ARENA, buffer)
-
-    def _target(self, name: str) -> None:
-        """This step's output is the layer ``name``'s."""
-        if name in self._outputs:
-            where = _Place(_OUTPUTS + self._outputs.index(name))
-        else:
-            where = self._make(4 * self._n * math.prod(self._shapes[name]))
-        self._where[name] = where
-        self._refer(Column.OUT, where)
-
-    def _constant(self, form: str, layer: str | None, norms: tuple[str, ...]) -> None:
-        """This step's weights and bias."""
-        channels = self.steps[-1].shape[-1]
-        self.wanted[len(self._rows) - 1] = Constant(form, layer, norms, channels)
-
-    def _residual(self, node: Node, channels: int) -> None:
-        """What this step adds to its result."""
-        if node.residual is None:
-            self._refer(Column.RESIDUAL, _Place(_ZEROS))
-        else:
-            self._refer(Column.RESIDUAL, self._where[node.residual])
-            self._rows[-1][Column.LD_RESIDUAL] = 4 * channels
-
-    def _items(self, items: int, **values: int) -> None:
-        self._rows[-1] |= {Column.ITEMS: items, **{Column[name.upper()]: int(v) for name, v in values.items()}}
-
-    def add(self, node: Node, winograd: bool) -> None:
-        """The steps of one node."""
-        if node.alone is not None:
-            self._alone(node, node.alone.operator)
-            return
-        match node.operator:
-            case Conv2D() as operator:
-                self._conv(node, operator, winograd)
-            case MaxPool() as operator:
-                self._maxpool(node, operator)
-            case GlobalAveragePool():
-                self._mean(node)
-            case Dense() as operator:
-                self._dense(node, operator)
-            case Multiply():
-                self._product(node)
-            case None:
-                self._affine(node)
-
-    def _described(self, node: Node, algorithm: str, flop: int = 0) -> PlanStep:
-        layers = (node.border, *node.layers) if node.border else tuple(node.layers)
-        return PlanStep(layers, algorithm, node.inputs, self._shapes[layers[-1]], node.relu, flop, node.layers[0])
-
-    def _conv(self, node: Node, operator: Conv2D, winograd: bool) -> None:
-        (ho, wo, co), (h, w, c) = self._shapes[node.layers[-1]], self._shapes[node.x]
-        flop = operator.flop([(h, w, c)], (ho, wo, co))
-        size = {"h": h, "w": w, "c": c, "ho": ho, "wo": wo, "co": co, "relu": node.relu}
-        m = _winograd(operator, node.pads, (h, w)) if winograd else None
-        form = "panels"
-        if m is not None:
-            form = f"winograd{m}"
-            self._conv_winograd(node, m, size, flop)
-        elif operator.groups > 1:
-            form = "grouped"
-            self._conv_grouped(node, operator, size, flop)
-        elif operator.kernel == (1, 1) and not any(node.pads):
-            self._conv_multiply(node, operator.stride, size, flop)
-        else:
-            self._conv_im2col(node, operator, size, flop)
-        self._constant(form, node.layers[0], node.norms)
-        self._residual(node, co)
-        self._target(node.layers[-1])
-
-    def _conv_winograd(self, node: Node, m: int, size: dict[str, int], flop: int) -> None:
-        n, threads, c, panels = self._n, self._threads, size["c"], -(-size["co"] // NR)
-        tiles = n * -(-size["ho"] // m) * -(-size["wo"] // m)
-        size |= {"m": m, "passes": -(-c // KC)}
-        done = self._described(node, f"F({m}x{m},3x3)", flop)
-        if _in_two_phases(tiles, panels):
-            self._step(replace(done, algorithm=done.algorithm + " V", flop=0), Kind.WINOGRAD_IN, **size)
-            self._items(min(tiles, 8 * threads))
-            self._refer(Column.X, self._where[node.x])
-            v = self._make(v_bytes(m, tiles, c))
-            self._refer(Column.BUFFER, v)
-            self.scratch = max(self.scratch, working_bytes(Kind.WINOGRAD_IN, m, 1, c))
-            blocks = _parts(tiles, 42, 1, 1 if panels >= 2 * threads else threads)
-            self._step(done, Kind.WINOGRAD_OUT, **size)
-            self._items(panels * blocks, blocks=blocks)
-            self._refer(Column.BUFFER, v)
-            self.scratch = max(self.scratch, working_bytes(Kind.WINOGRAD_OUT, m, -(-tiles // blocks), c))
-        else:
-            blocks = _parts(tiles, TILES, 1, 2 * threads)
-            self._step(done, Kind.WINOGRAD, **size)
-            self._items(blocks, blocks=blocks)
-            self._refer(Column.X, self._where[node.x])
-            self.scratch = max(self.scratch, working_bytes(Kind.WINOGRAD, m, -(-tiles // blocks), c))
-
-    def _conv_multiply(self, node: Node, stride: tuple[int, int], size: dict[str, int], flop: int) -> None:
-        threads, c, pixels, panels = self._threads, size["c"], self._n * size["ho"] * size["wo"], -(-size["co"] // NR)
-        done = self._described(node, "multiply", flop)
-        x = self._where[node.x]
-        if stride != (1, 1):  # keep every second pixel, for all who want it
-            key = (node.x, stride)
-            if key not in self._columns:
-                kept = PlanStep((f"{node.x}/columns",), "columns", (node.x,), (size["ho"], size["wo"], c))
-                self._columns_of(kept, x, {**size, "sh": stride[0], "sw": stride[1]})
-                self._columns[key] = self._make(4 * pixels * c)
-                self._refer(Column.OUT, self._columns[key])
-            x = self._columns[key]
-        by_panel = pixels <= 400 and panels >= 2
-        blocks = _parts(pixels, 98 if by_panel else max(MR, min(392, 65536 // c)), MR, 1 if by_panel else 4 * threads)
-        self._step(done, Kind.MULTIPLY, kh=1, kw=1, passes=-(-c // KC), **size)
-        self._items(blocks * panels if by_panel else blocks, blocks=blocks, by_panel=by_panel)
-        self._refer(Column.X, x)
-
-    def _columns_of(self, step: PlanStep, x: _Place, size: dict[str, int]) -> None:
-        """A step that copies pixels."""
-        self._step(step, Kind.COLUMNS, kh=1, kw=1, dh=1, dw=1, **size)
-        self._items(4 * self._threads, blocks=4 * self._threads)
-        self._refer(Column.X, x)
-
-    def _conv_grouped(self, node: Node, operator: Conv2D, size: dict[str, int], flop: int) -> None:
-        groups, top, left = operator.groups, node.pads[0], node.pads[2]
-        window = (*operator.kernel, *operator.stride, *operator.dilation, top, left, size["ho"], size["wo"])
-        p, q = size["c"] // groups, size["co"] // groups
-        bands = group_bands(window, p, q)
-        kh, kw, sh, sw, dh, dw = window[:6]
-        self._step(self._described(node, "grouped", flop), Kind.GROUPED, kh=kh, kw=kw, sh=sh, sw=sw, dh=dh, dw=dw,
-                   top=top, left=left, groups=groups, **size)  # fmt: skip
-        self._items(self._n * bands * -(-size["co"] // LANES), blocks=bands)
-        self._refer(Column.X, self._where[node.x])
-        self.scratch = max(self.scratch, band_bytes(-(-size["ho"] // bands), window, p, q))
-
-    def _conv_im2col(self, node: Node, operator: Conv2D, size: dict[str, int], flop: int) -> None:
-        (kh, kw), (sh, sw), (dh, dw) = operator.kernel, operator.stride, operator.dilation
-        depth, pixels = kh * kw * size["c"], self._n * size["ho"] * size["wo"]
-        blocks = _parts(pixels, max(MR, 65536 // depth), MR, 2 * self._threads)
-        self._step(self._described(node, "im2col", flop), Kind.CONV, kh=kh, kw=kw, sh=sh, sw=sw, dh=dh, dw=dw,
-                   top=node.pads[0], left=node.pads[2], passes=-(-depth // KC), **size)  # fmt: skip
-        self._items(blocks, blocks=blocks)
-        self._refer(Column.X, self._where[node.x])
-        rows = math.ceil(math.ceil(pixels / MR) / blocks) * MR
-        self.scratch = max(self.scratch, 4 * rows * depth)
-
-    def _maxpool(self, node: Node, operator: MaxPool) -> None:
-        (ho, wo, _), (h, w, c) = self._shapes[node.layers[-1]], self._shapes[node.x]
-        (kh, kw), (sh, sw) = operator.window, operator.stride
-        self._step(self._described(node, "maxpool"), Kind.MAXPOOL, h=h, w=w, c=c, ho=ho, wo=wo, kh=kh, kw=kw, sh=sh,
-                   sw=sw, top=node.pads[0], left=node.pads[2], floor=node.padded, relu=node.relu)  # fmt: skip
-        self._items(self._n * ho)
-        self._refer(Column.X, self._where[node.x])
-        self._target(node.layers[-1])
-
-    def _mean(self, node: Node) -> None:
-        h, w, c = self._shapes[node.x]
-        self._step(self._described(node, "mean"), Kind.MEAN, h=h, w=w, c=c)
-        blocks = min(2 * self._threads, -(-c // 64))
-        self._items(self._n * blocks, blocks=blocks)
-        self.scratch = max(self.scratch, 8 * c)  # sums in float64
-        self._refer(Column.X, self._where[node.x])
-        self._target(node.layers[-1])
-
-    def _dense(self, node: Node, operator: Dense) -> None:
-        name, shape = node.layers[-1], self._shapes[node.layers[0]]
-        c, co, pixels = operator.channels_in, operator.channels, math.prod(shape[:-1])
-        size = {"h": 1, "w": pixels, "c": c, "ho": 1, "wo": pixels, "co": co, "relu": node.relu}
-        self._conv_multiply(node, (1, 1), size, 2 * pixels * c * co)
-        done = self.steps[-1]
-        self._constant("panels", node.layers[0], ())
-        self._residual(node, co)
-        if operator.softmax:
-            self.steps[-1] = replace(done, layers=(f"{name}/scores",))
-            values = self._make(4 * self._n * pixels * co)
-            self._refer(Column.OUT, values)
-            self._step(replace(done, algorithm="softmax", inputs=self.steps[-1].layers, flop=0), Kind.SOFTMAX, c=co)
-            self._items(self._n * pixels)
-            self._refer(Column.X, values)
-        self._target(name)
-
-    def _product(self, node: Node) -> None:
-        assert node.factor is not None
-        shape, other = self._shapes[node.x], self._shapes[node.factor]
-        pixels = math.prod(shape[:-1])
-        self._step(self._described(node, "product"), Kind.PRODUCT, h=1, w=pixels, c=shape[-1], relu=node.relu,
-                   shared=pixels // math.prod(other[:-1]))  # fmt: skip
-        self._in_blocks(self._n * pixels)
-        self._refer(Column.X, self._where[node.x])
-        self._refer(Column.BUFFER, self._where[node.factor])
-        self._residual(node, shape[-1])
-        self._target(node.layers[-1])
-
-    def _in_blocks(self, most: int) -> None:
-        """Items of a step that can be cut anywhere, into ``most`` parts."""
-        blocks = min(4 * self._threads, most)
-        self._items(blocks, blocks=blocks)
-
-    def _alone(self, node: Node, operator: Operator) -> None:
-        """A layer that nothing is drawn together with."""
-        x, name = self._where[node.x], node.layers[0]
-        (h, w, c), (ho, wo, _) = (_as_map(self._shapes[which]) for which in (node.x, name))
-        size = {"h": h, "w": w, "c": c, "ho": ho, "wo": wo}
-        match operator:
-            case Pad((top, _, left, _)):
-                self._columns_of(self._described(node, "pad"), x, {**size, "sh": 1, "sw": 1, "top": top, "left": left})
-            case Flatten() | Reshape():
-                self._columns_of(self._described(node, "copy"), x, {**size, "sh": 1, "sw": 1, "ho": h, "wo": w})
-            case AveragePool((kh, kw), (sh, sw), padding):
-                top, _, left, _ = resolve_padding(padding, (h, w), (kh, kw), (sh, sw), (1, 1))
-                self._step(self._described(node, "avgpool"), Kind.AVGPOOL, kh=kh, kw=kw, sh=sh, sw=sw, top=top,
-                           left=left, **size)  # fmt: skip
-                self._items(self._n * ho)
-                self.scratch = max(self.scratch, 8 * c)  # sums in float64
-            case GlobalMaxPool():
-                self._step(self._described(node, "maximum"), Kind.MAXIMUM, **size)
-                self._items(self._n)
-            case Sigmoid():
-                self._step(self._described(node, "sigmoid"), Kind.SIGMOID, **size)
-                self._in_blocks(self._n * h * w)
-            case Softmax():
-                self._step(self._described(node, "softmax"), Kind.SOFTMAX, **size)
-                self._items(self._n * h * w)
-            case _:
-                raise AssertionError(operator)
-        self._refer(Column.X, x)
-        self._target(name)
-
-    def _affine(self, node: Node) -> None:
-        shape = self._shapes[node.layers[-1]]
-        pixels = math.prod(shape[:-1])
-        self._step(self._described(node, "affine"), Kind.AFFINE, h=1, w=pixels, c=shape[-1], relu=node.relu)
-        self._in_blocks(self._n * pixels)
-        self._refer(Column.X, self._where[node.x])
-        self._constant("scale", None, node.norms)
-        self._residual(node, shape[-1])
-        self._target(node.layers[-1])
-
-    def tables(self) -> tuple[Array, Array, int]:
-        """(table, spaces, bytes of the arena): the steps as numbers; see ``Plan``."""
-        arena = place(self._buffers)
-        table = np.zeros((len(self._rows), COLUMNS), np.int64)
-        spaces = np.zeros((len(self._rows), len(_ADDRESSES)), np.int64)
-        for index, row in enumerate(self._rows):
-            for column, value in row.items():
-                table[index, column] = value
-        for index, column, where in self._places:
-            table[index, column] = where.buffer.offset if where.buffer else 0
-            spaces[index, _ADDRESSES.index(column)] = where.space
-        return table, spaces, arena
 
 
 def make_plan(
@@ -523,15 +160,15 @@ def make_plan(
     layers = graph.needed_for(outputs)
     shapes = graph.shapes(height, width, outputs)
     names = tuple(dict.fromkeys(outputs))
-    builder = _Builder(n, shapes, names, layers[0].name, threads)
-    nodes = draw_together(layers, outputs, shapes)
-    pooled = before_maxpool(nodes)
+    builder = Builder(n, shapes, names, layers[0].name, threads)
+    nodes = fuse(layers, outputs, shapes)
+    pooled = read_by_pools(graph, nodes)
     for node in nodes:
-        builder.add(node, winograd and node.layers[-1] not in pooled)
-    table, spaces, arena = builder.tables()
+        builder.add(node, winograd and node.output not in pooled)
+    arena = place(builder.buffers)
     widest = max(shape[-1] for shape in shapes.values())
     return Plan(
-        tuple(builder.steps), batch, {name: shapes[name] for name in names}, ends(graph, names), rounded(arena), rounded(builder.scratch),
-        threads, winograd, table, spaces, np.zeros(widest + NR, np.float32),
-        builder.wanted, constants,
+        tuple(builder.steps), batch, {name: shapes[name] for name in names}, ends(graph, names), rounded(arena),
+        rounded(max(record.scratch_bytes for record in builder.records)), threads, winograd, Table(builder.records),
+        np.zeros(widest + NR, np.float32), constants,
     )  # fmt: skip

@@ -1,0 +1,304 @@
+"""From fused nodes to steps: what each reads and writes, and where in memory that lies.
+
+Every feature map is a ``Map``: an address, a pixel pitch, channels. While steps are added, addresses are places: a stretch
+of the arena, an output, the images, zeros, packed weights. Which step needs a stretch of the arena first and last follows
+from the records themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from ..kernels.avgpool import AvgPoolStep, MeanStep
+from ..kernels.geometry import Window, resolve_padding
+from ..kernels.globalmaxpool import GlobalMaxPoolStep
+from ..kernels.maxpool import MaxPoolStep
+from ..kernels.multiply import ProductStep
+from ..kernels.scale import AffineStep
+from ..kernels.sigmoid import SigmoidStep
+from ..kernels.softmax import SoftmaxStep
+from ..kernels.steps.epilogue import LINEAR, RELU, Activation, Epilogue
+from ..kernels.steps.grouped import GroupedStep
+from ..kernels.steps.im2col import CopyStep, Patches
+from ..kernels.steps.records import Map, Place, Step, places
+from ..kernels.steps.winograd import InputTiles, OutputTiles, WinogradInStep, WinogradOutStep, WinogradStep, v_bytes
+from ..network.operators import (
+    AveragePool,
+    Flatten,
+    GlobalMaxPool,
+    Operator,
+    Pad,
+    Reshape,
+    Shape,
+    Sigmoid,
+    Softmax,
+)
+from ..plan.folding import Constant
+from ..plan.fusion import Alone, FusedAffine, FusedConv, FusedDense, FusedProduct, Mean, Node, Pool
+from ..plan.fusion import Epilogue as FusedEpilogue
+from ..plan.memory import Buffer, rounded
+from ..plan.steps import PlanStep
+from . import choice
+
+__all__ = ["ARENA", "IMAGES", "OUTPUTS", "ZEROS", "Builder", "InMemory", "Packed"]
+
+ARENA, IMAGES, ZEROS, OUTPUTS = range(4)
+"""Stretches of memory that places lie in; output number i is OUTPUTS + i."""
+
+
+@dataclass(frozen=True)
+class InMemory(Place):
+    """In a stretch of memory; in the arena, which stretch of it."""
+
+    stretch: int
+    buffer: Buffer | None = None
+
+
+@dataclass(frozen=True)
+class Packed(Place):
+    """Packed weights, or the bias that goes with them."""
+
+    constant: Constant
+    bias: bool = False
+
+
+def _as_map(shape: Shape) -> tuple[int, int, int]:
+    """``shape`` as (h, w, channels): after global pooling there is one pixel."""
+    h, w = shape[:-1] or (1, 1)
+    return h, w, shape[-1]
+
+
+def _activation(operator: Operator | None) -> Activation:
+    """An operator that can be part of an epilogue, as the kernels do it."""
+    return RELU if operator else LINEAR
+
+
+class Builder:
+    """A plan while steps are being added to it.
+
+    steps    what people see of each step
+    records  what the kernels see
+    """
+
+    def __init__(
+        self, batch: int, shapes: Mapping[str, Shape], outputs: Sequence[str], entry: str, threads: int
+    ) -> None:
+        self._n, self._shapes, self._outputs, self._threads = batch, shapes, outputs, threads
+        self.steps: list[PlanStep] = []
+        self.records: list[Step] = []
+        self.buffers: list[Buffer] = []
+        self._maps = {entry: Map.plain(InMemory(IMAGES), shapes[entry][-1])}
+        self._subsampled: dict[tuple[str, tuple[int, int]], Map] = {}
+
+    def add(self, node: Node, winograd: bool) -> None:
+        """The steps of one node; ``winograd``: whether that algorithm may be used."""
+        match node:
+            case FusedConv():
+                self._conv(node, winograd)
+            case FusedProduct():
+                self._product(node)
+            case FusedAffine():
+                self._affine(node)
+            case FusedDense():
+                self._dense(node)
+            case Pool():
+                self._pool(node)
+            case Mean():
+                self._mean(node)
+            case Alone():
+                self._alone(node, node.layer.operator)
+            case _:
+                assert_never(node)
+
+    # Memory ----------------------------------------------------------------------------------------------------------
+
+    def _step(self, step: PlanStep, record: Step) -> None:
+        """Add a step; what it reads and writes in the arena must stay there until then."""
+        index = len(self.records)
+        for place in places(record):
+            if isinstance(place, InMemory) and place.buffer is not None:
+                place.buffer.last = index
+        self.steps.append(step)
+        self.records.append(record)
+
+    def _make(self, size: int) -> InMemory:
+        """A new stretch of the arena of so many bytes, needed from the step on that is added next."""
+        index = len(self.records)
+        self.buffers.append(Buffer(rounded(size), index, index))
+        return InMemory(ARENA, self.buffers[-1])
+
+    def _pixels(self, name: str) -> int:
+        """Of all images, in a layer's output."""
+        return self._n * math.prod(self._shapes[name][:-1])
+
+    def _target(self, name: str) -> Map:
+        """Where a layer's output goes."""
+        channels = self._shapes[name][-1]
+        if name in self._outputs:
+            place = InMemory(OUTPUTS + self._outputs.index(name))
+        else:
+            place = self._make(4 * self._pixels(name) * channels)
+        self._maps[name] = Map.plain(place, channels)
+        return self._maps[name]
+
+    def _zeros(self, channels: int) -> Map:
+        """As many pixels of zeros as one likes."""
+        return Map(InMemory(ZEROS), 0, channels)
+
+    def _epilogue(self, fused: FusedEpilogue, constant: Constant | None, channels: int) -> Epilogue:
+        """A node's epilogue; ``constant`` is the one whose bias is added."""
+        residual = self._zeros(channels) if fused.residual is None else self._maps[fused.residual]
+        bias = InMemory(ZEROS) if constant is None else Packed(constant, bias=True)
+        activation = fused.activation if fused.activation and fused.activation.epilogue else None
+        return Epilogue(bias, residual, _activation(activation), InMemory(ZEROS))
+
+    # Steps -----------------------------------------------------------------------------------------------------------
+
+    def _described(self, node: Node, algorithm: str) -> PlanStep:
+        return PlanStep.of(node, algorithm, self._shapes)
+
+    def _conv(self, node: FusedConv, winograd: bool) -> None:
+        operator, (h, w, _), (ho, wo, co) = node.operator, self._shapes[node.x], self._shapes[node.output]
+        x, m = self._maps[node.x], choice.winograd_tile(operator, node.pads, (h, w)) if winograd else None
+
+        def weights(form: str) -> tuple[Packed, Epilogue]:
+            constant = Constant(form, node.leader, node.norms, co)
+            return Packed(constant), self._epilogue(node.epilogue, constant, co)
+
+        if m is not None:
+            self._winograd(node, InputTiles.of(x, self._n, h, w, m), *weights(f"winograd{m}"))
+            return
+        window = Window(*operator.kernel, *operator.stride, *operator.dilation, node.pads[0], node.pads[2], ho, wo)
+        if operator.groups > 1:
+            kernels, epilogue = weights("grouped")
+            size, out = (self._n, h, w), self._target(node.output)
+            record: Step = GroupedStep.cut(x, out, size, window, operator.groups, kernels, epilogue)
+            self._step(self._described(node, "grouped"), record)
+            return
+        panels, epilogue = weights("panels")
+        rows = self._n * ho * wo
+        if operator.kernel == (1, 1) and not any(node.pads):
+            if operator.stride != (1, 1):
+                x = self._every(node.x, operator.stride, (ho, wo))
+            times = choice.product(panels, operator.channels_in, self._target(node.output), epilogue)
+            self._step(self._described(node, "multiply"), choice.pointwise(x, times, rows, self._threads))
+            return
+        depth = math.prod(operator.kernel) * operator.channels_in
+        times = choice.product(panels, depth, self._target(node.output), epilogue)
+        patches = Patches(x=x, height=h, width=w, window=window)
+        self._step(self._described(node, "im2col"), choice.im2col(patches, times, rows, self._threads))
+
+    def _winograd(self, node: FusedConv, given: InputTiles, kernels: Packed, epilogue: Epilogue) -> None:
+        algorithm = f"F({given.m}x{given.m},3x3)"
+        done = self._described(node, algorithm)
+        panels = OutputTiles.of(given, self._zeros(done.shape[-1]), kernels, epilogue).panels
+        if not choice.in_two_steps(given, panels):
+            made = OutputTiles.of(given, self._target(node.output), kernels, epilogue)
+            blocks = choice.winograd_blocks(given, self._threads)
+            self._step(done, WinogradStep(given=given, made=made, blocks=blocks))
+            return
+        v = self._make(v_bytes(given.m, given.tiles, given.x.channels))
+        made = OutputTiles.of(given, self._zeros(done.shape[-1]), kernels, epilogue)
+        first, second = choice.v_blocks(made, self._threads)
+        transformed = replace(done, algorithm=f"{algorithm} V", flop=0)
+        self._step(transformed, WinogradInStep(given=given, v=v, blocks=first))
+        made = replace(made, out=self._target(node.output))
+        self._step(done, WinogradOutStep(made=made, v=v, blocks=second))
+
+    def _every(self, name: str, stride: tuple[int, int], size: tuple[int, int]) -> Map:
+        """Every second pixel of a map, kept for all who want them: maps of ``size``."""
+        if (name, stride) not in self._subsampled:
+            channels = self._shapes[name][-1]
+            step = PlanStep((f"{name}/columns",), "columns", (name,), (*size, channels))
+            out = Map.plain(self._make(4 * self._n * math.prod(size) * channels), channels)
+            self._copy(step, name, Window(1, 1, *stride, 1, 1, 0, 0, *size), out)
+            self._subsampled[name, stride] = out
+        return self._subsampled[name, stride]
+
+    def _copy(self, step: PlanStep, name: str, window: Window, out: Map) -> None:
+        """A step that copies pixels."""
+        h, w, _ = _as_map(self._shapes[name])
+        patches = Patches(x=self._maps[name], height=h, width=w, window=window)
+        self._step(
+            step, CopyStep(patches=patches, out=out, rows=self._n * window.ho * window.wo, blocks=4 * self._threads)
+        )
+
+    def _pool(self, node: Pool) -> None:
+        (h, w, _), (ho, wo, _) = self._shapes[node.x], self._shapes[node.output]
+        window = Window(*node.operator.window, *node.operator.stride, 1, 1, node.pads[0], node.pads[2], ho, wo)
+        record = MaxPoolStep(
+            x=self._maps[node.x], out=self._target(node.output), n=self._n, height=h, width=w, window=window,
+            zeros=int(node.zeros),
+        )  # fmt: skip
+        self._step(self._described(node, "maxpool"), record)
+
+    def _mean(self, node: Mean) -> None:
+        h, w, _ = self._shapes[node.x]
+        record = MeanStep.cut(self._maps[node.x], self._target(node.output), self._n, h * w, self._threads)
+        self._step(self._described(node, "mean"), record)
+
+    def _dense(self, node: FusedDense) -> None:
+        done, co, rows = self._described(node, "multiply"), node.operator.channels, self._pixels(node.leader)
+        constant = Constant("panels", node.leader, (), co)
+        epilogue = self._epilogue(node.epilogue, constant, co)
+        behind = (
+            node.activation if node.activation and not node.activation.epilogue else None
+        )  # takes a step of its own
+        if behind is None:
+            scores = self._target(node.output)
+        else:
+            scores = Map.plain(self._make(4 * rows * co), co)
+            done = replace(done, layers=(f"{node.output}/scores",), activation=None)
+        times = choice.product(Packed(constant), node.operator.channels_in, scores, epilogue)
+        self._step(done, choice.pointwise(self._maps[node.x], times, rows, self._threads))
+        if behind is not None:
+            assert isinstance(behind, Softmax), behind
+            softmax = replace(done, layers=node.layers, algorithm="softmax", inputs=done.layers, flop=0)
+            self._step(softmax, SoftmaxStep(x=scores, out=self._target(node.output), pixels=rows))
+
+    def _product(self, node: FusedProduct) -> None:
+        pixels = self._pixels(node.x)
+        record = ProductStep(
+            x=self._maps[node.x], factor=self._maps[node.factor], out=self._target(node.output), pixels=pixels,
+            epilogue=self._epilogue(node.epilogue, None, self._shapes[node.x][-1]),
+            shared=pixels // self._pixels(node.factor), blocks=choice.pieces(pixels, self._threads),
+        )  # fmt: skip
+        self._step(self._described(node, "product"), record)
+
+    def _affine(self, node: FusedAffine) -> None:
+        channels, pixels = self._shapes[node.output][-1], self._pixels(node.output)
+        constant = Constant("scale", None, node.norms, channels)
+        record = AffineStep(
+            x=self._maps[node.x], out=self._target(node.output), factor=Packed(constant), pixels=pixels,
+            epilogue=self._epilogue(node.epilogue, constant, channels), blocks=choice.pieces(pixels, self._threads),
+        )  # fmt: skip
+        self._step(self._described(node, "affine"), record)
+
+    def _alone(self, node: Alone, operator: Operator) -> None:
+        """A layer that nothing is fused with."""
+        x, out, n = self._maps[node.x], self._target(node.output), self._n
+        (h, w, c), (ho, wo, _) = (_as_map(self._shapes[name]) for name in (node.x, node.output))
+        pixels = n * h * w
+        match operator:
+            case Pad((top, _, left, _)):
+                self._copy(self._described(node, "pad"), node.x, Window(1, 1, 1, 1, 1, 1, top, left, ho, wo), out)
+            case Flatten() | Reshape():  # pixel by pixel, whatever the result's shape
+                same = Window(1, 1, 1, 1, 1, 1, 0, 0, h, w)
+                self._copy(self._described(node, "copy"), node.x, same, Map.plain(out.address, c))
+            case AveragePool(kernel, stride, padding):
+                top, _, left, _ = resolve_padding(padding, (h, w), kernel, stride, (1, 1))
+                window = Window(*kernel, *stride, 1, 1, top, left, ho, wo)
+                record = AvgPoolStep(x=x, out=out, n=n, height=h, width=w, window=window)
+                self._step(self._described(node, "avgpool"), record)
+            case GlobalMaxPool():
+                self._step(self._described(node, "maximum"), GlobalMaxPoolStep(x=x, out=out, n=n, pixels=h * w))
+            case Sigmoid():
+                blocks = choice.pieces(pixels, self._threads)
+                self._step(self._described(node, "sigmoid"), SigmoidStep(x=x, out=out, pixels=pixels, blocks=blocks))
+            case Softmax():
+                self._step(self._described(node, "softmax"), SoftmaxStep(x=x, out=out, pixels=pixels))
+            case _:
+                raise AssertionError(operator)

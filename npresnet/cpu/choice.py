@@ -1,0 +1,77 @@
+"""How a convolution is computed on this processor, and into which parts its work is cut.
+
+The algorithm depends on the shape of one image alone, never on the batch, on threads or on the processor, so that an image
+gives the same bits alone and in company. The parts may depend on anything: they do not change results. Their sizes were
+found by measuring (``bench/bench_layers.py``).
+"""
+
+from __future__ import annotations
+
+from ..kernels.gemm import KC
+from ..kernels.steps.epilogue import Epilogue
+from ..kernels.steps.im2col import Im2colStep, Patches
+from ..kernels.steps.pointwise import PointwiseStep, Product
+from ..kernels.steps.records import Address, Map
+from ..kernels.steps.winograd import TILES, InputTiles, OutputTiles
+from ..kernels.tile import MR, NR
+from ..network.operators import Conv2D, Pads
+
+__all__ = ["im2col", "in_two_steps", "pieces", "pointwise", "product", "v_blocks", "winograd_blocks", "winograd_tile"]
+
+
+def winograd_tile(operator: Conv2D, pads: Pads, size: tuple[int, int]) -> int | None:
+    """m of F(m x m, 3x3) for a convolution on maps of ``size`` (h, w), or None where the direct sum is better."""
+    if operator.kernel != (3, 3) or operator.stride != (1, 1) or pads != (1, 1, 1, 1):
+        return None
+    if operator.groups > 1 or operator.dilation != (1, 1):
+        return None
+    if operator.channels_in % 16 or operator.channels % 16 or operator.channels_in < 32:
+        return None
+    # on small maps a third of the 4x4 tiles lies outside, and reading kernels of 36 elements takes longer than that
+    return 4 if size[0] * size[1] >= 100 else 2
+
+
+def _parts(total: int, most: int, unit: int, multiple: int) -> int:
+    """Into how many parts to cut ``total`` so that none is much larger than ``most``, and threads end together."""
+    parts = -(-total // max(most, 1))
+    parts = -(-parts // multiple) * multiple
+    return max(1, min(parts, -(-total // unit)))
+
+
+def pieces(total: int, threads: int) -> int:
+    """Into how many parts to cut what can be cut anywhere."""
+    return min(4 * threads, total)
+
+
+def product(panels: Address, depth: int, out: Map, epilogue: Epilogue) -> Product:
+    """Rows of ``depth`` floats times panels of packed weights."""
+    return Product(panels=panels, depth=depth, passes=max(-(-depth // KC), 1), out=out, epilogue=epilogue)
+
+
+def pointwise(x: Map, times: Product, rows: int, threads: int) -> PointwiseStep:
+    """A 1x1 convolution. A few rows are cut by panel, so that all threads have work and weights are read once."""
+    by_panel = rows <= 400 and times.count >= 2
+    most = 98 if by_panel else max(MR, min(392, 65536 // times.depth))  # of A's block: 256 KB at most, a part of L2
+    blocks = _parts(rows, most, MR, 1 if by_panel else 4 * threads)
+    return PointwiseStep(x=x, product=times, rows=rows, blocks=blocks, by_panel=int(by_panel))
+
+
+def im2col(patches: Patches, times: Product, rows: int, threads: int) -> Im2colStep:
+    """Any other convolution without groups."""
+    blocks = _parts(rows, max(MR, 65536 // times.depth), MR, 2 * threads)
+    return Im2colStep(patches=patches, product=times, rows=rows, blocks=blocks)
+
+
+def in_two_steps(given: InputTiles, panels: int) -> bool:
+    """Whether the transformed tiles of the whole map are cheaper to keep than the transformed kernels to read again."""
+    return panels > 1 and given.tiles < 2 * panels * NR
+
+
+def winograd_blocks(given: InputTiles, threads: int) -> int:
+    """Into how many blocks the tiles are cut, where all is done in one step."""
+    return _parts(given.tiles, TILES, 1, 2 * threads)
+
+
+def v_blocks(made: OutputTiles, threads: int) -> tuple[int, int]:
+    """The same where it is done in two: for the first step and for the second, which is cut by panel, too."""
+    return min(made.tiles, 8 * threads), _parts(made.tiles, 42, 1, 1 if made.panels >= 2 * threads else threads)
