@@ -1,6 +1,6 @@
 """From a graph to a plan: the few large steps in which ``net(images)`` runs, for one shape of images.
 
-Layers are drawn together (``fusion.py``), batch-norms folded into weights (``constants.py``), each convolution gets the
+Layers are fused (``fusion.py``), batch-norms folded into weights (``packing.py``), each convolution gets the
 algorithm that suits its shape, every activation a place in one arena, reused when its last reader is done
 (``memory.py``). The steps are rows of a table that one compiled loop works off (``kernels/steps.py``).
 
@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -44,59 +44,27 @@ from ..network.graph import Graph
 from ..network.operators import (
     AveragePool,
     Conv2D,
-    Dense,
     Flatten,
-    GlobalAveragePool,
     GlobalMaxPool,
-    MaxPool,
-    Multiply,
     Operator,
     Pad,
+    ReLU,
     Reshape,
     Shape,
     Sigmoid,
     Softmax,
 )
-from ..plan.fusion import Node, before_maxpool, draw_together, ends
+from ..plan.folding import Constant
+from ..plan.fusion import Alone, Epilogue, FusedAffine, FusedConv, FusedDense, FusedProduct, Mean, Node, Pool, fuse
 from ..plan.memory import Buffer, Memory, place, rounded
-from .packing import Constant, Constants
+from ..plan.nan import ends, read_by_pools
+from ..plan.steps import PlanStep
+from .packing import Constants
 
-__all__ = ["Plan", "PlanStep", "make_plan"]
+__all__ = ["Plan", "make_plan"]
 
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class PlanStep:
-    """One step: the layers it stands for, what it reads and writes, and how.
-
-    layers      names of the graph's layers that it computes; the last is the name of its output
-    leader      the layer that gives the step its algorithm; the others come before or after it at no cost
-    algorithm   multiply, im2col, columns, F(4x4,3x3), F(2x2,3x3) (the last two perhaps with "V" behind: only the
-                transformed patches), grouped, maxpool, avgpool, affine, product, mean, maximum, sigmoid, softmax, pad, copy
-    inputs      names of what it reads: the data, a product's second factor, and the residual if there is one
-    shape       of its output, without the batch
-    flop        multiplications and additions of one image, by the definition of its layers, whatever the algorithm
-    """
-
-    layers: tuple[str, ...]
-    algorithm: str
-    inputs: tuple[str, ...]
-    shape: Shape
-    relu: bool = False
-    flop: int = 0
-    leader: str = ""
-
-    @property
-    def output(self) -> str:
-        return self.layers[-1]
-
-    def __str__(self) -> str:
-        signs = (" * ", " + ") if self.algorithm == "product" else (" + ",)
-        more = "".join(sign + name for sign, name in zip(signs, self.inputs[1:], strict=False))
-        shape = "x".join(map(str, self.shape))
-        return f"{self.output:<24} {shape:<14} {self.algorithm:<12} of {self.inputs[0]}{more}{', ReLU' if self.relu else ''}"
 
 
 @dataclass
@@ -223,6 +191,16 @@ def _as_map(shape: Shape) -> tuple[int, int, int]:
     return h, w, shape[-1]
 
 
+def _relu(epilogue: Epilogue) -> bool:
+    """Whether a step ends with a ReLU, the only activation that steps can do on their way to memory."""
+    match epilogue.activation:
+        case ReLU():
+            return True
+        case None | Softmax():  # which is a step of its own
+            return False
+    raise AssertionError(epilogue)
+
+
 class _Builder:
     """A plan while steps are being added to it."""
 
@@ -275,12 +253,12 @@ class _Builder:
         channels = self.steps[-1].shape[-1]
         self.wanted[len(self._rows) - 1] = Constant(form, layer, norms, channels)
 
-    def _residual(self, node: Node, channels: int) -> None:
+    def _residual(self, epilogue: Epilogue, channels: int) -> None:
         """What this step adds to its result."""
-        if node.residual is None:
+        if epilogue.residual is None:
             self._refer(Column.RESIDUAL, _Place(_ZEROS))
         else:
-            self._refer(Column.RESIDUAL, self._where[node.residual])
+            self._refer(Column.RESIDUAL, self._where[epilogue.residual])
             self._rows[-1][Column.LD_RESIDUAL] = 4 * channels
 
     def _items(self, items: int, **values: int) -> None:
@@ -288,52 +266,52 @@ class _Builder:
 
     def add(self, node: Node, winograd: bool) -> None:
         """The steps of one node."""
-        if node.alone is not None:
-            self._alone(node, node.alone.operator)
-            return
-        match node.operator:
-            case Conv2D() as operator:
-                self._conv(node, operator, winograd)
-            case MaxPool() as operator:
-                self._maxpool(node, operator)
-            case GlobalAveragePool():
-                self._mean(node)
-            case Dense() as operator:
-                self._dense(node, operator)
-            case Multiply():
+        match node:
+            case FusedConv():
+                self._conv(node, winograd)
+            case FusedProduct():
                 self._product(node)
-            case None:
+            case FusedAffine():
                 self._affine(node)
+            case FusedDense():
+                self._dense(node)
+            case Pool():
+                self._maxpool(node)
+            case Mean():
+                self._mean(node)
+            case Alone():
+                self._alone(node, node.layer.operator)
+            case _:
+                assert_never(node)
 
-    def _described(self, node: Node, algorithm: str, flop: int = 0) -> PlanStep:
-        layers = (node.border, *node.layers) if node.border else tuple(node.layers)
-        return PlanStep(layers, algorithm, node.inputs, self._shapes[layers[-1]], node.relu, flop, node.layers[0])
+    def _described(self, node: Node, algorithm: str) -> PlanStep:
+        return PlanStep.of(node, algorithm, self._shapes)
 
-    def _conv(self, node: Node, operator: Conv2D, winograd: bool) -> None:
-        (ho, wo, co), (h, w, c) = self._shapes[node.layers[-1]], self._shapes[node.x]
-        flop = operator.flop([(h, w, c)], (ho, wo, co))
-        size = {"h": h, "w": w, "c": c, "ho": ho, "wo": wo, "co": co, "relu": node.relu}
+    def _conv(self, node: FusedConv, winograd: bool) -> None:
+        operator = node.operator
+        (ho, wo, co), (h, w, c) = self._shapes[node.output], self._shapes[node.x]
+        size = {"h": h, "w": w, "c": c, "ho": ho, "wo": wo, "co": co, "relu": _relu(node.epilogue)}
         m = _winograd(operator, node.pads, (h, w)) if winograd else None
         form = "panels"
         if m is not None:
             form = f"winograd{m}"
-            self._conv_winograd(node, m, size, flop)
+            self._conv_winograd(node, m, size)
         elif operator.groups > 1:
             form = "grouped"
-            self._conv_grouped(node, operator, size, flop)
+            self._conv_grouped(node, size)
         elif operator.kernel == (1, 1) and not any(node.pads):
-            self._conv_multiply(node, operator.stride, size, flop)
+            self._conv_multiply(node, operator.stride, size)
         else:
-            self._conv_im2col(node, operator, size, flop)
-        self._constant(form, node.layers[0], node.norms)
-        self._residual(node, co)
-        self._target(node.layers[-1])
+            self._conv_im2col(node, size)
+        self._constant(form, node.leader, node.norms)
+        self._residual(node.epilogue, co)
+        self._target(node.output)
 
-    def _conv_winograd(self, node: Node, m: int, size: dict[str, int], flop: int) -> None:
+    def _conv_winograd(self, node: FusedConv, m: int, size: dict[str, int]) -> None:
         n, threads, c, panels = self._n, self._threads, size["c"], -(-size["co"] // NR)
         tiles = n * -(-size["ho"] // m) * -(-size["wo"] // m)
         size |= {"m": m, "passes": -(-c // KC)}
-        done = self._described(node, f"F({m}x{m},3x3)", flop)
+        done = self._described(node, f"F({m}x{m},3x3)")
         if _in_two_phases(tiles, panels):
             self._step(replace(done, algorithm=done.algorithm + " V", flop=0), Kind.WINOGRAD_IN, **size)
             self._items(min(tiles, 8 * threads))
@@ -353,9 +331,9 @@ class _Builder:
             self._refer(Column.X, self._where[node.x])
             self.scratch = max(self.scratch, working_bytes(Kind.WINOGRAD, m, -(-tiles // blocks), c))
 
-    def _conv_multiply(self, node: Node, stride: tuple[int, int], size: dict[str, int], flop: int) -> None:
+    def _conv_multiply(self, node: FusedConv | FusedDense, stride: tuple[int, int], size: dict[str, int]) -> None:
         threads, c, pixels, panels = self._threads, size["c"], self._n * size["ho"] * size["wo"], -(-size["co"] // NR)
-        done = self._described(node, "multiply", flop)
+        done = self._described(node, "multiply")
         x = self._where[node.x]
         if stride != (1, 1):  # keep every second pixel, for all who want it
             key = (node.x, stride)
@@ -377,84 +355,86 @@ class _Builder:
         self._items(4 * self._threads, blocks=4 * self._threads)
         self._refer(Column.X, x)
 
-    def _conv_grouped(self, node: Node, operator: Conv2D, size: dict[str, int], flop: int) -> None:
+    def _conv_grouped(self, node: FusedConv, size: dict[str, int]) -> None:
+        operator = node.operator
         groups, top, left = operator.groups, node.pads[0], node.pads[2]
         window = (*operator.kernel, *operator.stride, *operator.dilation, top, left, size["ho"], size["wo"])
         p, q = size["c"] // groups, size["co"] // groups
         bands = group_bands(window, p, q)
         kh, kw, sh, sw, dh, dw = window[:6]
-        self._step(self._described(node, "grouped", flop), Kind.GROUPED, kh=kh, kw=kw, sh=sh, sw=sw, dh=dh, dw=dw,
+        self._step(self._described(node, "grouped"), Kind.GROUPED, kh=kh, kw=kw, sh=sh, sw=sw, dh=dh, dw=dw,
                    top=top, left=left, groups=groups, **size)  # fmt: skip
         self._items(self._n * bands * -(-size["co"] // LANES), blocks=bands)
         self._refer(Column.X, self._where[node.x])
         self.scratch = max(self.scratch, band_bytes(-(-size["ho"] // bands), window, p, q))
 
-    def _conv_im2col(self, node: Node, operator: Conv2D, size: dict[str, int], flop: int) -> None:
+    def _conv_im2col(self, node: FusedConv, size: dict[str, int]) -> None:
+        operator = node.operator
         (kh, kw), (sh, sw), (dh, dw) = operator.kernel, operator.stride, operator.dilation
         depth, pixels = kh * kw * size["c"], self._n * size["ho"] * size["wo"]
         blocks = _parts(pixels, max(MR, 65536 // depth), MR, 2 * self._threads)
-        self._step(self._described(node, "im2col", flop), Kind.CONV, kh=kh, kw=kw, sh=sh, sw=sw, dh=dh, dw=dw,
+        self._step(self._described(node, "im2col"), Kind.CONV, kh=kh, kw=kw, sh=sh, sw=sw, dh=dh, dw=dw,
                    top=node.pads[0], left=node.pads[2], passes=-(-depth // KC), **size)  # fmt: skip
         self._items(blocks, blocks=blocks)
         self._refer(Column.X, self._where[node.x])
         rows = math.ceil(math.ceil(pixels / MR) / blocks) * MR
         self.scratch = max(self.scratch, 4 * rows * depth)
 
-    def _maxpool(self, node: Node, operator: MaxPool) -> None:
-        (ho, wo, _), (h, w, c) = self._shapes[node.layers[-1]], self._shapes[node.x]
-        (kh, kw), (sh, sw) = operator.window, operator.stride
+    def _maxpool(self, node: Pool) -> None:
+        (ho, wo, _), (h, w, c) = self._shapes[node.output], self._shapes[node.x]
+        (kh, kw), (sh, sw) = node.operator.window, node.operator.stride
         self._step(self._described(node, "maxpool"), Kind.MAXPOOL, h=h, w=w, c=c, ho=ho, wo=wo, kh=kh, kw=kw, sh=sh,
-                   sw=sw, top=node.pads[0], left=node.pads[2], floor=node.padded, relu=node.relu)  # fmt: skip
+                   sw=sw, top=node.pads[0], left=node.pads[2], floor=node.zeros)  # fmt: skip
         self._items(self._n * ho)
         self._refer(Column.X, self._where[node.x])
-        self._target(node.layers[-1])
+        self._target(node.output)
 
-    def _mean(self, node: Node) -> None:
+    def _mean(self, node: Mean) -> None:
         h, w, c = self._shapes[node.x]
         self._step(self._described(node, "mean"), Kind.MEAN, h=h, w=w, c=c)
         blocks = min(2 * self._threads, -(-c // 64))
         self._items(self._n * blocks, blocks=blocks)
         self.scratch = max(self.scratch, 8 * c)  # sums in float64
         self._refer(Column.X, self._where[node.x])
-        self._target(node.layers[-1])
+        self._target(node.output)
 
-    def _dense(self, node: Node, operator: Dense) -> None:
-        name, shape = node.layers[-1], self._shapes[node.layers[0]]
-        c, co, pixels = operator.channels_in, operator.channels, math.prod(shape[:-1])
-        size = {"h": 1, "w": pixels, "c": c, "ho": 1, "wo": pixels, "co": co, "relu": node.relu}
-        self._conv_multiply(node, (1, 1), size, 2 * pixels * c * co)
+    def _dense(self, node: FusedDense) -> None:
+        name, shape = node.output, self._shapes[node.leader]
+        c, co, pixels = node.operator.channels_in, node.operator.channels, math.prod(shape[:-1])
+        size = {"h": 1, "w": pixels, "c": c, "ho": 1, "wo": pixels, "co": co, "relu": _relu(node.epilogue)}
+        self._conv_multiply(node, (1, 1), size)
         done = self.steps[-1]
-        self._constant("panels", node.layers[0], ())
-        self._residual(node, co)
-        if operator.softmax:
-            self.steps[-1] = replace(done, layers=(f"{name}/scores",))
+        self._constant("panels", node.leader, ())
+        self._residual(node.epilogue, co)
+        if isinstance(node.activation, Softmax):
+            self.steps[-1] = replace(done, layers=(f"{name}/scores",), activation=None)
             values = self._make(4 * self._n * pixels * co)
             self._refer(Column.OUT, values)
-            self._step(replace(done, algorithm="softmax", inputs=self.steps[-1].layers, flop=0), Kind.SOFTMAX, c=co)
+            softmax = replace(done, algorithm="softmax", inputs=self.steps[-1].layers, flop=0, activation=None)
+            self._step(softmax, Kind.SOFTMAX, c=co)
             self._items(self._n * pixels)
             self._refer(Column.X, values)
         self._target(name)
 
-    def _product(self, node: Node) -> None:
-        assert node.factor is not None
+    def _product(self, node: FusedProduct) -> None:
         shape, other = self._shapes[node.x], self._shapes[node.factor]
         pixels = math.prod(shape[:-1])
-        self._step(self._described(node, "product"), Kind.PRODUCT, h=1, w=pixels, c=shape[-1], relu=node.relu,
+        self._step(self._described(node, "product"), Kind.PRODUCT, h=1, w=pixels, c=shape[-1], relu=_relu(node.epilogue),
                    shared=pixels // math.prod(other[:-1]))  # fmt: skip
         self._in_blocks(self._n * pixels)
         self._refer(Column.X, self._where[node.x])
         self._refer(Column.BUFFER, self._where[node.factor])
-        self._residual(node, shape[-1])
-        self._target(node.layers[-1])
+        self._residual(node.epilogue, shape[-1])
+        self._target(node.output)
 
     def _in_blocks(self, most: int) -> None:
         """Items of a step that can be cut anywhere, into ``most`` parts."""
         blocks = min(4 * self._threads, most)
         self._items(blocks, blocks=blocks)
 
-    def _alone(self, node: Node, operator: Operator) -> None:
-        """A layer that nothing is drawn together with."""
-        x, name = self._where[node.x], node.layers[0]
+    def _alone(self, node: Alone, operator: Operator) -> None:
+        """A layer that nothing is fused with."""
+        x, name = self._where[node.x], node.output
         (h, w, c), (ho, wo, _) = (_as_map(self._shapes[which]) for which in (node.x, name))
         size = {"h": h, "w": w, "c": c, "ho": ho, "wo": wo}
         match operator:
@@ -482,15 +462,15 @@ class _Builder:
         self._refer(Column.X, x)
         self._target(name)
 
-    def _affine(self, node: Node) -> None:
-        shape = self._shapes[node.layers[-1]]
+    def _affine(self, node: FusedAffine) -> None:
+        shape = self._shapes[node.output]
         pixels = math.prod(shape[:-1])
-        self._step(self._described(node, "affine"), Kind.AFFINE, h=1, w=pixels, c=shape[-1], relu=node.relu)
+        self._step(self._described(node, "affine"), Kind.AFFINE, h=1, w=pixels, c=shape[-1], relu=_relu(node.epilogue))
         self._in_blocks(self._n * pixels)
         self._refer(Column.X, self._where[node.x])
         self._constant("scale", None, node.norms)
-        self._residual(node, shape[-1])
-        self._target(node.layers[-1])
+        self._residual(node.epilogue, shape[-1])
+        self._target(node.output)
 
     def tables(self) -> tuple[Array, Array, int]:
         """(table, spaces, bytes of the arena): the steps as numbers; see ``Plan``."""
@@ -524,10 +504,10 @@ def make_plan(
     shapes = graph.shapes(height, width, outputs)
     names = tuple(dict.fromkeys(outputs))
     builder = _Builder(n, shapes, names, layers[0].name, threads)
-    nodes = draw_together(layers, outputs, shapes)
-    pooled = before_maxpool(nodes)
+    nodes = fuse(layers, outputs, shapes)
+    pooled = read_by_pools(graph, nodes)
     for node in nodes:
-        builder.add(node, winograd and node.layers[-1] not in pooled)
+        builder.add(node, winograd and node.output not in pooled)
     table, spaces, arena = builder.tables()
     widest = max(shape[-1] for shape in shapes.values())
     return Plan(
