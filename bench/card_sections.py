@@ -28,14 +28,14 @@ import numpy as np
 import numpy.typing as npt
 
 from npresnet.cuda import measured
+from npresnet.cuda.by_plan import fused_nodes
 from npresnet.errors import DeviceError
 from npresnet.kernels.threads import available_threads
 from npresnet.model import ResNet, assemble
-from npresnet.network.operators import Conv2D, Dense
 from npresnet.network.weights import Inspection
 from npresnet.peers.measure import summary
 from npresnet.peers.network import outputs_of
-from npresnet.plan.fusion import draw_together
+from npresnet.plan.fusion import FusedConv, FusedDense
 from npresnet.verify.compare import Difference, compare
 from npresnet.verify.rows import Row
 from tests.support.recordings import FULL, THIN, TINY, Subject, by_layer, by_plan
@@ -492,13 +492,11 @@ def _work(found: Inspection, batch: tuple[int, int, int], outputs: Sequence[str]
     n, height, width = batch
     layers, shapes = found.graph.needed_for(outputs), found.graph.shapes(height, width, outputs)
     work = []
-    for node in draw_together(layers, outputs, shapes, alone=True):
-        name, operator = node.layers[-1], node.operator
-        moved = sum(n * int(np.prod(shapes[each])) for each in (node.x, node.residual, name) if each)
-        flop = 0
-        if isinstance(operator, Conv2D | Dense):
-            moved += int(np.prod(operator.tensors()["kernel"]))
-            flop = n * operator.flop([shapes[node.x]], shapes[node.layers[0]])
+    for node in fused_nodes(layers, outputs, shapes):
+        moved = sum(n * int(np.prod(shapes[each])) for each in (*node.inputs, node.output))
+        if isinstance(node, FusedConv | FusedDense):
+            moved += int(np.prod(node.operator.tensors()["kernel"]))
+        flop = n * node.flop(shapes)
         work.append([flop, 4 * moved])
     return work
 

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from bench.report import table
 from npresnet.cuda import choice as model
-from npresnet.cuda.by_plan import convolution_of, pooled_stems, stem_of
+from npresnet.cuda.by_plan import convolution_of, fused_nodes, pooled_stems, stem_of
 from npresnet.cuda.choice import Apart, Choice, StemChoice
 from npresnet.files.safe_write import replaced
-from npresnet.network.operators import Conv2D, Dense
 from npresnet.peers.measure import standard_graph
-from npresnet.plan.fusion import draw_together
+from npresnet.plan.fusion import FusedConv, FusedDense
 
 if TYPE_CHECKING:
     from npresnet.kernels.cuda.assembly import Assembly
@@ -49,15 +48,16 @@ def convolutions(
     outputs = [*graph.features.values(), *([graph.classifier] if graph.classifier else [])]
     layers = graph.needed_for(outputs)
     shapes = graph.shapes(*size, outputs)
-    nodes = draw_together(layers, outputs, shapes, alone=True)
+    nodes = fused_nodes(layers, outputs, shapes)
     pools = pooled_stems(nodes, outputs)
     for node in nodes:
-        if isinstance(node.operator, Conv2D | Dense):
+        if isinstance(node, FusedConv | FusedDense):
             sizes = convolution_of(node, n, shapes)
             choice = model.convolutions(SMS, sizes, precision, True)[0]
-            pool = pools.get(node.layers[-1])
-            stem = model.stems(SMS, stem_of(node, pool, n, shapes), sizes, choice)[0] if pool else None
-            yield node.layers[0], sizes._replace(ci=3) if isinstance(stem, StemChoice) else sizes, stem or choice
+            stem = None
+            if isinstance(node, FusedConv) and node.output in pools:
+                stem = model.stems(SMS, stem_of(node, pools[node.output], n, shapes), sizes, choice)[0]
+            yield node.leader, sizes._replace(ci=3) if isinstance(stem, StemChoice) else sizes, stem or choice
 
 
 def layers(network: str, size: tuple[int, int], n: int, precision: str) -> str:

@@ -1,8 +1,6 @@
 """The weights as a plan's steps read them: batch-norms and scales folded in, packed in the order of reading.
 
-    y = scale * (conv(x, w) + bias) + shift  =  conv(x, w * scale) + (bias * scale + shift)
-
-Folding is done in float64, so that it costs one rounding.
+The forms of a constant (``Constant.form``): "panels", "grouped", "winograd2", "winograd4", and "scale" for what has no kernel.
 """
 
 from __future__ import annotations
@@ -10,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,28 +19,13 @@ from ..kernels.tile import NR
 from ..kernels.winograd import pack_transformed
 from ..network.graph import Graph
 from ..network.weights import Weights
-from ..plan.folding import composed
+from ..plan.folding import Constant, fold
 from ..plan.memory import Slab
 
-__all__ = ["Constant", "Constants"]
+__all__ = ["Constants"]
 
 
 Array = npt.NDArray[Any]
-
-
-class Constant(NamedTuple):
-    """What one step needs.
-
-    form      "panels", "grouped", "winograd2", "winograd4", or "scale": the norms by themselves, or ones and zeros
-    layer     whose kernel and bias; None for "scale"
-    norms     the batch-norms and scales to fold in
-    channels  of the result
-    """
-
-    form: str
-    layer: str | None
-    norms: tuple[str, ...]
-    channels: int
 
 
 class Constants:
@@ -64,16 +47,14 @@ class Constants:
             return [self._made[constant] for constant in wanted]
 
     def _make(self, constant: Constant) -> tuple[Array, Array]:
-        form, layer, norms, channels = constant
-        scale, shift = composed(self._graph, self._weights, norms, channels)
-        if layer is None:
-            return scale.astype(np.float32), shift.astype(np.float32)
-        kernel, bias = self._weights[layer]["kernel"], self._weights[layer].get("bias", np.float64(0.0))
-        if form.startswith("winograd"):
-            packed = _transformed(self._slab, kernel, scale, int(form[-1]))
+        kernel, scale, bias = fold(self._graph, self._weights, constant)
+        if kernel is None:
+            return scale.astype(np.float32), bias.astype(np.float32)
+        if constant.form.startswith("winograd"):
+            packed = _transformed(self._slab, kernel, scale, int(constant.form[-1]))
         else:
-            packed = _panels(self._slab, kernel, scale, LANES if form == "grouped" else NR)
-        return packed, pack_bias((bias * scale + shift).astype(np.float32), channels)
+            packed = _panels(self._slab, kernel, scale, LANES if constant.form == "grouped" else NR)
+        return packed, pack_bias(bias.astype(np.float32), constant.channels)
 
 
 def _transformed(slab: Slab, kernel: Array, scale: Array, m: int) -> Array:

@@ -36,6 +36,7 @@ from ..network.operators import (
     Sigmoid,
     Softmax,
 )
+from ..plan.steps import PlanStep
 from .card import Card
 from .program import Layout, Program, Queue, Region, Step, View
 
@@ -169,9 +170,10 @@ def layer_step(
     out = layout.new(at, shape)
     wanted = _workspace(layer.operator, inputs[0].shape)
     cols = layout.new(at, wanted) if wanted else None
-    flop = shape[0] * layer.operator.flop([x.shape[1:] for x in inputs], shape[1:])
+    flop = layer.operator.flop([x.shape[1:] for x in inputs], shape[1:])
+    what = PlanStep((layer.name,), "im2col", layer.inputs, shape[1:], layer.name, flop)
     bind = _binder(layer, inputs, tensors.of(layer), out, cols)
-    return Step((layer.name,), "im2col", out, flop, bind, layer.name), out
+    return Step(what, out, bind), out
 
 
 def layer_program(
@@ -194,17 +196,23 @@ def layer_program(
         if isinstance(layer.operator, Input):
             where[layer.name] = images = layout.new(0, shape)
             if every:
-                steps.append(Step((layer.name,), "input", images, 0, lambda view: lambda stream: None))
+                steps.append(_looked_at(layer, "input", images))
             continue
         inputs = [layout.use(where[name], at) for name in layer.inputs]
         step, where[layer.name] = layer_step(layer, inputs, tensors, layout, at, shape)
         if step is not None:
             steps.append(step)
         elif every:
-            steps.append(Step((layer.name,), "view", where[layer.name], 0, lambda view: lambda stream: None))
+            steps.append(_looked_at(layer, "view", where[layer.name]))
     for name in outputs:
         layout.use(where[name], len(steps))
     return Program(images, {name: where[name] for name in outputs}, steps, layout.bytes())
+
+
+def _looked_at(layer: Layer, algorithm: str, output: Region) -> Step:
+    """A step that does nothing, of a layer whose output is there without one."""
+    what = PlanStep((layer.name,), algorithm, layer.inputs, output.shape[1:], layer.name)
+    return Step(what, output, lambda view: lambda stream: None)
 
 
 def _binder(layer: Layer, inputs: Sequence[Region], tensors: Sequence[Any], out: Region, cols: Region | None) -> Any:

@@ -1,4 +1,4 @@
-"""The fast program: layers drawn together, each convolution by the kernel, the tile and the split that are the fastest,
+"""The fast program: layers fused, each convolution by the kernel, the tile and the split that are the fastest,
 as was measured (``measured.py``) or as a model of the card expects (``choice.py``).
 
 The twin of ``npresnet/cpu/by_plan.py``: the same nodes (``fusion.py``), batch-norms folded in float64, everything that follows a
@@ -12,24 +12,44 @@ convolution in its epilogue. Precision is the user's choice:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, assert_never
 
 from ..errors import UsageError
 from ..network.graph import Graph, Layer
-from ..network.operators import Conv2D, Dense, GlobalAveragePool, MaxPool
-from ..plan.fusion import Node, before_maxpool, draw_together, ends
+from ..network.operators import Conv2D, Dense, GlobalAveragePool, MaxPool, Multiply, ReLU, Shape, Softmax
+from ..plan.folding import Constant
+from ..plan.fusion import Alone, Epilogue, FusedAffine, FusedConv, FusedDense, FusedProduct, Mean, Node, Pool, fuse
+from ..plan.nan import ends, read_by_pools
+from ..plan.steps import PlanStep
 from .by_layer import Tensors, layer_step
 from .choice import Apart
 from .measured import Choices
-from .packing import Constant, Folded, fours
+from .packing import Constants, fours
 from .program import Layout, Program, Queue, Region, Step, View
 
 if TYPE_CHECKING:
     from ..kernels.cuda.fused import Convolution
     from ..kernels.cuda.stem import Stem
 
-__all__ = ["convolution_of", "planned_program", "pooled_stems", "stem_of"]
+__all__ = ["convolution_of", "fused_nodes", "planned_program", "pooled_stems", "stem_of"]
+
+
+def fused_nodes(layers: Sequence[Layer], outputs: Sequence[str], shapes: Mapping[str, Shape]) -> list[Node]:
+    """The nodes of a program; there are kernels for fused ones with pixels, and for no products among them."""
+
+    def alone(layer: Layer) -> bool:
+        match layer.operator:
+            case Conv2D(groups=groups, dilation=dilation) if groups > 1 or dilation != (1, 1):
+                return True
+            case Multiply() | Dense(bias=False) | GlobalAveragePool(keep_dims=True):
+                return True
+            case Dense() | GlobalAveragePool():
+                return len(shapes[layer.name]) != 1
+        return len(shapes[layer.name]) == 1
+
+    return fuse(layers, outputs, shapes, alone)
 
 
 def as_images(shape: tuple[int, ...], n: int) -> tuple[int, int, int, int]:
@@ -38,36 +58,52 @@ def as_images(shape: tuple[int, ...], n: int) -> tuple[int, int, int, int]:
     return n, h, w, fours(shape[-1])
 
 
-def convolution_of(node: Node, n: int, shapes: Mapping[str, tuple[int, ...]]) -> Convolution:
-    """The sizes of a node that is a convolution, or a dense layer, which is one of a single pixel, for n images."""
+def convolution_of(node: FusedConv | FusedDense, n: int, shapes: Mapping[str, Shape]) -> Convolution:
+    """The sizes of a convolution, or of a dense layer, which is one of a single pixel, for n images."""
     from ..kernels.cuda.fused import Convolution
 
-    operator = node.operator
-    kernel, stride = (operator.kernel, operator.stride) if isinstance(operator, Conv2D) else ((1, 1), (1, 1))
-    x, out = as_images(shapes[node.x], n), as_images(shapes[node.layers[-1]], n)
-    return Convolution(*x, *kernel, *stride, node.pads[0], node.pads[2], *out[1:])
+    x, out = as_images(shapes[node.x], n), as_images(shapes[node.output], n)
+    match node:
+        case FusedConv(operator=operator, pads=(top, _, left, _)):
+            return Convolution(*x, *operator.kernel, *operator.stride, top, left, *out[1:])
+        case FusedDense():
+            return Convolution(*x, 1, 1, 1, 1, 0, 0, *out[1:])
 
 
-def pooled_stems(nodes: Sequence[Node], outputs: Sequence[str]) -> dict[str, Node]:
-    """{last layer of a node: the max-pool after it} where ``stem.py`` is made for the two, and nobody else reads in between."""
+def pooled_stems(nodes: Sequence[Node], outputs: Sequence[str]) -> dict[str, Pool]:
+    """{output of a convolution: the max-pool after it} where ``stem.py`` is made for the two, and nobody else reads in between."""
     found = {}
     for node in nodes:
-        end = node.layers[-1]
-        readers = [other for other in nodes if end in other.inputs]
-        if len(readers) != 1 or end in outputs or node.alone or node.residual:
+        readers = [other for other in nodes if node.output in other.inputs]
+        if len(readers) != 1 or node.output in outputs:
             continue
-        match node.operator, readers[0].operator:
-            case Conv2D(channels_in=3, kernel=(7, 7), stride=(2, 2)), MaxPool(window=(3, 3), stride=(2, 2)):
-                found[end] = readers[0]
+        match node, readers[0]:
+            case (
+                FusedConv(
+                    operator=Conv2D(channels_in=3, kernel=(7, 7), stride=(2, 2)), epilogue=Epilogue(residual=None)
+                ),
+                Pool(operator=MaxPool(window=(3, 3), stride=(2, 2))) as pool,
+            ):
+                found[node.output] = pool
     return found
 
 
-def stem_of(node: Node, pool: Node, n: int, shapes: Mapping[str, tuple[int, ...]]) -> Stem:
+def stem_of(node: FusedConv, pool: Pool, n: int, shapes: Mapping[str, Shape]) -> Stem:
     """The sizes of a convolution and the max-pool after it, for n images."""
     from ..kernels.cuda.stem import Stem
 
-    x, y, out = (as_images(shapes[name], n) for name in (node.x, node.layers[-1], pool.layers[-1]))
-    return Stem(*x[:3], node.pads[0], node.pads[2], *y[1:3], pool.pads[0], pool.pads[2], *out[1:], pool.padded)
+    x, y, out = (as_images(shapes[name], n) for name in (node.x, node.output, pool.output))
+    return Stem(*x[:3], node.pads[0], node.pads[2], *y[1:3], pool.pads[0], pool.pads[2], *out[1:], pool.zeros)
+
+
+def _relu(epilogue: Epilogue) -> bool:
+    """Whether a kernel ends with a ReLU, the only activation that kernels know."""
+    match epilogue.activation:
+        case ReLU():
+            return True
+        case None | Softmax():  # which is a step of its own
+            return False
+    raise AssertionError(epilogue)
 
 
 class _Builder:
@@ -76,22 +112,27 @@ class _Builder:
     def __init__(
         self,
         choices: Choices,
-        folded: Folded,
+        constants: Constants,
         tensors: Tensors,
         batch: int,
-        shapes: Mapping[str, tuple[int, ...]],
+        shapes: Mapping[str, Shape],
         precision: str,
-        winograd: bool,
     ) -> None:
-        self._choices, self._folded, self._tensors, self._n, self._shapes = choices, folded, tensors, batch, shapes
-        self._precision, self._winograd = precision, winograd
+        self._choices, self._constants, self._tensors, self._n, self._shapes = (
+            choices,
+            constants,
+            tensors,
+            batch,
+            shapes,
+        )
+        self._precision = precision
         self.layout = Layout()
         self.steps: list[Step] = []
         self.where: dict[str, Region] = {}
         self._wide: dict[str, Region] = {}
         self.spreads_nan = False
 
-    def _shape(self, name: str) -> tuple[int, ...]:
+    def _shape(self, name: str) -> Shape:
         return as_images(self._shapes[name], self._n)
 
     def _input(self, name: str) -> Region:
@@ -100,7 +141,7 @@ class _Builder:
         if region.shape[-1] == shape[-1]:
             return self.layout.use(region.reshaped(shape), len(self.steps))
         if name not in self._wide:  # images of three channels, say
-            self._wide[name] = self._set_channels(region, shape, f"{name}/fours")
+            self._wide[name] = self._set_channels(name, region, shape, "fours")
         return self.layout.use(self._wide[name], len(self.steps))
 
     def exact(self, name: str) -> Region:
@@ -108,10 +149,11 @@ class _Builder:
         shape = (self._n, *self._shapes[name])
         region = self.where[name]
         if region.shape[-1] != shape[-1]:
-            region = self._set_channels(region, (*region.shape[:-1], shape[-1]), f"{name}/channels")
+            region = self._set_channels(name, region, (*region.shape[:-1], shape[-1]), "channels")
         return self.layout.use(region.reshaped(shape), len(self.steps))
 
-    def _set_channels(self, given: Region, shape: tuple[int, ...], label: str) -> Region:
+    def _set_channels(self, name: str, given: Region, shape: Shape, suffix: str) -> Region:
+        """A layer's output with more channels, of zeros, or with fewer, by a step of its own."""
         from ..kernels.cuda import fused
 
         at = len(self.steps)
@@ -122,7 +164,7 @@ class _Builder:
             x, out = _flat(view(given)), _flat(view(made))
             return lambda stream: fused.set_channels(stream, x, given.shape[-1], out, shape[-1])
 
-        self.steps.append(Step((label,), "channels", made, 0, bind))
+        self._add(PlanStep((f"{name}/{suffix}",), "channels", (name,), shape[1:]), made, bind)
         return made
 
     def _target(self, name: str) -> Region:
@@ -133,97 +175,97 @@ class _Builder:
         """Memory for the next step to work in."""
         return [self.layout.new(len(self.steps), (count,)) for count in counts]
 
-    def _inputs(self, node: Node) -> tuple[Region, Region | None]:
+    def _inputs(self, node: FusedConv | FusedDense | FusedAffine) -> tuple[Region, Region | None]:
         """What a node reads, its data and its residual, kept until the step that is added next."""
-        residual = self._input(node.residual) if node.residual else None
+        residual = self._input(node.epilogue.residual) if node.epilogue.residual else None
         x = self._input(node.x)
         if residual is not None:
             self.layout.use(residual, len(self.steps))
         return x, residual
 
-    def add(self, node: Node, pooled: bool) -> None:
-        """The steps of one node; ``pooled``: a max-pool reads them, which NaN that Winograd spreads must not reach."""
-        if node.alone is not None:
-            self._alone(node.alone)
-            return
-        match node.operator:
-            case Conv2D() | Dense():
-                self._convolve(node, pooled)
-            case MaxPool() as operator:
-                self._maxpool(node, operator)
-            case GlobalAveragePool():
-                self._mean(node)
-            case None:
+    def add(self, node: Node, winograd: bool) -> None:
+        """The steps of one node; ``winograd``: whether it may be used."""
+        match node:
+            case FusedConv() | FusedDense():
+                self._convolve(node, winograd)
+            case FusedAffine():
                 self._affine(node)
+            case Pool():
+                self._maxpool(node)
+            case Mean():
+                self._mean(node)
+            case Alone():
+                self._alone(node.layer)
+            case FusedProduct():
+                raise AssertionError(f"{node.output} stands alone: see fused_nodes")
+            case _:
+                assert_never(node)
 
-    def _layers(self, node: Node) -> tuple[str, ...]:
-        return (node.border, *node.layers) if node.border else tuple(node.layers)
+    def _add(self, what: PlanStep, output: Region, bind: Callable[[View], Queue]) -> None:
+        self.steps.append(Step(what, output, bind))
 
-    def _flop(self, node: Node) -> int:
-        """Of a node's operator, for all images."""
-        assert node.operator is not None
-        return self._n * node.operator.flop([self._shapes[node.x]], self._shapes[node.layers[0]])
+    def _described(self, node: Node, algorithm: object) -> PlanStep:
+        return PlanStep.of(node, str(algorithm), self._shapes)
 
-    def _convolve(self, node: Node, pooled: bool) -> None:
+    def _convolve(self, node: FusedConv | FusedDense, winograd: bool) -> None:
         from ..kernels.cuda import fused
 
-        operator = node.operator
-        assert isinstance(operator, Conv2D | Dense)
-        name = node.layers[-1]
+        name, relu = node.output, _relu(node.epilogue)
         x, residual = self._inputs(node)
         size = convolution_of(node, self._n, self._shapes)
-        co = size.co
-        if max(math.prod(x.shape), size.rows * co, size.depth * co) > fused.LARGEST:
+        if max(math.prod(x.shape), size.rows * size.co, size.depth * size.co) > fused.LARGEST:
             raise UsageError(
-                f"layer {name!r}: {size.rows} x {co} numbers are more than the fast kernels count; give fewer or smaller "
+                f"layer {name!r}: {size.rows} x {size.co} numbers are more than the fast kernels count; give fewer or smaller "
                 "images at a time, or algorithm='im2col'"
             )
-        choice = self._choices.convolution(size, self._precision, self._winograd and not pooled)
+        choice = self._choices.convolution(size, self._precision, winograd)
         self.spreads_nan |= choice.winograd or self._precision == "3xtf32"
-        weights, bias = self._folded.of(Constant(choice.form, node.layers[0], node.norms, operator.channels))
+        norms = node.norms if isinstance(node, FusedConv) else ()
+        weights, bias = self._constants.of(Constant(choice.form, node.leader, norms, node.operator.channels))
         work = self._workspace(choice.workspace(size))
-        softmax = isinstance(operator, Dense) and operator.softmax
-        scores = self.layout.new(len(self.steps), self._shape(name)) if softmax else self._target(name)
+        done = self._described(node, choice)
+        softmax = isinstance(node.activation, Softmax)
+        if softmax:
+            done = replace(done, layers=(f"{name}/scores",), activation=None)
+        out = self.layout.new(len(self.steps), self._shape(name)) if softmax else self._target(name)
 
         def bind(view: View) -> Queue:
-            a, out = _flat(view(x)), _flat(view(scores))
+            a, b = _flat(view(x)), _flat(view(out))
             more = _flat(view(residual)) if residual else None
             space = [_flat(view(region)) for region in work]
-            return lambda stream: choice.queue(stream, size, a, weights, bias, more, node.relu, space, out)
+            return lambda stream: choice.queue(stream, size, a, weights, bias, more, relu, space, b)
 
-        layers = (f"{name}/scores",) if softmax else self._layers(node)
-        self.steps.append(Step(layers, str(choice), scores, self._flop(node), bind, node.layers[0]))
+        self._add(done, out, bind)
         if softmax:
-            self._softmax(name, scores)
+            self._softmax(node, out)
 
-    def stem(self, node: Node, pool: Node) -> bool:
+    def stem(self, node: FusedConv, pool: Pool) -> bool:
         """Add one step for a convolution and the max-pool after it; False, and nothing, where two are faster."""
-        operator = node.operator
-        assert isinstance(operator, Conv2D)
         size = stem_of(node, pool, self._n, self._shapes)
         choice = self._choices.stem(size, convolution_of(node, self._n, self._shapes), self._precision)
         if isinstance(choice, Apart):
             return False
-        x = self.exact(node.x)
-        weights, bias = self._folded.of(Constant("stem", node.layers[0], node.norms, operator.channels))
+        relu, x = _relu(node.epilogue), self.exact(node.x)
+        weights, bias = self._constants.of(Constant("stem", node.leader, node.norms, node.operator.channels))
         work = self._workspace(choice.workspace(size))
-        out = self._target(pool.layers[-1])
+        out = self._target(pool.output)
 
         def bind(view: View) -> Queue:
             a, b = _flat(view(x)), _flat(view(out))
             space = [_flat(view(region)) for region in work]
-            return lambda stream: choice.queue(stream, size, a, weights, bias, node.relu, space, b)
+            return lambda stream: choice.queue(stream, size, a, weights, bias, relu, space, b)
 
-        layers = self._layers(node) + self._layers(pool)
-        self.steps.append(Step(layers, str(choice), out, self._flop(node), bind, node.layers[0]))
+        done = self._described(node, choice)
+        self._add(replace(done, layers=node.layers + pool.layers, shape=self._shapes[pool.output]), out, bind)
         return True
 
-    def _softmax(self, name: str, scores: Region) -> None:
+    def _softmax(self, node: FusedDense | FusedConv, scores: Region) -> None:
         from ..kernels.cuda import softmax_cuda
 
+        name = node.output
         classes = self._shapes[name][-1]
         if scores.shape[-1] != classes:
-            scores = self._set_channels(scores, (*scores.shape[:-1], classes), f"{name}/classes")
+            scores = self._set_channels(name, scores, (*scores.shape[:-1], classes), "classes")
         self.layout.use(scores, len(self.steps))
         out = self.where[name] = self.layout.new(len(self.steps), (self._n, *self._shapes[name]))
         rows = self._n * math.prod(self._shapes[name][:-1])
@@ -232,47 +274,48 @@ class _Builder:
             x, y = (view(region).reshape(rows, classes) for region in (scores, out))
             return lambda stream: softmax_cuda(x, out=y, stream=stream)
 
-        self.steps.append(Step((name,), "softmax", out, 0, bind, name))
+        inputs = (f"{name}/scores",)
+        self._add(replace(self._described(node, "softmax"), inputs=inputs, flop=0, activation=None), out, bind)
 
-    def _maxpool(self, node: Node, operator: MaxPool) -> None:
+    def _maxpool(self, node: Pool) -> None:
         from ..kernels.cuda import fused
 
         x = self._input(node.x)
-        out = self._target(node.layers[-1])
-        window = (*operator.window, *operator.stride, 1, 1, node.pads[0], node.pads[2], *out.shape[1:3])
+        out = self._target(node.output)
+        window = (*node.operator.window, *node.operator.stride, 1, 1, node.pads[0], node.pads[2], *out.shape[1:3])
 
         def bind(view: View) -> Queue:
             a, b = _flat(view(x)), _flat(view(out))
-            return lambda stream: fused.maxpool(stream, a, x.shape[1:], window, node.padded, b)  # type: ignore[arg-type]
+            return lambda stream: fused.maxpool(stream, a, x.shape[1:], window, node.zeros, b)  # type: ignore[arg-type]
 
-        self.steps.append(Step(self._layers(node), "maxpool", out, 0, bind, node.layers[0]))
+        self._add(self._described(node, "maxpool"), out, bind)
 
-    def _mean(self, node: Node) -> None:
+    def _mean(self, node: Mean) -> None:
         from ..kernels.cuda import global_avgpool_cuda
 
         x = self._input(node.x)
-        out = self._target(node.layers[-1])
+        out = self._target(node.output)
 
         def bind(view: View) -> Queue:
             a, b = view(x), view(out).reshape(self._n, out.shape[-1])
             return lambda stream: global_avgpool_cuda(a, out=b, stream=stream)
 
-        self.steps.append(Step(self._layers(node), "mean", out, 0, bind, node.layers[0]))
+        self._add(self._described(node, "mean"), out, bind)
 
-    def _affine(self, node: Node) -> None:
+    def _affine(self, node: FusedAffine) -> None:
         from ..kernels.cuda import fused
 
-        name = node.layers[-1]
+        name, relu = node.output, _relu(node.epilogue)
         x, residual = self._inputs(node)
-        factor, offset = self._folded.of(Constant("scale", None, node.norms, self._shapes[name][-1]))
+        factor, offset = self._constants.of(Constant("scale", None, node.norms, self._shapes[name][-1]))
         out = self._target(name)
 
         def bind(view: View) -> Queue:
             a, b = _flat(view(x)), _flat(view(out))
             more = _flat(view(residual)) if residual else None
-            return lambda stream: fused.affine(stream, a, factor, offset, more, node.relu, b)
+            return lambda stream: fused.affine(stream, a, factor, offset, more, relu, b)
 
-        self.steps.append(Step(self._layers(node), "affine", out, 0, bind, node.layers[0]))
+        self._add(self._described(node, "affine"), out, bind)
 
     def _alone(self, layer: Layer) -> None:
         """A layer by its own kernel, as it runs layer by layer."""
@@ -285,17 +328,17 @@ class _Builder:
         if step is not None:
             self.steps.append(step)
 
-    def look_for_nan(self, regions: Sequence[Region]) -> Region:
-        """Steps that note which images have NaN in ``regions``: float32[n], 1 for each that has."""
+    def look_for_nan(self, outputs: Mapping[str, Region]) -> Region:
+        """A step that notes which images have NaN in one of ``outputs``: float32[n], 1 for each that has."""
         from ..kernels.cuda import fused
 
         at = len(self.steps)
         found = self.layout.new(at, (self._n,))
-        for region in regions:
+        for region in outputs.values():
             self.layout.use(region, at)
 
         def bind(view: View) -> Queue:
-            marks, arrays = view(found), [_flat(view(region)) for region in regions]
+            marks, arrays = view(found), [_flat(view(region)) for region in outputs.values()]
 
             def queue(stream: Any) -> None:
                 fused.clear(stream, marks)
@@ -304,7 +347,7 @@ class _Builder:
 
             return queue
 
-        self.steps.append(Step(("NaN?",), "compare", found, 0, bind))
+        self._add(PlanStep(("NaN?",), "compare", tuple(outputs), ()), found, bind)
         return found
 
 
@@ -315,7 +358,7 @@ def _flat(array: Any) -> Any:
 def planned_program(
     choices: Choices,
     graph: Graph,
-    folded: Folded,
+    constants: Constants,
     tensors: Tensors,
     batch: tuple[int, int, int],
     outputs: Sequence[str],
@@ -324,8 +367,8 @@ def planned_program(
 ) -> Program:
     """The program for images of ``batch`` = (n, h, w); its card must be the current one and gets the weights.
 
-    winograd  whether it may be used. It and 3xtf32 make NaN of infinity, and Winograd spreads NaN over a tile: the program
-              then says which images have NaN in their last outputs, and those are to be run once more without
+    winograd  whether it may be used. Then, and in 3xtf32, the program says which images are to be run once more without
+              (``plan/nan.py``)
 
     Raises UsageError for unknown outputs or images that are too small or too large; DeviceError where the weights do not
     fit.
@@ -333,22 +376,22 @@ def planned_program(
     n, height, width = batch
     layers = graph.needed_for(outputs)
     shapes = graph.shapes(height, width, outputs)
-    nodes = draw_together(layers, outputs, shapes, alone=True)
+    nodes = fused_nodes(layers, outputs, shapes)
     entry = layers[0].name
-    builder = _Builder(choices, folded, tensors, n, shapes, precision, winograd)
+    builder = _Builder(choices, constants, tensors, n, shapes, precision)
     images = builder.where[entry] = builder.layout.new(0, (n, *shapes[entry]))
-    pooled = before_maxpool(nodes)
-    pools = pooled_stems(nodes, outputs)
+    pooled = read_by_pools(graph, nodes)
+    stems = pooled_stems(nodes, outputs)
     for node in nodes:
-        end = node.layers[-1]
-        pool = pools.get(end)
-        if end in builder.where or (pool and builder.stem(node, pool)):
+        if node.output in builder.where:
             continue  # a pool is done together with its stem
-        builder.add(node, end in pooled)
+        pool = stems.get(node.output)
+        if pool is None or not isinstance(node, FusedConv) or not builder.stem(node, pool):
+            builder.add(node, winograd and node.output not in pooled)
     results = {name: builder.exact(name) for name in outputs}
     suspects = None
     if builder.spreads_nan:
-        suspects = builder.look_for_nan([results[name] for name in ends(graph, outputs)])
+        suspects = builder.look_for_nan({name: results[name] for name in ends(graph, outputs)})
     for region in (*results.values(), *([suspects] if suspects else [])):
         builder.layout.use(region, len(builder.steps))
     return Program(images, results, builder.steps, builder.layout.bytes(), suspects, planned=True)

@@ -64,7 +64,7 @@ class Prediction(NamedTuple):
 class Choice(NamedTuple):
     """How a convolution is computed, and what the model thinks of that.
 
-    form  of the kernel's weights; see ``plan._Constant``
+    form  of the kernel's weights; see ``packing.py``
     """
 
     tile: AnyTile

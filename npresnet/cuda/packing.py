@@ -1,20 +1,24 @@
-"""The weights as a card's kernels read them: batch-norms folded in, channels filled up to multiples of four."""
+"""The weights as a card's kernels read them: batch-norms folded in, channels filled up to multiples of four.
+
+The forms of a constant (``Constant.form``): "direct" [kh, kw, ci, co], "transposed" [co, kh, kw, ci], "tf32" (the same,
+rounded), "winograd" [36, ci, co], "stem" [7, 7, 3, co], and "scale" for what has no kernel. Zeros fill the channels up, but for
+the stem's three.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..network.graph import Graph
-from ..plan.folding import composed
+from ..plan.folding import Constant, fold
 from .card import Card
 
-__all__ = ["Constant", "Folded", "fours"]
+__all__ = ["Constants", "fours"]
 
 
 Array = npt.NDArray[Any]
@@ -25,21 +29,7 @@ def fours(channels: int) -> int:
     return -(-channels // 4) * 4
 
 
-@dataclass(frozen=True)
-class Constant:
-    """What one step needs: in the form ``form``, of the layer ``layer``, with ``norms`` folded in.
-
-    form  "direct" [kh, kw, ci, co], "transposed" [co, kh, kw, ci], "tf32" (the same, rounded), "winograd" [36, ci, co],
-          "stem" [7, 7, 3, co], "scale"; channels are filled up to multiples of four with zeros, but for the stem's three
-    """
-
-    form: str
-    layer: str | None
-    norms: tuple[str, ...]
-    channels: int
-
-
-class Folded:
+class Constants:
     """Weights with batch-norms folded in, brought to the card once, when first needed; shared by all programs."""
 
     def __init__(self, card: Card, graph: Graph, weights: Mapping[str, Mapping[str, Array]]) -> None:
@@ -60,18 +50,17 @@ class Folded:
         from ..kernels.cuda.tensor import tf32_weights
         from ..kernels.winograd import transform_kernel
 
-        form, layer, channels = constant.form, constant.layer, constant.channels
-        scale, shift = composed(self._graph, self._weights, constant.norms, channels)
-        if layer is None:
+        form, channels = constant.form, constant.channels
+        stored, scale, bias = fold(self._graph, self._weights, constant)
+        if stored is None:
             fill = (0, fours(channels) - channels)
-            return np.pad(scale, fill).astype(np.float32), np.pad(shift, fill).astype(np.float32)
-        kernel = self._weights[layer]["kernel"].astype(np.float64) * scale
+            return np.pad(scale, fill).astype(np.float32), np.pad(bias, fill).astype(np.float32)
+        kernel = stored.astype(np.float64) * scale
         if kernel.ndim == 2:  # a dense layer is a convolution of one pixel
             kernel = kernel[None, None]
         ci, co = kernel.shape[2:]
         fill = (0, 0 if form == "stem" else fours(ci) - ci)
         kernel = np.pad(kernel, ((0, 0), (0, 0), fill, (0, fours(co) - co)))
-        bias = self._weights[layer].get("bias", np.float64(0.0)) * scale + shift
         bias = np.pad(bias, (0, fours(co) - co)).astype(np.float32)
         if form == "winograd":
             return transform_kernel(kernel, 4).astype(np.float32), bias

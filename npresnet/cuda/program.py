@@ -1,7 +1,7 @@
 """A network for one shape of images as steps that are queued on a stream, and where in memory each activation lies.
 
 A program knows no card: ``bind`` gives it memory, an arena of one lane, and makes of each step a function that queues
-it. All programs, layer by layer or drawn together, have this form.
+it. All programs, layer by layer or fused, have this form.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..plan.memory import Buffer, place
+from ..plan.steps import PlanStep
 from .recorded import Recorded, record
 
 __all__ = ["Bound", "Layout", "Program", "Region", "Step"]
@@ -67,18 +68,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: the layers it computes (the last names its output), how, its output, and how it is queued.
+    """One step: what it computes, where its output lies, and how it is queued.
 
-    bind    makes, of a function that turns regions into arrays, the function that queues this step
-    leader  the layer that gives the step its algorithm; the others come before or after it at no cost
+    bind  makes, of a function that turns regions into arrays, the function that queues this step
     """
 
-    layers: tuple[str, ...]
-    algorithm: str
+    what: PlanStep
     output: Region
-    flop: int
     bind: Callable[[View], Queue]
-    leader: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +85,7 @@ class Program:
     images, outputs  where the images go in and the wanted layers come out
     arena_bytes      memory for all activations
     suspects         float32[n], not 0 for images whose infinity and NaN may have come out in the wrong places; or None
-    planned          whether layers are drawn together
+    planned          whether layers are fused
     """
 
     images: Region

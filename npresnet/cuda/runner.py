@@ -6,8 +6,6 @@ to the card and the last one's outputs on their way back, through page-locked me
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -19,13 +17,15 @@ import numpy.typing as npt
 from ..network.graph import Graph
 from ..network.inputs import network_input
 from ..plan.memory import Memory
+from ..plan.recent import Recent
+from ..plan.steps import algorithms, step_times
 from ..plan.times import LayerStep, StepTime
 from .arrays import DeviceArray, device_images, on_card
 from .by_layer import Tensors, layer_program
 from .by_plan import planned_program
 from .card import Card, Lane
 from .measured import Choices, Measured, Measuring
-from .packing import Folded
+from .packing import Constants
 from .program import Bound, Program
 from .timing import timed
 
@@ -34,7 +34,7 @@ __all__ = ["Runner"]
 Array = npt.NDArray[Any]
 
 _CHUNK = 1 << 22  # pixels of images in one chunk: 64 of 224x224 fill any card
-_PROGRAMS = 8
+_PROGRAMS = 8  # that are kept
 
 
 class _Pending(NamedTuple):
@@ -68,12 +68,11 @@ class Runner:
         self.precision = precision
         self._graph = graph
         self._tensors = Tensors(card, graph, weights)
-        self._folded = Folded(card, graph, weights)
+        self._constants = Constants(card, graph, weights)
         self._choices = Choices(card)
         self._threads = threads
         self._memory = Memory()
-        self._programs: OrderedDict[tuple[Any, ...], Program] = OrderedDict()
-        self._lock = threading.Lock()
+        self._programs: Recent[tuple[Any, ...], Program] = Recent(_PROGRAMS)
 
     def run(self, images: Any, outputs: tuple[str, ...]) -> dict[str, Any]:
         """{output: array} of float32[n, h, w, c] images: NumPy arrays, or DeviceArrays for images that are on a card.
@@ -116,9 +115,9 @@ class Runner:
                     queue(lane.stream)
                     array = bound.view(step.output).copy_to_host(stream=lane.stream)
                     lane.stream.synchronize()
-                (name,) = step.layers
+                name = step.what.output
                 kind = self._graph.by_name[name].operator.kind
-                yield LayerStep(name, kind, array.shape, array, taken, step.flop)
+                yield LayerStep(name, kind, array.shape, array, taken, len(batch) * step.what.flop)
 
     def profile(self, images: Any, outputs: tuple[str, ...], repeats: int) -> list[StepTime] | None:
         """Each step's median time on the card in ``repeats`` runs, after one that is not counted; None where the network
@@ -134,21 +133,13 @@ class Runner:
                 bound.images.copy_to_device(batch, stream=lane.stream)
                 seconds.append(timed(lane.stream, bound.queues))
         medians = np.median(seconds[1:], axis=0)
-        return [
-            StepTime(step.layers[-1], step.algorithm, tuple(step.output.shape), float(taken), step.flop)
-            for step, taken in zip(program.steps, medians, strict=True)
-        ]
+        return step_times([step.what for step in program.steps], len(batch), medians)
 
     def algorithms(self, size: tuple[int, int], outputs: tuple[str, ...]) -> dict[str, str]:
         """{layer: how it is computed} for one image of ``size`` (h, w). Raises as ``run``."""
         with self.card.current():
             program = self._program((1, *size), outputs)
-        found = {}
-        for step in program.steps:
-            for layer in step.layers:
-                if layer in self._graph.by_name:  # not one of the plan's own
-                    found[layer] = step.algorithm if layer == (step.leader or layer) else f"in {step.leader}"
-        return found
+        return algorithms([step.what for step in program.steps], self._graph.by_name)
 
     def tune(self, batch: tuple[int, int, int], outputs: tuple[str, ...], seen: Callable[[Measured], None]) -> None:
         """Measure how each convolution is the fastest for images of ``batch`` = (n, h, w), where that is not known, and go by
@@ -161,30 +152,21 @@ class Runner:
                     self._make((images, height, width), outputs, False, measuring)
             finally:
                 self._choices.keep()
-        with self._lock:
-            self._programs.clear()  # they go by what was known before
+        self._programs.clear()  # they go by what was known before
 
     def _program(self, batch: tuple[int, int, int], outputs: tuple[str, ...], exact: bool = False) -> Program:
         """The program for a chunk of (n, h, w) images; made if it is not at hand.
 
         exact  one that has infinity and NaN in their places
         """
-        key = (batch, outputs, exact)
-        with self._lock:
-            found = self._programs.pop(key, None)
-            if found is None:
-                found = self._make(batch, outputs, exact, self._choices)
-            self._programs[key] = found
-            while len(self._programs) > _PROGRAMS:
-                self._programs.popitem(last=False)
-        return found
+        return self._programs.get((batch, outputs, exact), lambda: self._make(batch, outputs, exact, self._choices))
 
     def _make(self, batch: tuple[int, int, int], outputs: tuple[str, ...], exact: bool, choices: Choices) -> Program:
         if self.algorithm != "im2col":
             precision = "fp32" if exact and self.precision == "3xtf32" else self.precision
             winograd = self.algorithm == "auto" and not exact
             return planned_program(
-                choices, self._graph, self._folded, self._tensors, batch, outputs, precision, winograd
+                choices, self._graph, self._constants, self._tensors, batch, outputs, precision, winograd
             )
         return layer_program(self._graph, self._tensors, batch, outputs)
 
@@ -204,7 +186,7 @@ class Runner:
         exact: bool,
     ) -> list[int]:
         """Queue every chunk on one of two lanes; ``feed`` and ``fetch`` queue its copies, ``collect`` comes when it is
-        done. Returns the images that are to be run once more, exactly."""
+        done. Returns the images that are to be run once more, exactly; why: see ``plan/nan.py``."""
         suspects: list[int] = []
 
         def finish(chunk: _Pending) -> None:

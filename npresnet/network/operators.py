@@ -41,9 +41,19 @@ Padding = Literal["same", "valid"] | Pads
 
 
 class _Operator:
-    """What all operators have in common."""
+    """What all operators have in common.
+
+    commutative  whether the order of its inputs does not matter
+    drops_nan    whether NaN may go in and not come out
+    epilogue     whether it can be done to a tile of its input's maker before that is stored
+    per_channel  whether it multiplies each channel by a number and adds one
+    """
 
     kind: ClassVar[str]
+    commutative: ClassVar[bool] = False
+    drops_nan: ClassVar[bool] = False
+    epilogue: ClassVar[bool] = False
+    per_channel: ClassVar[bool] = False
 
     def tensors(self) -> dict[str, Shape]:
         """The weights that this operator needs: {role: shape}, in the order in which Keras stores them."""
@@ -150,6 +160,7 @@ class BatchNorm(_Operator):
     scale: bool = True
     center: bool = True
     kind: ClassVar[str] = "batchnorm"
+    per_channel: ClassVar[bool] = True
 
     def tensors(self) -> dict[str, Shape]:
         roles = {"gamma": self.scale, "beta": self.center, "mean": True, "variance": True}
@@ -169,6 +180,7 @@ class Scale(_Operator):
 
     channels: int
     kind: ClassVar[str] = "scale"
+    per_channel: ClassVar[bool] = True
 
     def tensors(self) -> dict[str, Shape]:
         return {"gamma": (self.channels,), "beta": (self.channels,)}
@@ -188,6 +200,7 @@ class Rescale(_Operator):
     factor: tuple[float, ...]
     offset: tuple[float, ...]
     kind: ClassVar[str] = "rescale"
+    per_channel: ClassVar[bool] = True
 
     def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
         return 2 * math.prod(output)
@@ -202,6 +215,7 @@ class Normalization(_Operator):
 
     channels: int
     kind: ClassVar[str] = "normalize"
+    per_channel: ClassVar[bool] = True
 
     def tensors(self) -> dict[str, Shape]:
         return {"mean": (self.channels,), "variance": (self.channels,)}
@@ -215,6 +229,7 @@ class ReLU(_Operator):
     """max(x, 0)."""
 
     kind: ClassVar[str] = "relu"
+    epilogue: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -236,6 +251,7 @@ class Add(_Operator):
     """Sum of two feature maps of one shape."""
 
     kind: ClassVar[str] = "add"
+    commutative: ClassVar[bool] = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         if inputs[0] != inputs[1]:
@@ -248,6 +264,7 @@ class Multiply(_Operator):
     """Product of a feature map with another of its shape, or with one number per channel: (1, 1, c) or (c,)."""
 
     kind: ClassVar[str] = "multiply"
+    commutative: ClassVar[bool] = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         large, small = sorted(inputs, key=math.prod, reverse=True)
@@ -267,6 +284,7 @@ class MaxPool(_Operator):
     stride: tuple[int, int]
     padding: Padding
     kind: ClassVar[str] = "maxpool"
+    drops_nan: ClassVar[bool] = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         return *_windows(inputs[0], self.window, self.stride, self.padding), inputs[0][2]

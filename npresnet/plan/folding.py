@@ -1,12 +1,16 @@
-"""Folding: what multiplies each channel by a number and adds one, as two numbers per channel, in float64.
+"""Folding: a convolution and all that multiplies each channel by a number and adds one, as one convolution.
 
-y = scale * (conv(x, w) + bias) + shift  =  conv(x, w * scale) + (bias * scale + shift)
+    y = scale * (conv(x, w) + bias) + shift  =  conv(x, w * scale) + (bias * scale + shift)
+
+It is done in float64, so that it costs one rounding. How the product lies in memory is each device's own business
+(``packing.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +20,51 @@ from ..network.graph import Graph
 from ..network.operators import BatchNorm, Normalization, Rescale, Scale
 from ..network.weights import Weights
 
-__all__ = ["composed", "deviation"]
+__all__ = ["Constant", "Folded", "deviation", "fold"]
 
 
 Array = npt.NDArray[Any]
 
 
-def composed(graph: Graph, weights: Weights, norms: Sequence[str], channels: int) -> tuple[Array, Array]:
+@dataclass(frozen=True)
+class Constant:
+    """The weights that one step reads.
+
+    form      how they lie in memory: a name that the device's ``packing.py`` knows
+    layer     whose kernel and bias; None for the norms by themselves, or ones and zeros
+    norms     names of the layers to fold in, in order: each multiplies every channel by a number and adds one
+    channels  of the result
+    """
+
+    form: str
+    layer: str | None
+    norms: tuple[str, ...]
+    channels: int
+
+
+class Folded(NamedTuple):
+    """What a constant comes to, whatever its form.
+
+    kernel  as stored, float32[..., channels], yet to be multiplied by ``scale``; None for norms by themselves
+    scale   float64[channels]
+    bias    float64[channels], what is added in the end
+    """
+
+    kernel: Array | None
+    scale: Array
+    bias: Array
+
+
+def fold(graph: Graph, weights: Weights, constant: Constant) -> Folded:
+    """The weights of ``constant`` with its norms folded in, but for the product with the kernel."""
+    scale, shift = _composed(graph, weights, constant.norms, constant.channels)
+    if constant.layer is None:
+        return Folded(None, scale, shift)
+    w = weights[constant.layer]
+    return Folded(w["kernel"], scale, w.get("bias", np.float64(0.0)) * scale + shift)
+
+
+def _composed(graph: Graph, weights: Weights, norms: Sequence[str], channels: int) -> tuple[Array, Array]:
     """The two numbers per channel, float64[channels] each, that ``norms`` come to, one after another: y = x * scale + shift."""
     scale, shift = np.ones(channels), np.zeros(channels)
     for name in norms:

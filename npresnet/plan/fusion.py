@@ -1,207 +1,318 @@
-"""Drawing layers together into the few operations that are worth a pass over memory.
+"""Fusion: layers become the few nodes that are worth a pass over memory, whatever the device.
 
-A batch-norm (or whatever else multiplies each channel by a number and adds one), an addition and a ReLU become part of
-the convolution before them, where nobody else reads what lies in between; so do an addition and a ReLU of a product
+What multiplies each channel by a number and adds one (a batch-norm, say), an addition and an activation become part of the
+convolution before them, where nobody else reads what lies in between; so do an addition and an activation of a product
 (squeeze-and-excitation's gate). Zero padding becomes part of the window that reads it. Nothing changes but rounding.
+
+A node is one of seven frozen records, a class for each kind of work. A device's plan makes its steps of them, and how a step
+computes a node is that device's own business.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from ..kernels.geometry import resolve_padding
-from ..network.graph import Graph, Layer
+from ..network.graph import Layer
 from ..network.operators import (
     Add,
-    BatchNorm,
     Conv2D,
     Dense,
     GlobalAveragePool,
     Input,
     MaxPool,
     Multiply,
-    Normalization,
+    Operator,
     Pad,
-    ReLU,
-    Rescale,
-    Scale,
+    Pads,
     Shape,
+    Softmax,
 )
 
-__all__ = ["Node", "before_maxpool", "draw_together", "ends"]
+__all__ = [
+    "Alone",
+    "Epilogue",
+    "FusedAffine",
+    "FusedConv",
+    "FusedDense",
+    "FusedProduct",
+    "Mean",
+    "Node",
+    "Pool",
+    "fuse",
+]
 
 
-@dataclass
-class Node:
-    """A step while layers are still being added to it.
+@dataclass(frozen=True)
+class Epilogue:
+    """What is done to a node's result before it is stored: activation(result + residual).
 
-    border     the layer that pads the input, if there is one
-    layers     the layers that it computes, the one with the operator first
-    operator   None: something element by element
-    x          name of the input, before padding
-    factor     name of what the input is multiplied by, for a product: of its shape, or one number per channel
-    pads       (top, bottom, left, right) of zeros, by the border and by the operator itself
-    padded     whether a layer of zeros takes part: in a max-pool they may win
-    norms      those of the layers that multiply each channel by a number and add one, in order: batch-norms, scales
-    alone      a layer that nothing is drawn together with, run by its own kernel; then ``operator`` is None
-    residual   name of what is added to the result
-    relu       whether a ReLU follows
+    residual    name of what is added, or None
+    activation  what then follows, or None
     """
 
-    layers: list[str]
-    operator: Conv2D | MaxPool | Dense | GlobalAveragePool | Multiply | None
+    residual: str | None
+    activation: Operator | None
+
+
+NOTHING = Epilogue(None, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Node:
+    """What all nodes have in common.
+
+    layers  names of the graph's layers that it computes, in order; the last is the name of its output
+    leader  the one of them that the others come before or after
+    x       name of the data that it reads, before padding
+    """
+
+    layers: tuple[str, ...]
+    leader: str
     x: str
-    factor: str | None = None
-    border: str | None = None
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
-    padded: bool = False
-    norms: tuple[str, ...] = ()
-    residual: str | None = None
-    relu: bool = False
-    alone: Layer | None = None
+
+    @property
+    def output(self) -> str:
+        """The layer whose output it makes."""
+        return self.layers[-1]
+
+    @property
+    def border(self) -> str | None:
+        """The layer of zeros around its data that is part of it, if there is one."""
+        return self.layers[0] if self.layers[0] != self.leader else None
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of all that it reads."""
-        if self.alone is not None:
-            return self.alone.inputs
-        return tuple(name for name in (self.x, self.factor, self.residual) if name)
+        return (self.x,)
+
+    @property
+    def activation(self) -> Operator | None:
+        """What its result goes through before it is stored, if anything."""
+        return None
+
+    def flop(self, shapes: Mapping[str, Shape]) -> int:
+        """Multiplications and additions of one image, by definition; only those of convolutions and dense layers count."""
+        return 0
 
 
-def draw_together(
-    layers: Sequence[Layer], outputs: Sequence[str], shapes: Mapping[str, Shape], alone: bool = False
+@dataclass(frozen=True, kw_only=True)
+class _Fused(_Node):
+    """A node with room for an epilogue."""
+
+    epilogue: Epilogue
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.x, self.epilogue.residual) if self.epilogue.residual else (self.x,)
+
+    @property
+    def activation(self) -> Operator | None:
+        return self.epilogue.activation
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusedConv(_Fused):
+    """activation(norms(convolution(x)) + residual).
+
+    pads   of zeros around the data, by the border or by the convolution itself
+    norms  names of the layers that multiply each channel by a number and add one, in order
+    """
+
+    operator: Conv2D
+    pads: Pads
+    norms: tuple[str, ...]
+
+    def flop(self, shapes: Mapping[str, Shape]) -> int:
+        return self.operator.flop([shapes[self.x]], shapes[self.leader])
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusedProduct(_Fused):
+    """activation(x * factor + residual).
+
+    factor  name of what the data is multiplied by: of its shape, or one number per channel
+    """
+
+    factor: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        x, *residual = super().inputs
+        return (x, self.factor, *residual)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusedAffine(_Fused):
+    """activation(norms(x) + residual): what has no convolution before it to become part of.
+
+    norms  names of the layers that multiply each channel by a number and add one, in order; perhaps none
+    """
+
+    norms: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusedDense(_Fused):
+    """activation(x @ kernel + bias). The activation may be the layer's own softmax; there is no residual."""
+
+    operator: Dense
+
+    def flop(self, shapes: Mapping[str, Shape]) -> int:
+        return self.operator.flop([shapes[self.x]], shapes[self.leader])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool(_Node):
+    """The largest value in each window.
+
+    pads   around the data, by the border or by the pool itself
+    zeros  whether they are a border's, whose zeros may win; a pool's own padding never does
+    """
+
+    operator: MaxPool
+    pads: Pads
+    zeros: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean(_Node):
+    """The mean over all pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alone(_Node):
+    """A layer that nothing is fused with, by its own kernel."""
+
+    layer: Layer
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.layer.inputs
+
+
+Node = FusedConv | FusedProduct | FusedAffine | FusedDense | Pool | Mean | Alone
+
+
+def fuse(
+    layers: Sequence[Layer],
+    outputs: Sequence[str],
+    shapes: Mapping[str, Shape],
+    alone: Callable[[Layer], bool] = lambda layer: False,
 ) -> list[Node]:
-    """The nodes of the plan, in order; each of ``outputs`` is the last layer of one.
+    """The nodes that compute ``layers``, in an order in which they can run; each of ``outputs`` is the output of one.
 
-    alone  whether only plain convolutions, pools and dense layers may be drawn together with others: grouped and dilated
-           convolutions, products, and what has no pixels, or keeps one, then stand alone, too
+    shapes  {layer: shape of its output, without the batch}
+    alone   which layers a device can compute by their own kernels only; nothing is fused with those
     """
     readers = Counter(name for layer in layers for name in layer.inputs)
-    for name in outputs:
-        readers[name] += 1
+    readers.update(outputs)
+    borders = _borders([layer for layer in layers if not alone(layer)], outputs, shapes, readers)
+    fused_away = {border.name for border in borders.values()}
     nodes: list[Node] = []
-    ending: dict[str, Node] = {}  # layer name -> the node that it is the last layer of
-    border: dict[str, tuple[str, tuple[int, int, int, int]]] = {}  # pad layer -> what it pads, and how
-
-    def grow(name: str, layer: str) -> Node | None:
-        """The node that ends at ``name``, if ``layer`` is its only reader; from now on it ends at ``layer``."""
-        node = ending.get(name)
-        if node is None or readers[name] != 1 or node.relu or node.alone is not None:
-            return None
-        if isinstance(node.operator, MaxPool | GlobalAveragePool) or _scores(node.operator):
-            return None
-        del ending[name]
-        node.layers.append(layer)
-        ending[layer] = node
-        return node
-
-    def new(node: Node) -> None:
-        nodes.append(node)
-        ending[node.layers[0]] = node
-
-    def by_itself(layer: Layer) -> None:
-        new(Node([layer.name], None, layer.inputs[0], alone=layer))
-
-    def inner(layer: Layer) -> tuple[int, ...]:
-        """The border that a window brings itself."""
-        operator, size = layer.operator, shapes[layer.inputs[0]]
-        if isinstance(operator, Conv2D):
-            kernel, dilation = operator.kernel, operator.dilation
-        else:
-            assert isinstance(operator, MaxPool)
-            kernel, dilation = operator.window, (1, 1)
-        return resolve_padding(operator.padding, (size[0], size[1]), kernel, operator.stride, dilation)
-
-    windows = {  # what may be a border: of a window that brings none itself
-        layer.inputs[0]
-        for layer in layers
-        if isinstance(layer.operator, Conv2D | MaxPool)
-        and not (alone and _odd(layer, shapes))
-        and not any(inner(layer))
-    }
+    ending: dict[str, int] = {}  # a node's output -> its index
     for layer in layers:
-        operator, source = layer.operator, layer.inputs[0] if layer.inputs else ""
-        if alone and _odd(layer, shapes):
-            by_itself(layer)
+        if isinstance(layer.operator, Input) or layer.name in fused_away:
             continue
-        match operator:
-            case Input():
-                pass
-            case Pad(pads):
-                if readers[layer.name] != 1 or layer.name in outputs or layer.name not in windows:
-                    by_itself(layer)
-                else:
-                    border[layer.name] = (source, pads)
-            case Conv2D() | MaxPool():
-                x, pads = border.get(source, (source, (0, 0, 0, 0)))
-                total = tuple(a + b for a, b in zip(pads, inner(layer), strict=True))
-                around = source if any(pads) else None
-                new(Node([layer.name], operator, x, border=around, pads=total, padded=any(pads)))  # type: ignore[arg-type]
-            case BatchNorm() | Scale() | Rescale() | Normalization():
-                node = ending.get(source)
-                fits = node is not None and not isinstance(node.operator, Dense | Multiply) and not node.residual
-                grown = grow(source, layer.name) if fits else None
-                if grown is None:
-                    new(Node([layer.name], None, source, norms=(layer.name,)))
-                else:
-                    grown.norms += (layer.name,)
-            case Add():
-                order = {id(node): i for i, node in enumerate(nodes)}
-                late, early = sorted(layer.inputs, key=lambda n: order.get(id(ending.get(n)), -1), reverse=True)
-                node = ending.get(late)
-                fits = node is not None and isinstance(node.operator, Conv2D | Multiply) and not node.residual
-                grown = grow(late, layer.name) if fits and late != early else None
-                if grown is None:
-                    new(Node([layer.name], None, late, residual=early))
-                else:
-                    grown.residual = early
-            case ReLU():
-                grown = grow(source, layer.name)
-                if grown is None:
-                    new(Node([layer.name], None, source, relu=True))
-                else:
-                    grown.relu = True
-            case Multiply():
-                large, small = sorted(layer.inputs, key=lambda name: math.prod(shapes[name]), reverse=True)
-                new(Node([layer.name], operator, large, small))
-            case Dense() | GlobalAveragePool():
-                new(Node([layer.name], operator, source))
-            case _:
-                by_itself(layer)
+        if alone(layer):
+            node: Node = _alone(layer)
+        else:
+            inputs = _ordered(layer, shapes, ending)
+            before = ending.get(inputs[0])
+            if before is not None and readers[inputs[0]] == 1:
+                extended = _extended(nodes[before], layer, inputs[1:])
+                if extended is not None:
+                    nodes[before] = extended
+                    ending[layer.name] = ending.pop(inputs[0])
+                    continue
+            node = _begun(layer, inputs, shapes, borders.get(layer.name))
+        ending[layer.name] = len(nodes)
+        nodes.append(node)
     return nodes
 
 
-def _scores(operator: object) -> bool:
-    """Whether a softmax is part of it, behind which there is room for nothing."""
-    return isinstance(operator, Dense) and operator.softmax
-
-
-def _odd(layer: Layer, shapes: Mapping[str, Shape]) -> bool:
-    """Whether it is one of those that stand alone unless there are kernels to draw them together."""
-    match layer.operator:
-        case Conv2D(groups=groups, dilation=dilation) if groups > 1 or dilation != (1, 1):
-            return True
-        case Multiply() | Dense(bias=False) | GlobalAveragePool(keep_dims=True):
-            return True
-        case Dense() | GlobalAveragePool():
-            return len(shapes[layer.name]) != 1
-        case _:
-            return len(shapes[layer.name]) == 1
-
-
-def before_maxpool(nodes: Sequence[Node]) -> set[str]:
-    """What max-pools read, directly or not. NaN never wins there: Winograd's must not come that way."""
-    found: set[str] = set()
-    for node in reversed(nodes):
-        if isinstance(node.operator, MaxPool) or node.layers[-1] in found:
-            found.update(node.inputs)
+def _borders(
+    layers: Sequence[Layer], outputs: Sequence[str], shapes: Mapping[str, Shape], readers: Mapping[str, int]
+) -> dict[str, Layer]:
+    """{name of a window: the layer of zeros before it that becomes part of it}: of a window that brings no padding itself,
+    and is the only reader."""
+    by_name = {layer.name: layer for layer in layers}
+    found = {}
+    for layer in layers:
+        if isinstance(layer.operator, Conv2D | MaxPool):
+            before = by_name.get(layer.inputs[0])
+            if before is None or not isinstance(before.operator, Pad):
+                continue
+            if readers[before.name] == 1 and before.name not in outputs and not any(_own_pads(layer, shapes)):
+                found[layer.name] = before
     return found
 
 
-def ends(graph: Graph, outputs: Sequence[str]) -> tuple[str, ...]:
-    """Those of ``outputs`` that no other one is computed from."""
-    behind = {name: {layer.name for layer in graph.needed_for([name])} for name in outputs}
-    return tuple(name for name in outputs if not any(name in behind[other] for other in outputs if other != name))
+def _own_pads(layer: Layer, shapes: Mapping[str, Shape]) -> Pads:
+    """The padding that a window brings itself."""
+    operator, (height, width, _) = layer.operator, shapes[layer.inputs[0]]
+    if isinstance(operator, Conv2D):
+        return resolve_padding(operator.padding, (height, width), operator.kernel, operator.stride, operator.dilation)
+    assert isinstance(operator, MaxPool)
+    return resolve_padding(operator.padding, (height, width), operator.window, operator.stride, (1, 1))
+
+
+def _ordered(layer: Layer, shapes: Mapping[str, Shape], ending: Mapping[str, int]) -> tuple[str, ...]:
+    """A layer's inputs, first the one whose node it may become part of: of a sum the one that is made last, because the
+    other is there by then; of a product the larger one, because the other may be one number per channel."""
+    match layer.operator:
+        case Add():
+            return tuple(sorted(layer.inputs, key=lambda name: ending.get(name, -1), reverse=True))
+        case Multiply():
+            return tuple(sorted(layer.inputs, key=lambda name: math.prod(shapes[name]), reverse=True))
+    return layer.inputs
+
+
+def _extended(node: Node, layer: Layer, others: Sequence[str]) -> Node | None:
+    """``node`` with one more layer at its end, or None where there is no room; ``others`` is what else that layer reads."""
+    layers, operator = (*node.layers, layer.name), layer.operator
+    match node:
+        case FusedConv(epilogue=epilogue) | FusedAffine(epilogue=epilogue) if operator.per_channel:
+            return replace(node, layers=layers, norms=(*node.norms, layer.name)) if epilogue == NOTHING else None
+        case FusedConv(epilogue=epilogue) | FusedProduct(epilogue=epilogue) if isinstance(operator, Add):
+            return replace(node, layers=layers, epilogue=Epilogue(others[0], None)) if epilogue == NOTHING else None
+        case FusedConv() | FusedProduct() | FusedAffine() | FusedDense() if operator.epilogue:
+            if node.activation is None:
+                return replace(node, layers=layers, epilogue=Epilogue(node.epilogue.residual, operator))
+    return None
+
+
+def _begun(layer: Layer, inputs: Sequence[str], shapes: Mapping[str, Shape], border: Layer | None) -> Node:
+    """The node of a layer that does not become part of one that is there, and of the border before it if that has one."""
+    name, operator, x = layer.name, layer.operator, inputs[0]
+    layers: tuple[str, ...] = (name,)
+    match operator:
+        case Conv2D() | MaxPool():
+            pads = _own_pads(layer, shapes)
+            if border is not None:
+                assert isinstance(border.operator, Pad)
+                layers, x, pads = (border.name, name), border.inputs[0], border.operator.pads
+            if isinstance(operator, MaxPool):
+                return Pool(layers=layers, leader=name, x=x, operator=operator, pads=pads, zeros=border is not None)
+            return FusedConv(layers=layers, leader=name, x=x, operator=operator, pads=pads, norms=(), epilogue=NOTHING)
+        case Dense(softmax=softmax):
+            epilogue = Epilogue(None, Softmax() if softmax else None)
+            return FusedDense(layers=layers, leader=name, x=x, operator=operator, epilogue=epilogue)
+        case GlobalAveragePool():
+            return Mean(layers=layers, leader=name, x=x)
+        case Multiply():
+            return FusedProduct(layers=layers, leader=name, x=x, factor=inputs[1], epilogue=NOTHING)
+        case Add():
+            return FusedAffine(layers=layers, leader=name, x=x, norms=(), epilogue=Epilogue(inputs[1], None))
+    if operator.per_channel:
+        return FusedAffine(layers=layers, leader=name, x=x, norms=(name,), epilogue=NOTHING)
+    if operator.epilogue:
+        return FusedAffine(layers=layers, leader=name, x=x, norms=(), epilogue=Epilogue(None, operator))
+    return _alone(layer)
+
+
+def _alone(layer: Layer) -> Alone:
+    return Alone(layers=(layer.name,), leader=layer.name, x=layer.inputs[0], layer=layer)

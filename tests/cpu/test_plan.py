@@ -204,7 +204,7 @@ def _odd_layers():
 
 @pytest.mark.parametrize("everything", [False, True])
 def test_every_operator_has_a_step(everything):
-    """Whatever a file may describe runs by plan, drawn together or with every layer to be seen."""
+    """Whatever a file may describe runs by plan, fused or with every layer to be seen."""
     graph, weights = _odd_layers()
     images = _images(2, 9, 12) / 100
     last = ["twice_relu", "scores_relu"]
@@ -353,7 +353,7 @@ def test_idle_memory_is_bounded():
     needed = [planner.plan((1, *size), ("res2b1_relu",), True).memory_bytes for size in sizes[-8:]]
     del kept
     assert 0 < planner._memory.idle <= max(needed)
-    assert len(planner._plans) == 8
+    assert len(planner._plans.kept()) == 8
 
 
 @pytest.mark.parametrize("m", [2, 4])

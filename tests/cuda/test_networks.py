@@ -51,7 +51,7 @@ def graph_of(*layers: tuple[str, Operator, str], features: dict[str, str] | None
 
 
 def block(width: int = 4, channels: int = 3) -> Graph:
-    """A residual block with everything that a plan draws together, a pool over zeros, and a classifier."""
+    """A residual block with everything that a plan fuses, a pool over zeros, and a classifier."""
     return graph_of(
         ("stem", Conv2D(channels, width, (3, 3), (2, 2), "same"), "input"),
         ("stem_bn", BatchNorm(width, 1e-3), "stem"),
@@ -165,13 +165,13 @@ def test_precision(precision, limit):
 
 
 @pytest.mark.parametrize("algorithm", ["auto", "im2col"])
-def test_layers_that_nothing_is_drawn_together_with(algorithm):
+def test_layers_that_nothing_is_fused_with(algorithm):
     graph, images = gated(), numbers("gated", (2, 5, 5, 4))
     net = make(graph, algorithm)
     assert_agree(net.run(images, ("scale", "pool", "flat")), truth(graph, images, ("scale", "pool", "flat")))
-    (program,) = net._programs.values()
+    (program,) = net._programs.kept().values()
     assert program.planned == (algorithm == "auto")
-    assert ("border",) in [step.layers for step in program.steps]
+    assert ("border",) in [step.what.layers for step in program.steps]
 
 
 def _forced(monkeypatch, winograd: bool, splits: int) -> None:
@@ -211,7 +211,7 @@ def test_winograd(monkeypatch, special):
         images[1, 2, 3, 1] = special
     net = make(graph)
     assert_agree(net.run(images, ("relu",)), engine_run(graph, images, ("relu",)), 2e-6)
-    assert [key[2] for key in net._programs] == ([False] if special is None else [False, True])
+    assert [key[2] for key in net._programs.kept()] == ([False] if special is None else [False, True])
     assert net.algorithms((6, 7), ("relu",)) == {
         "conv": "F(4x4,3x3) 64x32", "bn": "in conv", "relu": "in conv"
     }  # fmt: skip
@@ -263,14 +263,14 @@ def test_tuning(stopwatch, tmp_path):
     ]
     assert all(row.expected_seconds in (0.5 / measured._REPEATS, 1 / measured._REPEATS) for row in seen)
     assert_agree(net.run(images, ("after",)), truth(graph, images, ("after",)))
-    (program,) = net._programs.values()
-    assert [step.algorithm for step in program.steps] == ["stem 4x1", "64x64"]
+    (program,) = net._programs.kept().values()
+    assert [step.what.algorithm for step in program.steps] == ["stem 4x1", "64x64"]
     assert net.algorithms((5, 6), ("after",)) == before  # another batch, which was not measured
     count = len(tried)
     other = make(graph)
     other.tune((2, 5, 6), ("after",), seen.append)
     assert (len(tried), len(seen)) == (count, 3)
-    assert [step.algorithm for step in other._program((2, 5, 6), ("after",)).steps] == ["stem 4x1", "64x64"]
+    assert [step.what.algorithm for step in other._program((2, 5, 6), ("after",)).steps] == ["stem 4x1", "64x64"]
 
 
 def test_what_cannot_be_tuned():
