@@ -82,6 +82,13 @@ def scale_pixels(x: Array, factor: Array, offset: Array, out: Array, threads: in
     run(step, threads)
 
 
+def _per_channel(name: str, values: Array, channels: int) -> Array:
+    """One number or one per channel, as one per channel."""
+    values = floats(f"scale: {name}", values)
+    check_numbers(name, values, channels)
+    return np.ascontiguousarray(np.broadcast_to(values, (channels,)))
+
+
 def scale_cpu(x: Array, factor: Array, offset: Array, *, out: Array | None = None, threads: int | None = 1) -> Array:
     """Scale and shift the channels of feature maps.
 
@@ -93,13 +100,9 @@ def scale_cpu(x: Array, factor: Array, offset: Array, *, out: Array | None = Non
     """
     x = images("scale: x", x)
     c = x.shape[3]
-    numbers = []
-    for name, given in (("factor", factor), ("offset", offset)):
-        values = floats(f"scale: {name}", given)
-        check_numbers(name, values, c)
-        numbers.append(np.ascontiguousarray(np.broadcast_to(values, (c,))))
+    factor, offset = (_per_channel(name, values, c) for name, values in (("factor", factor), ("offset", offset)))
     out = result("scale", out, x.shape)
-    scale_pixels(x, *numbers, out, resolve_threads(threads))
+    scale_pixels(x, factor, offset, out, resolve_threads(threads))
     return out
 
 

@@ -98,7 +98,7 @@ class Step:
 
 
 @functools.cache
-def layout(kind: type) -> np.dtype[Any]:
+def layout(kind: Any) -> np.dtype[Any]:
     """How a record of this class lies in memory."""
     hints = get_type_hints(kind)
     fields = [(name, _element(hint)) for name, hint in hints.items() if get_origin(hint) is not ClassVar]
@@ -112,18 +112,18 @@ def _element(hint: Any) -> np.dtype[Any]:
     if hint is float:
         return np.dtype(np.float32)
     if dataclasses.is_dataclass(hint) or hasattr(hint, "_fields"):
-        return layout(hint)  # type: ignore[arg-type]
+        return layout(hint)
     raise TypeError(f"a record's field cannot be of type {hint!r}; it must be int, float, Address, Native or a record")
 
 
-def offset_of(kind: type, field: str) -> int:
+def offset_of(kind: Any, field: str) -> int:
     """Where in a record the field begins."""
     fields = layout(kind).fields
     assert fields is not None
     return int(fields[field][1])
 
 
-def view_of(kind: type) -> Callable[[int], Any]:
+def view_of(kind: Any) -> Callable[[int], Any]:
     """For compiled code: a function that makes of an address the record of this class that lies there."""
     record = from_dtype(layout(kind))
 
@@ -134,14 +134,15 @@ def view_of(kind: type) -> Callable[[int], Any]:
 
         return record(types.int64), codegen
 
-    return view  # type: ignore[no-any-return]
+    return view
 
 
 def _leaves(record: Any, at: int) -> Iterator[tuple[int, Any]]:
     """(offset, value) of each number and address of a record that begins at ``at``, those of records within it, too."""
-    fields = layout(type(record)).fields
+    kind: Any = type(record)
+    fields = layout(kind).fields
     assert fields is not None
-    for name, (_, offset) in fields.items():
+    for name, (_, offset, *_) in fields.items():
         value = getattr(record, name)
         if isinstance(value, int | float | np.number | Place | Native):
             yield at + offset, value
@@ -170,10 +171,11 @@ class Table:
         self.items = [step.items for step in steps]
         self.places: list[tuple[int, Place]] = []
         self.natives: list[tuple[int, Native]] = []
+        kinds: list[Any] = [type(step) for step in steps]
         size = 0
-        for step in steps:
+        for kind in kinds:
             self.offsets.append(size)
-            size += -(-layout(type(step)).itemsize // 64) * 64  # a cache line for each, or several
+            size += -(-layout(kind).itemsize // 64) * 64  # a cache line for each, or several
         self.records = np.zeros(size, np.uint8)
         words, floats = self.records.view(np.int64), self.records.view(np.float32)
         for step, offset in zip(steps, self.offsets, strict=True):

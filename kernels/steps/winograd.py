@@ -323,6 +323,7 @@ def winograd(x: Array, panels: Array, bias: Array, out: Array, threads: int) -> 
     """
     zeros = np.zeros(out.shape[3] + NR, np.float32)
     epilogue = Epilogue(bias.ctypes.data, Map(zeros.ctypes.data, 0, out.shape[3]), LINEAR, zeros.ctypes.data)
-    given = InputTiles.of(Map.of(x), *x.shape[:3], 4)
+    n, height, width, _ = x.shape
+    given = InputTiles.of(Map.of(x), n, height, width, 4)
     made = OutputTiles.of(given, Map.of(out), panels.ctypes.data, epilogue)
     run(WinogradStep(given=given, made=made, blocks=-(-given.tiles // TILES)), threads)

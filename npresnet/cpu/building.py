@@ -37,8 +37,7 @@ from ..network.operators import (
     Softmax,
 )
 from ..plan.folding import Constant
-from ..plan.fusion import Alone, FusedAffine, FusedConv, FusedDense, FusedProduct, Mean, Node, Pool
-from ..plan.fusion import Epilogue as FusedEpilogue
+from ..plan.fusion import Alone, FusedAffine, FusedConv, FusedDense, FusedEpilogue, FusedProduct, Mean, Node, Pool
 from ..plan.memory import Buffer, rounded
 from ..plan.steps import PlanStep
 from . import choice

@@ -17,10 +17,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
 from ..errors import UsageError
+from ..kernels.geometry import Window
 from ..network.graph import Graph, Layer
 from ..network.operators import Conv2D, Dense, GlobalAveragePool, MaxPool, Multiply, ReLU, Shape, Softmax
 from ..plan.folding import Constant
-from ..plan.fusion import Alone, Epilogue, FusedAffine, FusedConv, FusedDense, FusedProduct, Mean, Node, Pool, fuse
+from ..plan.fusion import Alone, FusedAffine, FusedConv, FusedDense, FusedEpilogue, FusedProduct, Mean, Node, Pool, fuse
 from ..plan.nan import ends, read_by_pools
 from ..plan.steps import PlanStep
 from .by_layer import Tensors, layer_step
@@ -80,7 +81,7 @@ def pooled_stems(nodes: Sequence[Node], outputs: Sequence[str]) -> dict[str, Poo
         match node, readers[0]:
             case (
                 FusedConv(
-                    operator=Conv2D(channels_in=3, kernel=(7, 7), stride=(2, 2)), epilogue=Epilogue(residual=None)
+                    operator=Conv2D(channels_in=3, kernel=(7, 7), stride=(2, 2)), epilogue=FusedEpilogue(residual=None)
                 ),
                 Pool(operator=MaxPool(window=(3, 3), stride=(2, 2))) as pool,
             ):
@@ -96,7 +97,7 @@ def stem_of(node: FusedConv, pool: Pool, n: int, shapes: Mapping[str, Shape]) ->
     return Stem(*x[:3], node.pads[0], node.pads[2], *y[1:3], pool.pads[0], pool.pads[2], *out[1:], pool.zeros)
 
 
-def _relu(epilogue: Epilogue) -> bool:
+def _relu(epilogue: FusedEpilogue) -> bool:
     """Whether a kernel ends with a ReLU, the only activation that kernels know."""
     match epilogue.activation:
         case ReLU():
@@ -282,7 +283,8 @@ class _Builder:
 
         x = self._input(node.x)
         out = self._target(node.output)
-        window = (*node.operator.window, *node.operator.stride, 1, 1, node.pads[0], node.pads[2], *out.shape[1:3])
+        ho, wo = out.shape[1:3]
+        window = Window(*node.operator.window, *node.operator.stride, 1, 1, node.pads[0], node.pads[2], ho, wo)
 
         def bind(view: View) -> Queue:
             a, b = _flat(view(x)), _flat(view(out))

@@ -23,6 +23,7 @@ from ..kernels.cuda.launch import Kernel, ceil_div
 from ..kernels.cuda.stem import STEMS, UNITS, WIDE, Stem, planes_shape, units_of
 from ..kernels.cuda.tensor import TENSOR_TILES
 from ..kernels.cuda.winograd import ELEMENTS_OF_A_TILE, tiles_of
+from ..kernels.geometry import Window
 
 __all__ = [
     "Apart",
@@ -240,7 +241,7 @@ class Apart(NamedTuple):
         """Queue the three steps, with weights for ``choice``."""
         fused.set_channels(stream, x, 3, work[0], 4)
         self.choice.queue(stream, self.convolution, work[0], weights, bias, None, relu, work[2:], work[1])
-        window = (3, 3, 2, 2, 1, 1, size.pool_top, size.pool_left, size.po, size.qo)
+        window = Window(3, 3, 2, 2, 1, 1, size.pool_top, size.pool_left, size.po, size.qo)
         fused.maxpool(stream, work[1], (size.ho, size.wo, size.co), window, size.zeros, out)
 
 

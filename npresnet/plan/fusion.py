@@ -34,10 +34,10 @@ from ..network.operators import (
 
 __all__ = [
     "Alone",
-    "Epilogue",
     "FusedAffine",
     "FusedConv",
     "FusedDense",
+    "FusedEpilogue",
     "FusedProduct",
     "Mean",
     "Node",
@@ -47,7 +47,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Epilogue:
+class FusedEpilogue:
     """What is done to a node's result before it is stored: activation(result + residual).
 
     residual    name of what is added, or None
@@ -58,7 +58,7 @@ class Epilogue:
     activation: Operator | None
 
 
-NOTHING = Epilogue(None, None)
+NOTHING = FusedEpilogue(None, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ class _Node:
 class _Fused(_Node):
     """A node with room for an epilogue."""
 
-    epilogue: Epilogue
+    epilogue: FusedEpilogue
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -278,10 +278,12 @@ def _extended(node: Node, layer: Layer, others: Sequence[str]) -> Node | None:
         case FusedConv(epilogue=epilogue) | FusedAffine(epilogue=epilogue) if operator.per_channel:
             return replace(node, layers=layers, norms=(*node.norms, layer.name)) if epilogue == NOTHING else None
         case FusedConv(epilogue=epilogue) | FusedProduct(epilogue=epilogue) if isinstance(operator, Add):
-            return replace(node, layers=layers, epilogue=Epilogue(others[0], None)) if epilogue == NOTHING else None
+            return (
+                replace(node, layers=layers, epilogue=FusedEpilogue(others[0], None)) if epilogue == NOTHING else None
+            )
         case FusedConv() | FusedProduct() | FusedAffine() | FusedDense() if operator.epilogue:
             if node.activation is None:
-                return replace(node, layers=layers, epilogue=Epilogue(node.epilogue.residual, operator))
+                return replace(node, layers=layers, epilogue=FusedEpilogue(node.epilogue.residual, operator))
     return None
 
 
@@ -299,18 +301,18 @@ def _begun(layer: Layer, inputs: Sequence[str], shapes: Mapping[str, Shape], bor
                 return Pool(layers=layers, leader=name, x=x, operator=operator, pads=pads, zeros=border is not None)
             return FusedConv(layers=layers, leader=name, x=x, operator=operator, pads=pads, norms=(), epilogue=NOTHING)
         case Dense(softmax=softmax):
-            epilogue = Epilogue(None, Softmax() if softmax else None)
+            epilogue = FusedEpilogue(None, Softmax() if softmax else None)
             return FusedDense(layers=layers, leader=name, x=x, operator=operator, epilogue=epilogue)
         case GlobalAveragePool():
             return Mean(layers=layers, leader=name, x=x)
         case Multiply():
             return FusedProduct(layers=layers, leader=name, x=x, factor=inputs[1], epilogue=NOTHING)
         case Add():
-            return FusedAffine(layers=layers, leader=name, x=x, norms=(), epilogue=Epilogue(inputs[1], None))
+            return FusedAffine(layers=layers, leader=name, x=x, norms=(), epilogue=FusedEpilogue(inputs[1], None))
     if operator.per_channel:
         return FusedAffine(layers=layers, leader=name, x=x, norms=(name,), epilogue=NOTHING)
     if operator.epilogue:
-        return FusedAffine(layers=layers, leader=name, x=x, norms=(), epilogue=Epilogue(None, operator))
+        return FusedAffine(layers=layers, leader=name, x=x, norms=(), epilogue=FusedEpilogue(None, operator))
     return _alone(layer)
 
 

@@ -34,10 +34,10 @@ from npresnet.network.operators import (
 )
 from npresnet.plan.fusion import (
     Alone,
-    Epilogue,
     FusedAffine,
     FusedConv,
     FusedDense,
+    FusedEpilogue,
     FusedProduct,
     Mean,
     Node,
@@ -46,7 +46,7 @@ from npresnet.plan.fusion import (
 )
 
 CONV, BN = Conv2D(4, 4, (3, 3), padding="same"), BatchNorm(4, 1e-3)
-NOTHING = Epilogue(None, None)
+NOTHING = FusedEpilogue(None, None)
 
 
 def graph_of(*layers: tuple[str, Operator, str]) -> Graph:
@@ -86,7 +86,7 @@ def test_convolution_with_all_that_follows():
         operator=Conv2D(4, 4, (4, 8)),
         pads=(1, 2, 3, 4),
         norms=("bn", "scale"),
-        epilogue=Epilogue("input", ReLU()),
+        epilogue=FusedEpilogue("input", ReLU()),
     )
     assert (node.output, node.border, node.inputs, node.activation) == ("relu", "pad", ("input", "input"), ReLU())
     assert node.flop(graph.shapes(8, 8)) == 2 * (8 * 8 * 4) * (4 * 8 * 4)
@@ -116,7 +116,11 @@ def test_product():
     assert mean == Mean(layers=("squeeze",), leader="squeeze", x="conv")
     assert gate == Alone(layers=("gate",), leader="gate", x="squeeze", layer=graph.by_name["gate"])
     assert product == FusedProduct(
-        layers=("gated", "add", "relu"), leader="gated", x="conv", factor="gate", epilogue=Epilogue("input", ReLU())
+        layers=("gated", "add", "relu"),
+        leader="gated",
+        x="conv",
+        factor="gate",
+        epilogue=FusedEpilogue("input", ReLU()),
     )
     assert product.inputs == ("conv", "gate", "input")
     assert (gate.inputs, gate.flop(graph.shapes(9, 8))) == (("squeeze",), 0)
@@ -131,7 +135,7 @@ def test_affine(operator):
         leader="first",
         x="input",
         norms=("first", "bn"),
-        epilogue=Epilogue(None, ReLU()),
+        epilogue=FusedEpilogue(None, ReLU()),
     )
 
 
@@ -139,11 +143,13 @@ def test_sum_and_activation_by_themselves_are_affine():
     graph = graph_of(("add", Add(), "input input"), ("relu", ReLU(), "add"))
     node = only(nodes_of(graph))
     assert node == FusedAffine(
-        layers=("add", "relu"), leader="add", x="input", norms=(), epilogue=Epilogue("input", ReLU())
+        layers=("add", "relu"), leader="add", x="input", norms=(), epilogue=FusedEpilogue("input", ReLU())
     )
     assert node.inputs == ("input", "input")
     lone = only(nodes_of(graph_of(("relu", ReLU(), "input"))))
-    assert lone == FusedAffine(layers=("relu",), leader="relu", x="input", norms=(), epilogue=Epilogue(None, ReLU()))
+    assert lone == FusedAffine(
+        layers=("relu",), leader="relu", x="input", norms=(), epilogue=FusedEpilogue(None, ReLU())
+    )
 
 
 @pytest.mark.parametrize("zeros", [False, True])
@@ -171,7 +177,7 @@ def test_dense(softmax):
     mean, dense, *more = nodes_of(graph)
     assert mean == Mean(layers=("mean",), leader="mean", x="input")
     layers = ("dense",) if softmax else ("dense", "relu")
-    epilogue = Epilogue(None, Softmax() if softmax else ReLU())
+    epilogue = FusedEpilogue(None, Softmax() if softmax else ReLU())
     assert dense == FusedDense(layers=layers, leader="dense", x="mean", operator=operator, epilogue=epilogue)
     assert [node.layers for node in more] == ([("relu",)] if softmax else [])
     assert dense.flop(graph.shapes(9, 8)) == 2 * 4 * 3

@@ -1,0 +1,310 @@
+"""Steps as records: what is declared is what compiled code sees, and every kind of step honours the pitch of its maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from numba import carray
+
+from npresnet.kernels.arrays import Array
+from npresnet.kernels.avgpool import AvgPoolStep, MeanStep
+from npresnet.kernels.geometry import Window, window
+from npresnet.kernels.globalmaxpool import GlobalMaxPoolStep
+from npresnet.kernels.maxpool import MaxPoolStep
+from npresnet.kernels.multiply import ProductStep
+from npresnet.kernels.scale import AffineStep
+from npresnet.kernels.sigmoid import SigmoidStep
+from npresnet.kernels.simd import LANES
+from npresnet.kernels.softmax import SoftmaxStep
+from npresnet.kernels.steps.epilogue import LINEAR, RELU, Activation, Epilogue
+from npresnet.kernels.steps.grouped import GroupedStep
+from npresnet.kernels.steps.im2col import CopyStep, Im2colStep, Patches
+from npresnet.kernels.steps.intrinsics import double_pointer
+from npresnet.kernels.steps.loop import run
+from npresnet.kernels.steps.pointwise import PointwiseStep, Product
+from npresnet.kernels.steps.records import Address, Map, Place, Step, Table, layout, offset_of, places, view_of
+from npresnet.kernels.steps.winograd import (
+    InputTiles,
+    OutputTiles,
+    WinogradInStep,
+    WinogradOutStep,
+    WinogradStep,
+    v_bytes,
+)
+from npresnet.kernels.tile import NR
+
+# Records -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    factor: float
+    where: Map
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumStep(Step):
+    """The sum of all that it is told, in float64: a step for these tests."""
+
+    count: int
+    share: float
+    inner: Inner
+    window: Window
+    out: Address
+
+    @property
+    def items(self) -> int:
+        return 1
+
+
+_view = view_of(SumStep)
+
+
+def _made(out: Address) -> SumStep:
+    inner = Inner(factor=0.3, where=Map(5, 6, 7))
+    return SumStep(count=1 << 40, share=-math.inf, inner=inner, window=Window(*range(1, 11)), out=out)
+
+
+@SumStep.native
+def _sum_item(step, item, scratch):
+    s = _view(step)
+    out = carray(double_pointer(s.out), (6,))
+    out[0], out[1], out[2] = s.count, s.share, s.inner.factor
+    out[3], out[4], out[5] = s.inner.where.pitch, s.window.kh, s.window.wo
+
+
+def test_compiled_code_sees_what_was_declared():
+    """Whole numbers whole, floats as float32 and not cut to integers, records within records."""
+    seen = np.zeros(6)
+    run(_made(seen.ctypes.data), 1)
+    assert seen.tolist() == [float(1 << 40), -math.inf, float(np.float32(0.3)), 6.0, 1.0, 10.0]
+
+
+def test_a_field_that_is_left_out():
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'window'"):
+        SumStep(count=1, share=1.0, inner=Inner(factor=1.0, where=Map(0, 0, 0)), out=0)
+
+
+def test_a_field_that_no_record_can_hold():
+    @dataclass(frozen=True)
+    class Wrong(Step):
+        name: str
+
+    with pytest.raises(TypeError, match="cannot be of type <class 'str'>"):
+        layout(Wrong)
+
+
+def test_records_in_memory():
+    """Each begins at a cache line; places are found from the types, wherever they stand."""
+
+    class Somewhere(Place):
+        pass
+
+    here, there = Somewhere(), Somewhere()
+    step = replace(_made(here), inner=Inner(factor=1.0, where=Map(there, 6, 7)))
+    assert set(places(step)) == {here, there}
+    table = Table([_made(0), step])
+    assert all(offset % 64 == 0 for offset in table.offsets)
+    assert len(table.records) % 64 == 0
+    inner = offset_of(SumStep, "inner") + offset_of(Inner, "where") + offset_of(Map, "address")
+    expected = {table.offsets[1] + offset_of(SumStep, "out"): here, table.offsets[1] + inner: there}
+    assert dict(table.places) == expected
+    words = table.records.view(np.int64)
+    assert all(words[offset // 8] == 0 for offset in expected)
+    assert words[(table.offsets[1] + offset_of(SumStep, "count")) // 8] == 1 << 40
+
+
+# Pitch ---------------------------------------------------------------------------------------------------------------
+
+N, H, W, C, K = 2, 9, 11, 2 * LANES + 16, 3 * LANES  # odd maps; channels beyond a register, and no whole panel
+random = np.random.default_rng(11)
+
+
+class Room:
+    """Arrays that steps read and write, with ``gap`` floats of NaN between pixels."""
+
+    def __init__(self, gap: int) -> None:
+        self.gap = gap
+        self.maps: list[Array] = []
+        self.constants: list[Array] = []
+
+    def map(self, values: Array) -> tuple[Map, Array]:
+        """A map of these values, and a view of its pixels."""
+        channels = values.shape[-1]
+        wide = np.full((*values.shape[:-1], channels + self.gap), np.nan, np.float32)
+        wide[..., :channels] = values
+        self.maps.append(wide)
+        return Map(wide.ctypes.data, 4 * wide.shape[-1], channels), wide[..., :channels]
+
+    def constant(self, values: Array) -> int:
+        """The address of numbers that lie side by side."""
+        self.constants.append(np.ascontiguousarray(values, np.float32))
+        return self.constants[-1].ctypes.data
+
+    def epilogue(self, shape: tuple[int, ...], activation: Activation) -> Epilogue:
+        residual, _ = self.map(_numbers(*shape))
+        zeros = self.constant(np.zeros(shape[-1] + NR))
+        bias = self.constant(np.resize(_numbers(shape[-1]), shape[-1] + NR))
+        return Epilogue(bias, residual, activation, zeros)
+
+    def untouched(self) -> bool:
+        """Whether all gaps are as they were."""
+        return all(np.isnan(wide[..., wide.shape[-1] - self.gap :]).all() for wide in self.maps)
+
+
+def _numbers(*shape: int) -> Array:
+    """The same for each shape, whenever asked."""
+    return np.random.default_rng(math.prod(shape)).standard_normal(shape).astype(np.float32)
+
+
+def _blank(*shape: int) -> Array:
+    return np.full(shape, 7.0, np.float32)
+
+
+def _maxpool(room: Room, x: Map, out: Map) -> Step:
+    return MaxPoolStep(x=x, out=out, n=N, height=H, width=W, window=window((H, W), (3, 3), 2, "same", 1), zeros=1)
+
+
+def _avgpool(room: Room, x: Map, out: Map) -> Step:
+    return AvgPoolStep(x=x, out=out, n=N, height=H, width=W, window=window((H, W), (3, 3), 2, "same", 1))
+
+
+def _affine(room: Room, x: Map, out: Map) -> Step:
+    epilogue, factor = room.epilogue((N, H, W, C), Activation(0.3, -math.inf)), room.constant(_numbers(C))
+    return AffineStep(x=x, out=out, factor=factor, epilogue=epilogue, pixels=N * H * W, blocks=5)
+
+
+def _product(room: Room, x: Map, out: Map) -> Step:
+    factor, _ = room.map(_numbers(N, 1, 1, C))
+    epilogue = room.epilogue((N, H, W, C), RELU)
+    return ProductStep(x=x, factor=factor, out=out, epilogue=epilogue, pixels=N * H * W, shared=H * W, blocks=5)
+
+
+def _times(room: Room, depth: int, out: Map, shape: tuple[int, ...], activation: Activation = RELU) -> Product:
+    panels = room.constant(_numbers(out.channels // NR + 1, depth, NR))
+    return Product(panels=panels, depth=depth, passes=2, out=out, epilogue=room.epilogue(shape, activation))
+
+
+def _pointwise(room: Room, x: Map, out: Map) -> Step:
+    times = _times(room, C, out, (N, H, W, K), Activation(0.25, -math.inf))
+    return PointwiseStep(x=x, product=times, rows=N * H * W, blocks=5, by_panel=0)
+
+
+def _im2col(room: Room, x: Map, out: Map) -> Step:
+    times = _times(room, 9 * C, out, (N, 5, 6, K))
+    patches = Patches(x=x, height=H, width=W, window=window((H, W), (3, 3), 2, "same", 1))
+    return Im2colStep(patches=patches, product=times, rows=N * 5 * 6, blocks=3)
+
+
+def _copy(room: Room, x: Map, out: Map) -> Step:
+    patches = Patches(x=x, height=H, width=W, window=Window(1, 1, 1, 1, 1, 1, 1, 2, H + 3, W + 4))
+    return CopyStep(patches=patches, out=out, rows=N * (H + 3) * (W + 4), blocks=3)
+
+
+def _grouped(room: Room, x: Map, out: Map) -> Step:
+    geometry = window((H, W), (3, 3), 1, "same", 1)
+    kernels, epilogue = room.constant(_numbers(C // LANES + 1, 9 * 4, LANES)), room.epilogue((N, H, W, C), RELU)
+    return GroupedStep.cut(x, out, (N, H, W), geometry, C // 4, kernels, epilogue)
+
+
+def _winograd(m: int) -> Callable[[Room, Map, Map], Step]:
+    def make(room: Room, x: Map, out: Map) -> Step:
+        given = InputTiles.of(x, N, H, W, m)
+        kernels = room.constant(_numbers(K // NR + 1, (m + 2) ** 2, C, NR))
+        made = OutputTiles.of(given, out, kernels, room.epilogue((N, H, W, K), Activation(0.5, -1.0)))
+        return WinogradStep(given=given, made=made, blocks=3)
+
+    return make
+
+
+CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Callable[[Room, Map, Map], Step]]] = {
+    "maxpool": ((N, H, W, C), (N, 5, 6, C), _maxpool),
+    "avgpool": ((N, H, W, C), (N, 5, 6, C), _avgpool),
+    "mean": ((N, H, W, C), (N, C), lambda room, x, out: MeanStep.cut(x, out, N, H * W, 3)),
+    "global maxpool": ((N, H, W, C), (N, C), lambda room, x, out: GlobalMaxPoolStep(x=x, out=out, n=N, pixels=H * W)),
+    "sigmoid": ((N, H, W, C), (N, H, W, C), lambda room, x, out: SigmoidStep(x=x, out=out, pixels=N * H * W, blocks=5)),
+    "softmax": ((N, H, W, C), (N, H, W, C), lambda room, x, out: SoftmaxStep(x=x, out=out, pixels=N * H * W)),
+    "affine": ((N, H, W, C), (N, H, W, C), _affine),
+    "product": ((N, H, W, C), (N, H, W, C), _product),
+    "pointwise": ((N, H, W, C), (N, H, W, K), _pointwise),
+    "im2col": ((N, H, W, C), (N, 5, 6, K), _im2col),
+    "copy": ((N, H, W, C), (N, H + 3, W + 4, C), _copy),
+    "grouped": ((N, H, W, C), (N, H, W, C), _grouped),
+    "winograd 2": ((N, H, W, C), (N, H, W, K), _winograd(2)),
+    "winograd 4": ((N, H, W, C), (N, H, W, K), _winograd(4)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_pitch(name, threads):
+    """Pixels with gaps between them, in what is read and in what is written: the same bits, and the gaps as they were."""
+    shape, result, make = CASES[name]
+    found = []
+    for gap in (0, LANES, 3):
+        room = Room(gap)
+        x, _ = room.map(_numbers(*shape))
+        out, pixels = room.map(_blank(*result))
+        run(make(room, x, out), threads)
+        assert not np.isnan(pixels).any()
+        assert room.untouched()
+        found.append(pixels.copy())
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
+def test_every_kind_of_step_has_a_case():
+    """Those of Winograd's in two steps have one of their own, below."""
+    room = Room(0)
+    kinds = {type(make(room, room.map(_numbers(*x))[0], room.map(_blank(*out))[0])) for x, out, make in CASES.values()}
+    declared = {kind for kind in Step.__subclasses__() if kind.__module__.startswith("npresnet.")}
+    assert declared == kinds | {WinogradInStep, WinogradOutStep}
+
+
+@pytest.mark.parametrize("m", [2, 4])
+def test_winograd_in_two_steps(m):
+    """The bits of one step, whatever the pitch."""
+    room = Room(0)
+    x, _ = room.map(_numbers(N, H, W, C))
+    out, expected = room.map(_blank(N, H, W, K))
+    run(_winograd(m)(room, x, out), 2)
+    for gap in (0, 5):
+        room = Room(gap)
+        x, _ = room.map(_numbers(N, H, W, C))
+        out, pixels = room.map(_blank(N, H, W, K))
+        whole = _winograd(m)(room, x, out)
+        assert isinstance(whole, WinogradStep)
+        v = np.empty(v_bytes(m, whole.given.tiles, C) // 4, np.float32)
+        run(WinogradInStep(given=whole.given, v=v.ctypes.data, blocks=4), 2)
+        run(WinogradOutStep(made=whole.made, v=v.ctypes.data, blocks=3), 2)
+        assert np.array_equal(pixels, expected)
+        assert room.untouched()
+
+
+# Epilogue ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", [LINEAR, RELU, Activation(0.3, -math.inf), Activation(1.0, -2.0)], ids=str)
+def test_activation(activation):
+    """As the definition says, in registers and in loops; NaN and infinity come out as they should."""
+    values = np.array([3.0, 0.0, -0.0, -1.0, -8.0, math.inf, -math.inf, math.nan] * LANES, np.float32)[None]
+    expected = [
+        v if not v < 0 else max(v * np.float32(activation.slope), np.float32(activation.floor)) for v in values[0]
+    ]
+    channels = values.size
+    zeros, one = np.zeros(channels + NR, np.float32), np.ones(channels, np.float32)
+    x, out = Map.of(values), np.empty_like(values)
+    epilogue = Epilogue(zeros.ctypes.data, Map(zeros.ctypes.data, 0, channels), activation, zeros.ctypes.data)
+    run(AffineStep(x=x, out=Map.of(out), factor=one.ctypes.data, epilogue=epilogue, pixels=1, blocks=1), 1)
+    assert np.array_equal(out[0], np.array(expected, np.float32), equal_nan=True)
+    # the values as a bias, for a product that adds nothing to them
+    bias = np.resize(values, channels + NR).astype(np.float32)
+    panels = np.zeros((-(-channels // NR), 1, NR), np.float32)
+    epilogue = replace(epilogue, bias=bias.ctypes.data)
+    times = Product(panels=panels.ctypes.data, depth=1, passes=1, out=Map.of(out), epilogue=epilogue)
+    run(PointwiseStep(x=Map.of(np.zeros((1, 1), np.float32)), product=times, rows=1, blocks=1, by_panel=0), 1)
+    assert np.array_equal(out[0], np.array(expected, np.float32), equal_nan=True)
