@@ -133,15 +133,22 @@ class Builder:
         """Of all images, in a layer's output."""
         return self._n * math.prod(self._shapes[name][:-1])
 
-    def _target(self, name: str) -> Map:
-        """Where a layer's output goes."""
+    def _map(self, pixels: int, channels: int) -> Map:
+        """A new map in the arena, with a gap between its pixels where that is better."""
+        pitch = choice.pixel_pitch(channels)
+        return Map(self._make(pixels * pitch), pitch, channels)
+
+    def _target(self, name: str, plain: bool = False) -> Map:
+        """Where a layer's output goes; ``plain``: without gaps, wherever that is."""
         channels = self._shapes[name][-1]
         if name in self._outputs:
-            place = InMemory(OUTPUTS + self._outputs.index(name))
+            made = Map.plain(InMemory(OUTPUTS + self._outputs.index(name)), channels)
+        elif plain:
+            made = Map.plain(self._make(4 * self._pixels(name) * channels), channels)
         else:
-            place = self._make(4 * self._pixels(name) * channels)
-        self._maps[name] = Map.plain(place, channels)
-        return self._maps[name]
+            made = self._map(self._pixels(name), channels)
+        self._maps[name] = made
+        return made
 
     def _zeros(self, channels: int) -> Map:
         """As many pixels of zeros as one likes."""
@@ -212,7 +219,7 @@ class Builder:
         if (name, stride) not in self._subsampled:
             channels = self._shapes[name][-1]
             step = PlanStep((f"{name}/columns",), "columns", (name,), (*size, channels))
-            out = Map.plain(self._make(4 * self._n * math.prod(size) * channels), channels)
+            out = self._map(self._n * math.prod(size), channels)
             self._copy(step, name, Window(1, 1, *stride, 1, 1, 0, 0, *size), out)
             self._subsampled[name, stride] = out
         return self._subsampled[name, stride]
@@ -249,7 +256,7 @@ class Builder:
         if behind is None:
             scores = self._target(node.output)
         else:
-            scores = Map.plain(self._make(4 * rows * co), co)
+            scores = self._map(rows, co)
             done = replace(done, layers=(f"{node.output}/scores",), activation=None)
         times = choice.product(Packed(constant), node.operator.channels_in, scores, epilogue)
         self._step(done, choice.pointwise(self._maps[node.x], times, rows, self._threads))
@@ -278,13 +285,14 @@ class Builder:
 
     def _alone(self, node: Alone, operator: Operator) -> None:
         """A layer that nothing is fused with."""
-        x, out, n = self._maps[node.x], self._target(node.output), self._n
+        moved = isinstance(operator, Flatten | Reshape)  # copied pixel by pixel into what has other pixels
+        x, out, n = self._maps[node.x], self._target(node.output, plain=moved), self._n
         (h, w, c), (ho, wo, _) = (_as_map(self._shapes[name]) for name in (node.x, node.output))
         pixels = n * h * w
         match operator:
             case Pad((top, _, left, _)):
                 self._copy(self._described(node, "pad"), node.x, Window(1, 1, 1, 1, 1, 1, top, left, ho, wo), out)
-            case Flatten() | Reshape():  # pixel by pixel, whatever the result's shape
+            case Flatten() | Reshape():
                 same = Window(1, 1, 1, 1, 1, 1, 0, 0, h, w)
                 self._copy(self._described(node, "copy"), node.x, same, Map.plain(out.address, c))
             case AveragePool(kernel, stride, padding):

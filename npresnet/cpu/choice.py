@@ -16,7 +16,17 @@ from ..kernels.steps.winograd import TILES, InputTiles, OutputTiles
 from ..kernels.tile import MR, NR
 from ..network.operators import Conv2D, Pads
 
-__all__ = ["im2col", "in_two_steps", "pieces", "pointwise", "product", "v_blocks", "winograd_blocks", "winograd_tile"]
+__all__ = [
+    "im2col",
+    "in_two_steps",
+    "pieces",
+    "pixel_pitch",
+    "pointwise",
+    "product",
+    "v_blocks",
+    "winograd_blocks",
+    "winograd_tile",
+]
 
 
 def winograd_tile(operator: Conv2D, pads: Pads, size: tuple[int, int]) -> int | None:
@@ -36,6 +46,16 @@ def _parts(total: int, most: int, unit: int, multiple: int) -> int:
     parts = -(-total // max(most, 1))
     parts = -(-parts // multiple) * multiple
     return max(1, min(parts, -(-total // unit)))
+
+
+_WAY = 4096  # bytes of a first-level cache in each of its ways, on all processors with 64 sets of 64 bytes
+
+
+def pixel_pitch(channels: int) -> int:
+    """Bytes from pixel to pixel of a map in the arena. A gap of one cache line where all pixels would fall into one set of
+    the first-level cache: a product reads six of them side by side, 7 % slower for 1024 and 2048 channels
+    (``bench/bench_pitch.py``)."""
+    return 4 * channels + (64 if 4 * channels % _WAY == 0 else 0)
 
 
 def pieces(total: int, threads: int) -> int:
