@@ -19,7 +19,7 @@ from npresnet.cuda.by_plan import convolution_of, pooled_stems, stem_of
 from npresnet.cuda.choice import Apart, Choice, StemChoice
 from npresnet.files.safe_write import replaced
 from npresnet.network.operators import Conv2D, Dense
-from npresnet.peers.measure import standard_graph
+from npresnet.peers.case import standard_graph
 from npresnet.plan.fusion import draw_together
 
 if TYPE_CHECKING:
