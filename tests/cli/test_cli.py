@@ -534,7 +534,7 @@ def test_verify_refuses(folder, arguments):
 @pytest.fixture
 def small_demo(folder, monkeypatch):
     """The demo on a thin network and a small picture."""
-    monkeypatch.setattr("npresnet.network.demo.weight_file", lambda: (Path("weights.h5"), False))
+    monkeypatch.setattr("npresnet.cli.demo.demo_weights", lambda: (Path("weights.h5"), False))
     monkeypatch.setattr("npresnet.data.photograph.photograph", lambda: Path("picture.jpg"))
 
 
@@ -571,14 +571,14 @@ def test_demo_refuses(folder, small_demo, out):
 
 
 def test_demo_weights_are_written_once(tmp_path, monkeypatch):
-    from npresnet.network import demo
+    from npresnet.cli.demo import demo_weights
 
     monkeypatch.setattr("npresnet.kernels.cache.cache_directory", lambda: tmp_path)
     thin = build_graph(Architecture.standard(FAMILIES["matterport"], 50, width=4))
-    monkeypatch.setattr(demo, "build_graph", lambda architecture: thin)
-    path, fresh = demo.weight_file()
+    monkeypatch.setattr("npresnet.network.building.build_graph", lambda architecture: thin)
+    path, fresh = demo_weights()
     assert fresh
-    assert demo.weight_file() == (path, False)
+    assert demo_weights() == (path, False)
     assert npresnet.load(path).architecture.name == "matterport/resnet50"
     assert written(tmp_path / "demo") == {path.name}
 
