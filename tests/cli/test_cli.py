@@ -738,7 +738,7 @@ BENCH = ("bench", "--weights", "weights.h5", "--sizes", "32", "--threads", "1", 
 
 
 def test_bench(folder):
-    status, output = cli(*BENCH, "--engines", "npresnet", "--sizes", "32,48x32", "--out", "results.json")
+    status, output = cli(*BENCH, "--engines", "npresnet", "--sizes", "32x32,48x32", "--out", "results.json")
     assert status == 0
     assert "matterport/resnet50, 48x32 pixels, batch 1, 1 thread" in output
     assert len(re.findall(r"npresnet +\d+\.\d +\d+\.\d +\d+\.\d-\d+\.\d +1\.00 +\d+", output)) == 2
@@ -766,6 +766,8 @@ def test_bench_without_an_engine(folder, monkeypatch):
         (["--engines", ","], "--engines"),
         (["--sizes", "12y"], "--sizes: got '12y'"),
         (["--sizes", "1x2x3"], "--sizes: got '1x2x3'"),
+        (["--sizes", "x"], "--sizes: got 'x'"),
+        (["--sizes", "0x32"], "--sizes: got '0x32'"),
         (["--batches", "0"], "--batches: got '0'"),
         (["--threads", "-1"], "--threads: got '-1'"),
         (["--networks", "resnet51"], "resnet51"),
