@@ -16,9 +16,9 @@ from pathlib import Path
 
 from bench.store import save
 from npresnet.kernels.threads import available_threads
-from npresnet.peers import measure as benchmark
+from npresnet.peers.case import Case, seeded_file
 from npresnet.peers.machine import describe
-from npresnet.peers.process import Case
+from npresnet.peers.measure import ENGINES, measure
 
 CASES = {
     "resnet50-b1": ("keras.applications/resnet50", (1, 224, 224)),
@@ -47,20 +47,18 @@ def main() -> None:
     parser.add_argument("--case", action="append", choices=CASES, help="this one alone; may be given several times")
     parser.add_argument("--threads", type=int, action="append", help="default: 1 and all processors")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--engines", nargs="+", choices=benchmark.ENGINES, default=benchmark.ENGINES)
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     parser.add_argument("--results", type=Path, help="folder to save in; default: bench/results")
     arguments = parser.parse_args()
     print(describe())
     with tempfile.TemporaryDirectory(prefix="npresnet-bench-") as folder:
         for key in arguments.case or CASES:
             network, batch = CASES[key]
-            weights = benchmark.weight_file(network, Path(folder))
+            weights = seeded_file(network, Path(folder))
             for threads in arguments.threads or sorted({1, available_threads()}):
                 case = Case(network, batch, threads)
                 print(case)
-                result = benchmark.measure(
-                    case, weights, arguments.engines, rounds=arguments.rounds, watcher=_Printed()
-                )  # fmt: skip
+                result = measure(case, weights, arguments.engines, rounds=arguments.rounds, watcher=_Printed())
                 path = save("engines", f"{key}-t{threads}", result, arguments.results)
                 ours = result["engines"]["npresnet"].get("median", float("nan"))
                 for found in result["engines"].values():

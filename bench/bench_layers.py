@@ -18,9 +18,8 @@ from bench.bench_engines import CASES
 from bench.roofline import fma_peak
 from bench.store import save
 from npresnet.kernels.threads import available_threads
+from npresnet.peers.case import noise_images, seeded_file
 from npresnet.peers.machine import describe
-from npresnet.peers.measure import weight_file
-from npresnet.peers.worker import images
 
 
 def main() -> None:
@@ -33,7 +32,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="npresnet-bench-") as folder:
         for key in arguments.case or ("resnet50-b1", "maskrcnn50-1024"):
             network, batch = CASES[key]
-            weights = weight_file(network, Path(folder))
+            weights = seeded_file(network, Path(folder))
             for threads in arguments.threads or sorted({1, available_threads()}):
                 peak = fma_peak(threads)
                 net: Any = npresnet.load(weights, threads=threads)
@@ -45,7 +44,7 @@ def main() -> None:
                         "seconds": step.seconds,
                         "flop": step.flop,
                     }
-                    for step in net.profile(images(batch))
+                    for step in net.profile(noise_images(batch))
                 ]
                 seconds, flop = sum(step["seconds"] for step in steps), sum(step["flop"] for step in steps)
                 print(f"\n{network} {batch}, {threads} threads; FMA peak {peak / 1e9:.0f} GFLOP/s")

@@ -26,8 +26,8 @@ import numpy as np
 from bench.store import save
 from npresnet.files.opening import open_weights
 from npresnet.kernels.threads import available_threads
+from npresnet.peers.case import full_name, seeded_file
 from npresnet.peers.machine import describe
-from npresnet.peers.measure import full_name, weight_file
 
 _IMPORT = """
 import json, sys, time
@@ -141,7 +141,7 @@ def main() -> None:
     network = full_name(arguments.network)
     print(f"{describe()}\n{network}, {arguments.size}x{arguments.size} pixels, {arguments.threads} threads")
     with tempfile.TemporaryDirectory(prefix="npresnet-bench-") as name:
-        path = weight_file(network, Path(name))
+        path = seeded_file(network, Path(name))
         found = {"network": network, **measure(path, arguments.size, arguments.threads, arguments.rounds)}
     for reader, seconds in found["read"].items():
         print(f"{reader:<10} import {found['import'][reader] * 1e3:6.1f} ms, read {seconds * 1e3:6.1f} ms")

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from bench.store import save
 from npresnet.kernels.threads import available_threads
+from npresnet.peers.case import Case, full_name, seeded_file
 from npresnet.peers.machine import describe
-from npresnet.peers.measure import full_name, summary, weight_file
-from npresnet.peers.process import Case, Process
+from npresnet.peers.measure import summary
+from npresnet.peers.process import Process
 
 SIZES = (64, 128, 256, 384, 512, 768, 1024, 1536, 2048)
 BATCHES = (1, 2, 4, 8, 16, 32)
@@ -46,7 +47,7 @@ def main() -> None:
     points["batch"] = [(n, 224, 224) for n in arguments.batches]
     print(f"{describe()}\n{network}, {arguments.threads} threads")
     with tempfile.TemporaryDirectory(prefix="npresnet-bench-") as folder:
-        weights = weight_file(network, Path(folder))
+        weights = seeded_file(network, Path(folder))
         for kind, batches in points.items():
             print(f"\n{'images':<16}{'ms':>10}{'Mpixel/s':>10}{'peak MB':>9}")
             measured = []

@@ -21,9 +21,9 @@ from pathlib import Path
 from bench.store import save
 from npresnet.kernels.threads import available_threads
 from npresnet.network.weights import load_weights
+from npresnet.peers.case import full_name, seeded_file
 from npresnet.peers.engines import missing
 from npresnet.peers.machine import describe
-from npresnet.peers.measure import full_name, weight_file
 from npresnet.peers.onnx import onnx_model
 
 _OURS = """
@@ -81,7 +81,7 @@ def main() -> None:
     ways: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="npresnet-bench-") as name:
         folder = Path(name)
-        keras = weight_file(network, folder)
+        keras = seeded_file(network, folder)
         for index in range(arguments.repeats):
             cache = folder / f"cache-{index}"
             for way in ("npresnet, cold kernel cache", "npresnet, warm kernel cache"):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from npresnet.network.graph import Graph
 from npresnet.network.weights import Weights
-from npresnet.peers.network import Node, outputs_of, simplify
+from npresnet.peers.network import PeerNode, outputs_of, simplify
 from npresnet.peers.pytorch import PyTorch
 
 Array = npt.NDArray[Any]
@@ -199,13 +199,13 @@ def _number(seconds: float | str) -> float:
     return np.inf if isinstance(seconds, str) else seconds
 
 
-def _centred(node: Node) -> tuple[int, int] | None:
+def _centred(node: PeerNode) -> tuple[int, int] | None:
     """(vertical, horizontal) padding, where it is the same on both sides."""
     top, bottom, left, right = node.pads
     return (top, left) if (top, left) == (bottom, right) else None
 
 
-def _needed(nodes: Sequence[Node], wanted: Sequence[str]) -> list[Node]:
+def _needed(nodes: Sequence[PeerNode], wanted: Sequence[str]) -> list[PeerNode]:
     """The nodes that ``wanted`` are computed from, in order."""
     keep = set(wanted)
     for node in reversed(nodes):
@@ -214,7 +214,7 @@ def _needed(nodes: Sequence[Node], wanted: Sequence[str]) -> list[Node]:
     return [node for node in nodes if node.name in keep]
 
 
-def _absorbed(nodes: Sequence[Node], wanted: Sequence[str]) -> dict[str, Node]:
+def _absorbed(nodes: Sequence[PeerNode], wanted: Sequence[str]) -> dict[str, PeerNode]:
     """{addition: the convolution that can do it as well}: one that nobody else reads, the later where both could."""
     by_name = {node.name: node for node in nodes}
     order = {node.name: index for index, node in enumerate(nodes)}

@@ -18,7 +18,7 @@ from npresnet.cuda import choice as model
 from npresnet.cuda.by_plan import convolution_of, fused_nodes, pooled_stems, stem_of
 from npresnet.cuda.choice import Apart, Choice, StemChoice
 from npresnet.files.safe_write import replaced
-from npresnet.peers.measure import standard_graph
+from npresnet.peers.case import standard_graph
 from npresnet.plan.fusion import FusedConv, FusedDense
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ version with its one idea (figures: ``bench/bench_ops.py``):
     conv2d             the plain name: conv2d_im2col, which is as exact for every value as for every shape
 
 All versions take the same arguments. Networks that are called, not traced, run on the same kernels with batch-norm,
-addition and ReLU drawn in (``steps/``).
+addition and ReLU fused in (``steps/``).
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ def multiply_block(natives, a, lda, rows, packed, bias, c, ldc):
     """``rows`` rows at address ``a`` times all panels of B, to rows at address ``c``.
 
     natives  (address of ``tile.multiply``, address of NR zeros)
-    lda, ldc distances between rows in bytes; packed, bias from ``pack_b``, ``pack_bias``
+    lda, ldc pitches: bytes from row to row; packed, bias from ``pack_b``, ``pack_bias``
     """
     panels, depth, _ = packed.shape
     passes = max((depth + KC - 1) // KC, 1)

@@ -4,17 +4,18 @@
         out[pixel, lane] = activation(bias[lane] + residual[pixel, lane] + sum over taps and c of
                                x[pixel + tap, g*p + c] * w[tap, c, lane])
 
-p input and q output channels make a group; lane number o of all output channels belongs to group g = o // q. For each
-tap and each c there is one register of weights, and for each pixel one of inputs, which must hold in every lane what the
-lane's own group reads. Where it comes from depends on the groups:
+A group has p input and q output channels, and output channel o belongs to group g = o // q. The register's lanes are LANES
+output channels in a row. Each multiply-add of a tap and an input channel c takes one register of weights and, for each pixel,
+one of inputs, in which every lane must hold input number c of its own group. How that is made depends on p and q:
 
-    SPLAT    q is a multiple of LANES: all lanes belong to one group and read the same value
-    q        p = q is a part of LANES: the inputs of all lanes are one register, and a shuffle puts input number c of each
-             group into the group's lanes; q = 1, depthwise, needs none
-    SPREAD   anything else: inputs have been spread over lanes before, one register for each c
+    SPLAT    q is a multiple of LANES: all lanes are of one group, and one value is spread over them
+    q        p = q divides LANES: the inputs of all groups are one register, and a shuffle puts input c of each group into
+             the group's lanes; q = 1, depthwise, needs none
+    SPREAD   anything else: a copy has been made before in which the inputs lie as the lanes need them, a register for each c
 
-The inputs are read from a copy of some rows that has the channels of these groups side by side: in a wide image pixels lie
-so far apart that they share the sets of a cache. It has a border of zeros, too.
+The inputs are read from a copy of some rows that has the channels of these groups side by side, and a border of zeros: with
+the image's own pixel pitch, a power of two in bytes as a rule, the pixels of a tile would fall into the same few sets of the
+L1.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from .simd import LANES, VECTOR, activated, constant, fma, load, masked_load, ma
 __all__ = ["PIXELS", "SPLAT", "SPREAD", "group_row", "layout"]
 
 PIXELS = 7
-"""Of a tile. A register of sums and one of inputs for each, and two more, are all that there are where there are 16. Maps of
-a ResNet for images of 224x224 are 56, 28, 14 and 7 pixels wide. Where there are 32 (AVX-512), tiles of 14 took a seventh
-longer with shuffles, and a fifth on maps of 7x7."""
+"""In a tile. Each takes a register of sums and one of inputs; with two more for weights and shuffles, that fills the 16 of
+AVX2. Maps of a ResNet for images of 224x224 are 56, 28, 14 and 7 pixels wide. With the 32 registers of AVX-512, tiles of 14
+took a seventh longer with shuffles, and a fifth on maps of 7x7."""
 
 SPLAT, SPREAD = 0, -1
 _SHUFFLES = tuple(q for q in (1, 2, 4, 8) if q < LANES)
@@ -49,7 +50,7 @@ def layout(p: int, q: int) -> tuple[int, int]:
 def _way(
     builder, how, x, ld_x, x_row, x_tap, kh, kw, p, w, bias, residual, ld_residual, slope, floor, out, ldc, count, lanes
 ):
-    """A tile for one way of getting inputs."""
+    """A tile for one way of getting inputs; all addresses and pitches in bytes."""
     add, mul = builder.add, builder.mul
     sums = [cgutils.alloca_once(builder, VECTOR) for _ in range(PIXELS)]
     weights = cgutils.alloca_once(builder, _INT)
@@ -142,7 +143,7 @@ _i, _f = types.int64, types.float32
 def group_row(how, x, ld_x, x_row, x_tap, kh, kw, p, w, bias, residual, ld_residual, slope, floor, out, ldc, wo, lanes):
     """One row of ``wo`` output pixels, ``lanes`` of its channels.
 
-    x, w, ...  addresses; ld*: distances between pixels, x_row and x_tap between taps; all in bytes
+    x, w, ...  addresses; ld*: pixel pitches; x_row and x_tap: from tap to tap; all in bytes
 
     Behind the last pixel that a row reads there must be more to read, up to a whole tile.
     """

@@ -51,7 +51,7 @@ _PLACES = 2  # rows of C and of the residual to prefetch at a time
 
 def _rows_variant(builder, rows, a, lda, b, depth, start, ld_start, residual, ld_residual, slope, floor, c, ldc, columns,
                   next_a, next_b):  # fmt: skip
-    """The tile with exactly ``rows`` rows; all addresses and distances in bytes."""
+    """The tile with exactly ``rows`` rows; all addresses and pitches in bytes."""
     add, mul = builder.add, builder.mul
 
     def block(name):
@@ -79,9 +79,9 @@ def _rows_variant(builder, rows, a, lda, b, depth, start, ld_start, residual, ld
     first.add_incoming(number(0), before)
     sums_before = vectors()
     incoming(sums_before, zeros, before)
-    distance = add(builder.sub(next_a, a), mul(first, number(4)))
+    ahead = add(builder.sub(next_a, a), mul(first, number(4)))
     for row in range(rows):
-        prefetch(builder, add(a_rows[row], distance))
+        prefetch(builder, add(a_rows[row], ahead))
     last = add(first, number(_CHUNK))
     last = builder.select(builder.icmp_signed("<", last, depth), last, depth)
     builder.cbranch(builder.icmp_signed("<", first, number(MR // _PLACES * _CHUNK)), places, loop)
@@ -129,8 +129,8 @@ def _rows_variant(builder, rows, a, lda, b, depth, start, ld_start, residual, ld
         for row in range(rows):
             for v in range(_VECTORS):
 
-                def at(base, distance, row=row, v=v):
-                    return add(add(base, mul(number(row), distance)), number(4 * LANES * v))
+                def at(base, pitch, row=row, v=v):
+                    return add(add(base, mul(number(row), pitch)), number(4 * LANES * v))
 
                 value = builder.fadd(totals[row][v], get(at(start, ld_start), v))
                 value = builder.fadd(value, get(at(residual, ld_residual), v))
@@ -202,7 +202,7 @@ def multiply(
 ):
     """``rows`` rows of A times one panel of B: activation(start + residual + sums), in ``passes`` over k.
 
-    a, b, c, ...  addresses; ld*: distances between rows; all in bytes. ``start`` is the bias with distance 0.
+    a, b, c, ...  addresses; ld*: pitches, from row to row; all in bytes. ``start`` is the bias with pitch 0.
     Rows are dealt out evenly: 19 are 5 + 5 + 5 + 4, not 6 + 6 + 6 + 1. While a pass works on its part of the panel, it
     prefetches the next part, which follows in memory.
     """

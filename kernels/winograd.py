@@ -24,7 +24,6 @@ import functools
 import math
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -36,6 +35,7 @@ from .tile import NR
 __all__ = ["matrices", "pack_transformed", "transform_kernel", "winograd_reference"]
 
 _POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, math.sqrt(0.5), -math.sqrt(0.5), math.sqrt(2.0), -math.sqrt(2.0))}
+"""Of F(m, 3), but for infinity, which is the last: 0, and then pairs p, -p, on which the transforms below rely."""
 
 
 @functools.cache
@@ -143,59 +143,46 @@ def _combine(builder, terms):
     return total
 
 
-def _apply(builder, matrix, vectors):
-    """matrix @ vectors. Points come in pairs +-p, so rows (or columns) come in pairs that share their even and differ
-    in the sign of their odd part: each part is computed once."""
-    rows, columns = matrix.shape
-    if rows == columns:  # B^T: pairs of rows
-        results = [None] * rows
-        i = 0
-        while i < rows:
-            if i + 1 < rows and np.allclose(np.abs(matrix[i]), np.abs(matrix[i + 1])):
-                same = np.isclose(matrix[i], matrix[i + 1]) & (np.abs(matrix[i]) > 1e-12)
-                diff = ~np.isclose(matrix[i], matrix[i + 1])
-                even = _combine(builder, [(matrix[i, k], vectors[k]) for k in np.nonzero(same)[0]])
-                odd_at = np.nonzero(diff)[0]
-                lead = matrix[i, odd_at[-1]]
-                odd = _combine(builder, [(matrix[i, k] / lead, vectors[k]) for k in odd_at])
-                if abs(abs(lead) - 1) < 1e-12:
-                    results[i] = builder.fadd(even, odd) if lead > 0 else builder.fsub(even, odd)
-                    results[i + 1] = builder.fsub(even, odd) if lead > 0 else builder.fadd(even, odd)
-                else:
-                    results[i] = fma(builder, constant(lead), odd, even)
-                    results[i + 1] = fma(builder, constant(-lead), odd, even)
-                i += 2
-            else:
-                results[i] = _combine(builder, list(zip(matrix[i], vectors, strict=True)))
-                i += 1
-        return results
-    # A^T: pairs of columns
-    terms: list[list[tuple[float, ir.Value]]] = [[] for _ in range(rows)]
-    k = 0
-    while k < columns:
-        if (
-            k + 1 < columns
-            and k > 0
-            and np.allclose(np.abs(matrix[:, k]), np.abs(matrix[:, k + 1]))
-            and k + 2 < columns
-        ):
-            plus = builder.fadd(vectors[k], vectors[k + 1])
-            minus = builder.fsub(vectors[k], vectors[k + 1])
-            for i in range(rows):
-                equal = np.isclose(matrix[i, k], matrix[i, k + 1])
-                terms[i].append((matrix[i, k], plus if equal else minus))
-            k += 2
+def _pairs(n):
+    """(position of p, position of -p) of each pair among n points, of which the first is 0 and the last infinity."""
+    return [(j, j + 1) for j in range(1, n - 2, 2)]
+
+
+def _evaluate(builder, bt, vectors):
+    """B^T @ vectors. The rows of p and -p are the same in even powers of p and differ in the sign of odd ones: the sum over
+    each is computed once."""
+    n = len(bt)
+    results = [_combine(builder, zip(bt[0], vectors, strict=True))]
+    for j, _ in _pairs(n):
+        row = list(zip(bt[j], vectors, strict=True))
+        factor = bt[
+            j, n - 3
+        ]  # of the highest odd power; taken out, so that one coefficient less is to be multiplied with
+        even = _combine(builder, row[0::2])
+        odd = _combine(builder, [(c / factor, v) for c, v in row[1::2]])
+        if factor == 1:
+            results += [builder.fadd(even, odd), builder.fsub(even, odd)]
         else:
-            for i in range(rows):
-                terms[i].append((matrix[i, k], vectors[k]))
-            k += 1
-    return [_combine(builder, row) for row in terms]
+            results += [fma(builder, constant(factor), odd, even), fma(builder, constant(-factor), odd, even)]
+    return [*results, _combine(builder, zip(bt[-1], vectors, strict=True))]
 
 
-def _both_sides(builder, matrix, patch):
-    """matrix @ patch @ matrix^T for a patch of vectors."""
-    columns = [_apply(builder, matrix, list(column)) for column in zip(*patch, strict=True)]
-    return [_apply(builder, matrix, list(row)) for row in zip(*columns, strict=True)]
+def _interpolate(builder, at, vectors):
+    """A^T @ vectors. Its rows are powers of the points: of p and -p, the even ones multiply their vectors' sum, the odd ones
+    their difference."""
+    m, n = at.shape
+    terms = [[(at[i, 0], vectors[0])] for i in range(m)]
+    for j, k in _pairs(n):
+        parts = builder.fadd(vectors[j], vectors[k]), builder.fsub(vectors[j], vectors[k])
+        for i in range(m):
+            terms[i].append((at[i, j], parts[i % 2]))
+    return [_combine(builder, [*terms[i], (at[i, n - 1], vectors[n - 1])]) for i in range(m)]
+
+
+def _both_sides(builder, transform, matrix, patch):
+    """matrix @ patch @ matrix^T for a patch of vectors; ``transform`` multiplies with the matrix."""
+    columns = [transform(builder, matrix, column) for column in zip(*patch, strict=True)]
+    return [transform(builder, matrix, row) for row in zip(*columns, strict=True)]
 
 
 @intrinsic(prefer_literal=True)
@@ -211,7 +198,7 @@ def _input_transform(typingctx, m, d, row, column, v, step):
         for y in range(n):
             at = builder.add(d, builder.mul(number(y), row))
             patch.append([load(builder, builder.add(at, builder.mul(number(x), column))) for x in range(n)])
-        for y, values in enumerate(_both_sides(builder, bt, patch)):
+        for y, values in enumerate(_both_sides(builder, _evaluate, bt, patch)):
             for x, value in enumerate(values):
                 store(builder, value, builder.add(v, builder.mul(number(y * n + x), step)))
         return context.get_dummy_value()
@@ -233,7 +220,7 @@ def _output_transform(typingctx, m, p, step, bias, residual, r_row, r_column, sl
             [load(builder, builder.add(p, builder.mul(number(y * n + x), step))) for x in range(n)] for y in range(n)
         ]
         shift, steepness, lowest = load(builder, bias), splat(builder, slope), splat(builder, floor)
-        for y, values in enumerate(_both_sides(builder, at, products)):
+        for y, values in enumerate(_both_sides(builder, _interpolate, at, products)):
             for x, value in enumerate(values):
                 source = builder.add(
                     builder.add(residual, builder.mul(number(y), r_row)), builder.mul(number(x), r_column)

@@ -34,12 +34,17 @@ def clone(target: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    """A wheel of the clone, built without the network."""
+def backend() -> None:
+    """Skips where setuptools is too old to build with."""
     backend = PROJECT["build-system"]["requires"][0]
     version = tuple(map(int, importlib.metadata.version("setuptools").split(".")[:1]))
     if version < tuple(map(int, re.findall(r"\d+", backend))):
         pytest.skip(f"building needs {backend}, and without the network it must be installed; found {version[0]}")
+
+
+@pytest.fixture(scope="module")
+def wheel(backend, tmp_path_factory) -> Path:
+    """A wheel of the clone, built without the network."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", folder]
     done = subprocess.run([*command, clone(folder / "clone")], capture_output=True, text=True, timeout=300)
@@ -78,11 +83,15 @@ print(*(name for name in sys.modules if "." not in name))
 """
 
 
-def works_from(place: Path, folder: Path) -> None:
-    """npresnet is imported from ``place`` alone, and runs a network without any extra; files go to ``folder``."""
-    environment = {**os.environ, "PYTHONPATH": str(place), "PLACE": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
+def works_from(place: Path, folder: Path, site: Path | None = None) -> None:
+    """npresnet is imported from ``place`` alone, and runs a network without any extra; files go to ``folder``.
+
+    site  where what leads to ``place`` has been installed; None: it is on the path itself
+    """
+    environment = {**os.environ, "PLACE": str(place), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(site or place)}
+    code = WORK if site is None else f"import site; site.addsitedir({str(site)!r})\n{WORK}"
     done = subprocess.run(
-        [sys.executable, "-c", WORK], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert not set(done.stdout.split()) & {"PIL", "typer", "rich", "keras", "tensorflow", "skimage"}
@@ -188,6 +197,19 @@ def test_metadata_of_the_wheel(wheel):
 
 def test_works_from_the_wheel(unpacked, tmp_path):
     works_from(unpacked, tmp_path)
+
+
+def test_works_from_an_editable_install(backend, tmp_path):
+    """Also where a checkout has no links, as on some Windows machines."""
+    tree, site = clone(tmp_path / "clone"), tmp_path / "site"
+    (tree / "npresnet" / "kernels").unlink()
+    code = f"from setuptools.build_meta import build_editable; build_editable({str(tmp_path)!r})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tree, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (made,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(made) as archive:
+        archive.extractall(site)
+    works_from(tree, tmp_path, site)
 
 
 def test_works_from_a_bare_clone(tmp_path):

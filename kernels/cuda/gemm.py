@@ -8,7 +8,7 @@ The ladder, each version with the one idea that it adds:
     gemm_cuda_tiled       each thread sums up 4x4 elements in registers: four numbers of A and four of B, read from
                           shared memory, serve sixteen multiply-adds
     gemm_cuda_vectorized  tiles of 128x128, 8x8 elements per thread, loads of 16 bytes, and two buffers: the next tiles are
-                          on their way from device memory while these are multiplied
+                          in flight from device memory while these are multiplied
     gemm_cuda             the plain name is the version that won: gemm_cuda_vectorized
 
 Arguments and results as the CPU's ``gemm.py``, and every sum runs over k in order, so that results do not depend on the

@@ -151,7 +151,7 @@ def kernel(
 
 
 device_function = (lambda function: function) if SIMULATED else cuda.jit(device=True, inline="always")
-"""Makes a function that kernels call. It is drawn into them before types are known, so that no card is needed to compile.
+"""Makes a function that kernels call. It is inlined into them before types are known, so that no card is needed to compile.
 The simulator calls it as it is: what Numba would put around it costs more than most of these functions."""
 
 

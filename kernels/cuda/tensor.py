@@ -12,7 +12,7 @@ They ignore what float32 has more. Two ways to use them:
              sums by ordinary additions, which round. Infinity becomes NaN here (infinity minus infinity).
 
 Tiles come by ``copy4_async``, from memory to shared memory without a register in between: while one tile is multiplied the
-next ones, as many as there are other buffers, are on their way. In shared memory the fours of each row are exchanged, by
+next ones, as many as there are other buffers, are in flight. In shared memory the fours of each row are exchanged, by
 exclusive or with a number that changes from row to row, so that those of eight rows that are read together lie in different
 banks. The kernel is transposed, [co, kh * kw * ci], so that both tiles have k along their rows.
 
@@ -44,7 +44,7 @@ class TensorTile(NamedTuple):
     wm: int
     wn: int
     stages: int
-    """How many tiles there is room for: one is multiplied while the others are on their way."""
+    """How many tiles there is room for: one is multiplied while the others are in flight."""
     exact: bool
     """3xtf32 instead of tf32."""
 
@@ -65,7 +65,7 @@ def _convolve(tile: TensorTile, together: int) -> Kernel:
     LINE = 32 // BK  # rows of a tile that lie in all banks once
     BUFFERS_A, BUFFERS_B = STAGES * TILE_A, STAGES * TILE_B
     AHEAD = (STAGES - 1) * BK  # steps of k by which the copies are ahead of the products
-    LATER = STAGES - 2  # tiles that may still be on their way when one is wanted
+    LATER = STAGES - 2  # tiles that may still be in flight when one is wanted
     MS, NS = WM // 16, WN // 8  # mma's matrices in a warp's part of the tile
     SUMS, SOME_A, SOME_B = 4 * MS * NS, 4 * MS, 2 * NS
     PARTS = SUMS if EXACT else 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +16,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..errors import UsageError
-from ..files.safe_write import check_writable
-from .options import numbers_of, size_of, words_of
+from ..files.safe_write import check_writable, replaced
+from ..peers.engines import PEERS
+from .options import BatchesOption, SizesOption, parse_counts, parse_size, parse_words
 from .printing import fact, fail, guarded, printable, say
 
 __all__ = ["bench"]
@@ -29,14 +33,10 @@ def bench(
     weights: Annotated[
         Path | None, typer.Option(metavar="WEIGHTS", help="Measure this Keras file (.h5) instead.")
     ] = None,
-    sizes: Annotated[
-        str, typer.Option(metavar="A,B", help="Sizes of image: 224, or 640x480 (width x height).")
-    ] = "224",
-    batches: Annotated[str, typer.Option(metavar="A,B", help="Images at a time.")] = "1",
+    sizes: SizesOption = "224",
+    batches: BatchesOption = "1",
     threads: Annotated[str | None, typer.Option(metavar="A,B", help="Threads; else 1 and all processors.")] = None,
-    engines: Annotated[
-        str | None, typer.Option(metavar="A,B", help="onnxruntime, openvino, tensorflow, pytorch, ncnn; else all.")
-    ] = None,
+    engines: Annotated[str | None, typer.Option(metavar="A,B", help=f"{', '.join(PEERS)}; else all.")] = None,
     rounds: Annotated[int, typer.Option(metavar="N", help="How often each engine has its turn.", min=1)] = 5,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep every sample as JSON.")] = None,
 ) -> None:
@@ -44,40 +44,35 @@ def bench(
 
     Exit status 1 if an engine fails or disagrees, or one that --engines names is not installed.
     """
-    import json
-    import tempfile
-    from itertools import product
-
-    from ..files.safe_write import replaced
     from ..kernels.threads import available_threads
     from ..network.weights import load_weights
-    from ..peers import measure as benchmark
+    from ..peers.case import Case, full_name, seeded_file
     from ..peers.machine import describe
-    from ..peers.process import Case
+    from ..peers.measure import ENGINES, measure
 
     if out is not None:
         check_writable(out)
-    chosen = benchmark.ENGINES if engines is None else words_of("--engines", engines, benchmark.ENGINES)
-    counts = sorted({1, available_threads()}) if threads is None else numbers_of("--threads", threads)
-    shapes = [size_of("--sizes", size) for size in words_of("--sizes", sizes)]
+    chosen = ENGINES if engines is None else parse_words("--engines", engines, ENGINES)
+    counts = sorted({1, available_threads()}) if threads is None else parse_counts("--threads", threads)
+    shapes = [parse_size("--sizes", size) for size in parse_words("--sizes", sizes)]
     if weights is None:
-        names = [benchmark.full_name(name) for name in words_of("--networks", networks or "matterport/resnet50")]
+        names = [full_name(name) for name in parse_words("--networks", networks or "matterport/resnet50")]
     elif networks is None:
         names = [load_weights(weights).architecture.name]
     else:
         raise UsageError(
             f"--networks: got {networks!r} beside --weights, whose network is in the file; give one of them"
         )
-    batch_sizes = numbers_of("--batches", batches)
+    batch_sizes = parse_counts("--batches", batches)
     cases = [Case(name, (n, *shape), count) for name, shape, n, count in product(names, shapes, batch_sizes, counts)]
     fact("machine", describe())
     results = []
-    with tempfile.TemporaryDirectory(prefix="npresnet-bench-") as folder, _Watched() as watcher:
+    with tempfile.TemporaryDirectory(prefix="npresnet-bench-") as folder, _ConsoleWatcher() as watcher:
         for case in cases:
             watcher.note(str(case))
             watcher.doing("writing weights")
-            file = weights or benchmark.weight_file(case.network, Path(folder))
-            results.append(benchmark.measure(case, file, chosen, rounds=rounds, watcher=watcher))
+            file = weights or seeded_file(case.network, Path(folder))
+            results.append(measure(case, file, chosen, rounds=rounds, watcher=watcher))
     for case, result in zip(cases, results, strict=True):
         say()
         _print_engines(str(case), result["engines"])
@@ -94,14 +89,14 @@ def bench(
         fail(f"bench: {len(failed)} of the measurements failed ({', '.join(names)}); see above", 1)
 
 
-class _Watched:
+class _ConsoleWatcher:
     """What a benchmark does, on standard error: lines that stay, and on a terminal one that changes."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._status = self._console.status("starting")
 
-    def __enter__(self) -> _Watched:
+    def __enter__(self) -> _ConsoleWatcher:
         self._status.start()
         return self
 

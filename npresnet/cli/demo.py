@@ -1,7 +1,8 @@
-"""``npresnet demo``."""
+"""``npresnet demo``, and its weight file: a Mask R-CNN ResNet-50 with seeded random weights."""
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
 from typing import Annotated
@@ -10,20 +11,19 @@ import typer
 
 from ..errors import UsageError
 from ..files.safe_write import check_writable
-from .options import Threads, load_network
+from .options import ThreadsOption, load_network
 from .printing import fact, guarded, print_table, progress, say, shape_text
 
-__all__ = ["demo"]
+__all__ = ["demo", "demo_weights"]
 
 
 @guarded
 def demo(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the results go.")] = Path("npresnet-demo"),
-    threads: Threads = None,
+    threads: ThreadsOption = None,
 ) -> None:
     """Do the whole job with nothing downloaded. Weights, a photograph, its features C1 to C5, a picture of them."""
     from ..data.photograph import photograph
-    from ..network.demo import weight_file
     from ..results.drawing import save_feature_picture
     from ..results.saving import save_arrays
 
@@ -33,7 +33,7 @@ def demo(
         raise UsageError(f"{out}: this folder cannot be made ({error.strerror}); choose another with --out") from None
     check_writable(out / "features.npz")
     with progress("writing demo weights", 1) as advance:
-        weights, fresh = weight_file()
+        weights, fresh = demo_weights()
         advance()
     fact("weights", f"{weights} ({'written now' if fresh else 'from an earlier run'}; seeded random numbers)")
     net = load_network(weights, None, "cpu", "auto", threads)
@@ -68,3 +68,20 @@ def demo(
     save_feature_picture(out / "features.png", picture, maps)
     fact("saved", f"{out / 'features.npz'} (C1 to C5 as float32 arrays)")
     fact("", f"{out / 'features.png'} (a picture of them)")
+
+
+def demo_weights() -> tuple[Path, bool]:
+    """The path of the demo's Keras file, and whether it had to be written now: once, into the user's cache."""
+    from ..kernels.cache import cache_directory
+    from ..network.architecture import Architecture
+    from ..network.building import build_graph
+    from ..network.families import FAMILIES
+    from ..network.seeded import random_weights, write_keras_file
+
+    folder = (cache_directory() or Path(tempfile.gettempdir())) / "demo"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "matterport_resnet50_seed0.h5"
+    if path.exists():
+        return path, False
+    graph = build_graph(Architecture.standard(FAMILIES["matterport"], 50))
+    return write_keras_file(path, graph, random_weights(graph, seed=0)), True

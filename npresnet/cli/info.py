@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from .options import ArchitectureOption
-from .printing import by, fact, fail, guarded, print_table, print_unused, say
+from .printing import dimensions, fact, fail, guarded, print_table, print_unused, say
 
 __all__ = ["info"]
 
@@ -63,7 +63,7 @@ def info(
         print_table(
             ("layer", "kind", "weights"),
             (
-                (layer.name, layer.operator.kind, " ".join(map(by, layer.operator.tensors().values())))
+                (layer.name, layer.operator.kind, " ".join(map(dimensions, layer.operator.tensors().values())))
                 for layer in found.graph.layers
             ),
             "lll",

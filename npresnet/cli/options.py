@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -16,30 +17,60 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Algorithm",
+    "AlgorithmOption",
     "ArchitectureOption",
-    "Device",
+    "BatchesOption",
+    "DeviceOption",
     "Precision",
-    "Size",
-    "Threads",
-    "WeightsFile",
+    "PrecisionOption",
+    "SizeOption",
+    "SizesOption",
+    "ThreadsOption",
+    "WeightsArgument",
     "load_network",
-    "numbers_of",
-    "size_of",
-    "words_of",
+    "parse_counts",
+    "parse_size",
+    "parse_words",
 ]
 
 
+class Algorithm(StrEnum):
+    """What ``load(algorithm=)`` takes."""
+
+    auto = "auto"
+    direct = "direct"
+    im2col = "im2col"
+    reference = "reference"
+
+
 class Precision(StrEnum):
+    """What ``load(precision=)`` takes."""
+
     fp32 = "fp32"
     tf32 = "tf32"
     exact = "3xtf32"
 
 
-class Algorithm(StrEnum):
-    auto = "auto"
-    direct = "direct"
-    im2col = "im2col"
-    reference = "reference"
+WeightsArgument = Annotated[
+    Path,
+    typer.Argument(metavar="WEIGHTS", help="A Keras weight file (.h5, .keras, .weights.json).", show_default=False),
+]
+AlgorithmOption = Annotated[Algorithm, typer.Option(help="How to compute.")]
+ArchitectureOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="resnet101 or matterport/resnet101, say; else found in the file."),
+]
+BatchesOption = Annotated[str, typer.Option(metavar="A,B", help="Images at a time.")]
+DeviceOption = Annotated[
+    str, typer.Option(metavar="DEVICE", help="Where to run: cpu, cuda, or cuda:1 for the second card.")
+]
+PrecisionOption = Annotated[Precision, typer.Option(help="Of convolutions on a card.")]
+SizeOption = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="square, pad64, none or WIDTHxHEIGHT, such as 640x480; else the family's own."),
+]
+SizesOption = Annotated[str, typer.Option(metavar="A,B", help="Sizes of image: 224, or 640x480 (width x height).")]
+ThreadsOption = Annotated[int | None, typer.Option(metavar="N", help="Threads to use; else all processors.", min=1)]
 
 
 def load_network(
@@ -50,29 +81,14 @@ def load_network(
     threads: int | None,
     precision: str = "fp32",
 ) -> ResNet:
+    """``npresnet.load``, imported now: it takes longer than `--help` should."""
     from ..model import load
 
     return load(weights, architecture, device, str(algorithm), threads, str(precision))  # not the options' enumerations
 
 
-WeightsFile = Annotated[
-    Path,
-    typer.Argument(metavar="WEIGHTS", help="A Keras weight file (.h5, .keras, .weights.json).", show_default=False),
-]
-ArchitectureOption = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="resnet101 or matterport/resnet101, say; else found in the file."),
-]
-Threads = Annotated[int | None, typer.Option(metavar="N", help="Threads to use; else all processors.", min=1)]
-Size = Annotated[
-    str | None,
-    typer.Option(metavar="SIZE", help="square, pad64, none or WIDTHxHEIGHT, such as 640x480; else the family's own."),
-]
-Device = Annotated[str, typer.Option(metavar="DEVICE", help="Where to run: cpu, cuda, or cuda:1 for the second card.")]
-
-
-def words_of(option: str, text: str, allowed: Sequence[str] | None = None) -> list[str]:
-    """The parts of "a,b". Raises UsageError for none, and for one that is not allowed."""
+def parse_words(option: str, text: str, allowed: Sequence[str] | None = None) -> list[str]:
+    """The parts of "a,b", each once. Raises UsageError for none, and for one that is not allowed."""
     words = [word.strip() for word in text.split(",") if word.strip()]
     for word in words:
         if allowed is not None and word not in allowed:
@@ -82,20 +98,17 @@ def words_of(option: str, text: str, allowed: Sequence[str] | None = None) -> li
     return list(dict.fromkeys(words))
 
 
-def numbers_of(option: str, text: str) -> list[int]:
-    """The whole numbers of "1,2". Raises UsageError for anything else."""
-    words = words_of(option, text)
+def parse_counts(option: str, text: str) -> list[int]:
+    """The whole numbers of "1,2", each at least 1. Raises UsageError for anything else."""
+    words = parse_words(option, text)
     if not all(word.isascii() and word.isdigit() and 0 < int(word) < 10000 for word in words):
         raise UsageError(f"{option}: got {text!r}; it must be whole numbers of at least 1, separated by commas")
     return [int(word) for word in words]
 
 
-def size_of(option: str, text: str) -> tuple[int, int]:
+def parse_size(option: str, text: str) -> tuple[int, int]:
     """(height, width) of "224" or "640x480", which is width x height. Raises UsageError for anything else."""
-    try:
-        width, height = numbers_of(option, text.replace("x", ",")) * (1 if "x" in text else 2)
-    except (UsageError, ValueError):
-        raise UsageError(
-            f"{option}: got {text!r}; it must be pixels, such as 224, or 640x480 (width x height)"
-        ) from None
-    return height, width
+    sides = [int(side) for side in text.split("x") if re.fullmatch("[0-9]{1,4}", side)]
+    if len(sides) != text.count("x") + 1 or len(sides) > 2 or min(sides) < 1:
+        raise UsageError(f"{option}: got {text!r}; it must be pixels, such as 224, or 640x480 (width x height)")
+    return sides[-1], sides[0]

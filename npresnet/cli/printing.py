@@ -17,9 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..errors import NpResNetError
 
 __all__ = [
-    "T",
-    "by",
     "counted",
+    "dimensions",
     "fact",
     "fail",
     "guarded",
@@ -31,8 +30,7 @@ __all__ = [
     "shape_text",
 ]
 
-
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}  # file names stay in one piece
 
@@ -43,6 +41,7 @@ def printable(text: str) -> str:
 
 
 def say(text: str = "") -> None:
+    """Print a line of results."""
     print(printable(text))
 
 
@@ -53,6 +52,7 @@ def fact(label: str, text: str) -> None:
 
 
 def fail(message: str, status: int) -> NoReturn:
+    """End the command with ``message`` on standard error and the exit status ``status``."""
     text = printable(f"npresnet: {message}")
     if sys.stderr.isatty():  # in a pipe or a log, one message stays one line
         width = shutil.get_terminal_size().columns
@@ -65,7 +65,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     """Turn the library's errors into one paragraph and exit status 2."""
 
     @wraps(command)
-    def guarded(*args: Any, **kwargs: Any) -> None:
+    def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
             sys.stdout.flush()  # a reader that has gone (`| head`) is noticed here, where typer expects it
@@ -74,7 +74,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except MemoryError as error:
             fail(f"out of memory ({error}); use smaller or fewer images", 2)
 
-    return guarded
+    return run
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: str) -> None:
@@ -94,12 +94,12 @@ def progress(title: str, total: int | None) -> Iterator[Callable[[], None]]:
     """A progress bar on standard error, shown on terminals only; call what it yields once per step."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda: progress.advance(task)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda: bar.advance(task)
 
 
-def counted(items: Iterable[T], title: str, total: int) -> Iterator[T]:
+def counted(items: Iterable[_T], title: str, total: int) -> Iterator[_T]:
     """The items, with a progress bar that moves by one for each."""
     with progress(title, total) as advance:
         for item in items:
@@ -107,14 +107,14 @@ def counted(items: Iterable[T], title: str, total: int) -> Iterator[T]:
             advance()
 
 
-def by(shape: Sequence[int]) -> str:
+def dimensions(shape: Sequence[int]) -> str:
     """A shape as people write it: 1024x1024x3."""
     return "x".join(map(str, shape))
 
 
 def shape_text(shape: Sequence[int]) -> str:
     """The shape of a layer's output; a batch of one is left out."""
-    return by(shape[1:] if shape and shape[0] == 1 else shape)
+    return dimensions(shape[1:] if shape and shape[0] == 1 else shape)
 
 
 def print_unused(label: str, layers: Mapping[str, int]) -> None:

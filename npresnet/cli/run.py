@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,17 @@ import typer
 
 from ..errors import UsageError
 from ..files.safe_write import check_writable
-from .options import Algorithm, ArchitectureOption, Device, Precision, Size, Threads, load_network
+from .options import (
+    Algorithm,
+    AlgorithmOption,
+    ArchitectureOption,
+    DeviceOption,
+    Precision,
+    PrecisionOption,
+    SizeOption,
+    ThreadsOption,
+    load_network,
+)
 from .printing import fact, guarded, print_table, progress, say, shape_text
 
 if TYPE_CHECKING:
@@ -32,11 +43,11 @@ def run(
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the results go.")] = Path("features.npz"),
     layers: Annotated[str | None, typer.Option(metavar="A,B", help="Save these layers' outputs, not C1 to C5.")] = None,
-    size: Size = None,
-    device: Device = "cpu",
-    algorithm: Annotated[Algorithm, typer.Option(help="How to compute.")] = Algorithm.auto,
-    precision: Annotated[Precision, typer.Option(help="Of convolutions on a card.")] = Precision.fp32,
-    threads: Threads = None,
+    size: SizeOption = None,
+    device: DeviceOption = "cpu",
+    algorithm: AlgorithmOption = Algorithm.auto,
+    precision: PrecisionOption = Precision.fp32,
+    threads: ThreadsOption = None,
     trace: Annotated[bool, typer.Option("--trace", help="Print each layer's shape, time and speed.")] = False,
     top: Annotated[
         int | None, typer.Option(metavar="K", help="Classify, and print the K most probable classes.", min=1)
@@ -55,14 +66,7 @@ def run(
 
     check_writable(out)
     net = load_network(weights, architecture, device, algorithm, threads, precision)
-    if layers is None:
-        names = dict(net.graph.features)
-    else:
-        names = {name.strip(): name.strip() for name in layers.split(",") if name.strip()}
-        if not names:
-            raise UsageError(
-                f"--layers: got {layers!r}, which names no layer; give names from `npresnet info --layers`"
-            )
+    names = dict(net.graph.features) if layers is None else _named_layers(layers)
     net.graph.needed_for(names.values())  # an unknown layer is an error before the pictures are read
     classify = top is not None or classes is not None
     if classify:
@@ -95,7 +99,7 @@ def run(
                 for step in net.trace(image, wanted):
                     if step.name in collected:
                         found[step.name] = step.array
-                    steps.append(step_without_array(step))
+                    steps.append(replace(step, array=np.empty(0, np.float32)))  # or every activation would stay
             else:
                 found = net(image, wanted)
             for name, array in found.items():
@@ -122,13 +126,12 @@ def run(
     fact("saved", str(out))
 
 
-def step_without_array(step: LayerStep) -> LayerStep:
-    """The step's figures alone, so that a list of them does not keep every activation in memory."""
-    from dataclasses import replace
-
-    import numpy as np
-
-    return replace(step, array=np.empty(0, np.float32))
+def _named_layers(text: str) -> dict[str, str]:
+    """The layers that ``--layers`` names, as {key in the result: layer}."""
+    names = {name.strip(): name.strip() for name in text.split(",") if name.strip()}
+    if not names:
+        raise UsageError(f"--layers: got {text!r}, which names no layer; give names from `npresnet info --layers`")
+    return names
 
 
 def _print_classes(

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
+from itertools import product
 
 from .options import (
     Algorithm,
+    AlgorithmOption,
     ArchitectureOption,
-    Device,
+    BatchesOption,
+    DeviceOption,
     Precision,
-    WeightsFile,
+    PrecisionOption,
+    SizesOption,
+    WeightsArgument,
     load_network,
-    numbers_of,
-    size_of,
-    words_of,
+    parse_counts,
+    parse_size,
+    parse_words,
 )
 from .printing import fact, guarded, print_table, progress, say
 
@@ -24,24 +26,20 @@ __all__ = ["tune"]
 
 @guarded
 def tune(
-    weights: WeightsFile,
-    sizes: Annotated[
-        str, typer.Option(metavar="A,B", help="Sizes of image: 224, or 640x480 (width x height).")
-    ] = "224",
-    batches: Annotated[str, typer.Option(metavar="A,B", help="Images at a time.")] = "1",
-    device: Device = "cuda",
-    algorithm: Annotated[Algorithm, typer.Option(help="How to compute.")] = Algorithm.auto,
-    precision: Annotated[Precision, typer.Option(help="Of convolutions on a card.")] = Precision.fp32,
+    weights: WeightsArgument,
+    sizes: SizesOption = "224",
+    batches: BatchesOption = "1",
+    device: DeviceOption = "cuda",
+    algorithm: AlgorithmOption = Algorithm.auto,
+    precision: PrecisionOption = Precision.fp32,
     architecture: ArchitectureOption = None,
 ) -> None:
     """Measure which kernels are the fastest on a card.
 
     What is found is kept on disk; networks on a card of that kind go by it from then on.
     """
-    from itertools import product
-
-    shapes = [size_of("--sizes", size) for size in words_of("--sizes", sizes)]
-    counts = numbers_of("--batches", batches)
+    shapes = [parse_size("--sizes", size) for size in parse_words("--sizes", sizes)]
+    counts = parse_counts("--batches", batches)
     net = load_network(weights, architecture, device, algorithm, None, precision)
     rows = []
     with progress("convolutions measured", None) as advance:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..files.safe_write import check_writable
-from .options import ArchitectureOption, Device, Size, Threads, WeightsFile, load_network
+from .options import ArchitectureOption, DeviceOption, SizeOption, ThreadsOption, WeightsArgument, load_network
 from .printing import counted, fact, fail, guarded, print_table, say, shape_text
 
 __all__ = ["verify"]
@@ -17,7 +17,7 @@ __all__ = ["verify"]
 
 @guarded
 def verify(
-    weights: WeightsFile,
+    weights: WeightsArgument,
     image: Annotated[
         Path | None, typer.Argument(metavar="IMAGE", help="A picture or .npy; else the bundled photograph.")
     ] = None,
@@ -28,9 +28,9 @@ def verify(
     record: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep what the oracle computed, to check without it.")
     ] = None,
-    size: Size = None,
-    device: Device = "cpu",
-    threads: Threads = None,
+    size: SizeOption = None,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
     architecture: ArchitectureOption = None,
 ) -> None:
     """Compare every layer with TensorFlow, or with a recording of it. Exit status 1 if any layer disagrees."""

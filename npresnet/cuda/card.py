@@ -11,18 +11,19 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DeviceError, MissingExtraError, UsageError
 
-__all__ = ["Card", "Found", "Lane", "find_cards", "open_card", "parse_device", "why_no_cuda"]
+__all__ = ["Bindable", "Card", "Found", "Lane", "find_cards", "open_card", "parse_device", "why_no_cuda"]
 
 Array = npt.NDArray[Any]
 
 _T = TypeVar("_T")
+_Bound = TypeVar("_Bound", covariant=True)
 
 LOWEST = (7, 5)
 """The oldest compute capability that CUDA 13 compiles for."""
@@ -269,7 +270,7 @@ class Card:
 
         host = contiguous(array)
         there = self.allocated(array.nbytes, "a tensor of the network", lambda: cuda.to_device(host))
-        cuda.default_stream().synchronize()  # on which it may still be on its way; lanes do not wait for that stream
+        cuda.default_stream().synchronize()  # the copy may be in flight on it; lanes do not wait for that stream
         return there
 
     @contextmanager
@@ -283,6 +284,17 @@ class Card:
         yield lane
         with self._lock:
             self._idle.append(lane)
+
+
+class Bindable(Protocol[_Bound]):
+    """What can be given memory of a lane: a program of ``program.py``, of which a card knows no more than this."""
+
+    @property
+    def arena_bytes(self) -> int:
+        """Memory for all activations."""
+
+    def bind(self, arena: Any) -> _Bound:
+        """It with its activations in ``arena``, float32 of at least ``arena_bytes``."""
 
 
 class Lane:
@@ -306,7 +318,7 @@ class Lane:
             self._arena = self.card.array((-(-size // 4),), "working memory for these images")
         return self._arena
 
-    def bound(self, program: Any) -> Any:
+    def bound(self, program: Bindable[_Bound]) -> _Bound:
         """``program`` with its activations in this lane's arena; kept, so that a shape of images is bound once."""
         arena = self.arena(program.arena_bytes)
         if id(program) not in self._bound:
@@ -314,7 +326,8 @@ class Lane:
         self._bound.move_to_end(id(program))
         while len(self._bound) > _KEPT:
             self._bound.popitem(last=False)
-        return self._bound[id(program)][1]
+        bound: _Bound = self._bound[id(program)][1]
+        return bound
 
     def staging(self, name: str, shape: tuple[int, ...]) -> Array:
         """Page-locked float32 memory, from and to which the card copies by itself while others compute."""

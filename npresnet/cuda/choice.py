@@ -1,11 +1,16 @@
 """Which kernel, which tile, how many parts: predicted from the sizes of a convolution and of the card.
 
-A block's work is bm * bn * k products. An SM does them at its rate for that precision, less what else the kernel issues
-(``issue_share``), or as fast as tiles come from the card's second cache, whichever is slower; and no tile comes faster than
-its way takes, divided by the tiles that are on their way at a time. The last blocks leave SMs idle. To that comes what is
-written and read again for the parts of a split, and Winograd's transforms. The rates are an H100's, from its data sheet, the
-length of the way is a guess, and nothing here was measured on a card yet: they need to be right about which is faster, not
-how fast. Measurements, where there are some, come first: ``measured.py``.
+A block of threads does bm * bn * k multiply-adds. How long an SM is busy, the slowest of these decides:
+
+    arithmetic  the SM's rate for that precision, less what else the kernel issues (``issue_share``)
+    cache       tiles of both factors from the L2, at its bandwidth
+    memory      what must be read and written at least, at the device memory's bandwidth
+    latency     of the L2, once for each tile, divided by the tiles in flight: of one block, times the blocks on the SM
+
+The busiest SM counts: the last blocks leave others idle. To that comes what no SM can shorten: launches, the parts of a split
+added up, Winograd's transforms. The rates are an H100's, from its data sheet, the latency is a guess, and nothing here was
+measured on a card yet: they need to be right about which is faster, not how fast. Measurements, where there are some, come
+first: ``measured.py``.
 """
 
 from __future__ import annotations
@@ -41,8 +46,8 @@ __all__ = [
 class Prediction(NamedTuple):
     """The model's opinion of a convolution, in clock cycles of the card.
 
-    arithmetic, cache, memory  if nothing but products, tiles from the second cache, or memory took time
-    latency                    if nothing but the way of tiles from there took time
+    arithmetic, cache, memory  if nothing but multiply-adds, tiles from the L2, or device memory took time
+    latency                    if nothing but the L2's latency took time
     start                      what no amount of parallel work shortens
     """
 
@@ -106,10 +111,10 @@ class Choice(NamedTuple):
 
 
 _RATE = {"fp32": 128.0, "tf32": 512.0, "3xtf32": 512.0 / 3}  # multiply-adds per clock cycle of one SM, at best
-_CACHE = 24.0  # bytes that an SM gets from the second cache per clock cycle: 5.5 TB/s over 132 SMs at 1.75 GHz
+_CACHE = 24.0  # bytes that an SM gets from the L2 per clock cycle: 5.5 TB/s over 132 SMs at 1.75 GHz
 _MEMORY = 13.0  # bytes per clock cycle of one SM to or from memory: 3 TB/s likewise
-_START = 3000.0  # cycles: a launch in a graph, the first tiles on their way, the last ones stored
-_LATENCY = 700.0  # cycles, about, from the first instruction of a tile's copy out of the second cache until it is there
+_START = 3000.0  # cycles: a launch in a graph, the first tiles in flight, the last ones stored
+_LATENCY = 700.0  # cycles, about, from the first instruction of a tile's copy out of the L2 until it is there
 _ALONE = 1.35  # while a block waits at its barrier, another one on the SM multiplies, if there is one
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
 _LEAST_TURNS = 4  # of the main loop, for each part of a split
@@ -139,13 +144,13 @@ def _predict(
     on_each = -(-blocks // sms)
     turns = on_each * -(-k // tile.bk)
     together = min(on_each, _kernel(tile).together)
-    ahead = 1 if isinstance(tile, Tile) else tile.stages - 1  # tiles of a block that are on their way
+    in_flight = 1 if isinstance(tile, Tile) else tile.stages - 1  # tiles of a block in flight
     alone = _ALONE if together == 1 else 1.0
     return Prediction(
         arithmetic=alone * turns * tile.bm * tile.bn * tile.bk / (_RATE[precision] * issue_share(tile)),
         cache=turns * 4 * (tile.bm + tile.bn) * tile.bk / _CACHE,
         memory=4 * moved / (_MEMORY * sms),
-        latency=turns * _LATENCY / (together * ahead),
+        latency=turns * _LATENCY / (together * in_flight),
         start=launches * _START,
     )
 
@@ -247,7 +252,7 @@ class Apart(NamedTuple):
 
 _ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 _ISSUED = {7: (456, 420), 4: (283, 270)}
-_WAIT = 150.0  # cycles that a warp waits in each step for its row of the image: it comes from the first cache mostly
+_WAIT = 150.0  # cycles that a warp waits in each step for its row of the image: it comes from the L1 mostly
 
 
 def issued_by_stem(width: int) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Batches through a network on a card: images go in, outputs come out, where the images were.
 
-A large batch goes in chunks, on two lanes by turns: while one chunk is computed, the next one's images are on their way
-to the card and the last one's outputs on their way back, through page-locked memory.
+A large batch goes in chunks, on two lanes by turns: while one chunk is computed, the next one's images are copied
+to the card and the last one's outputs back from it, through page-locked memory.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
     .keras           the same tree in a zip archive, with the model's config, which tells the names
 
 ``read_layers`` brings all of them into one form. Where a file holds no names, ``StoredFile.unnamed`` keeps what is known:
-the class of each layer and its number among those of its class. ``keras_order`` says which layer of a graph that is.
+the class of each layer and its number among those of its class. ``network/keras_order.py`` says which layer of a graph that is.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from ..errors import WeightsError
 from .hdf5.tree import Group, StoredTensor
 from .opening import WeightsFile
 
-__all__ = ["Kernel", "StoredFile", "StoredLayer", "read_layers", "snake_case"]
-
+__all__ = ["StoredFile", "StoredLayer", "TheanoKernel", "read_layers", "snake_case"]
 
 # how Keras 1 (W, b, running_*) and later versions spell the role of a variable
 _ROLES = {
@@ -48,7 +47,7 @@ _IN_ORDER = {1: ("kernel",), 2: ("kernel", "bias"), 4: ("gamma", "beta", "mean",
 
 
 @dataclass(frozen=True)
-class Kernel:
+class TheanoKernel:
     """A tensor that is stored as Theano has it, seen as TensorFlow's: (height, width, in, out), not flipped.
 
     outer    it is stored as (out, in, height, width)
@@ -79,7 +78,7 @@ class Kernel:
         return np.ascontiguousarray(array[::-1, ::-1] if self.flipped else array)
 
 
-Tensor = StoredTensor | Kernel
+Tensor = StoredTensor | TheanoKernel
 StoredLayer = Mapping[str, Tensor]
 """{role: tensor}; roles are "0", "1", ... where only the order is known."""
 

@@ -1,4 +1,8 @@
-"""What each family subtracts from pixels and divides them by, and the size of its pictures."""
+"""What each family subtracts from pixels and divides them by, and the size of its pictures.
+
+The arithmetic takes RGB 0..255 of any dtype, [..., 3], and returns float32[..., 3], C-contiguous. A new convention is one
+function and one row of ``CONVENTIONS``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import numpy as np
 from .reading import Float32, Picture
 from .resizing import Interpolation
 
-# Arithmetic: RGB 0..255 of any dtype, [..., 3] -> float32[..., 3], C-contiguous
+__all__ = ["CONVENTIONS", "Convention", "subtract_mean_pixel"]
 
 MEAN_PIXEL = np.array([123.7, 116.8, 103.9])  # RGB; float64, see subtract_mean_pixel
 CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)  # BGR

@@ -20,27 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npresnet.errors import ImageError, UsageError
-
+from ..errors import ImageError, UsageError
 from ..network.inputs import transpose_hint
-from .conventions import CONVENTIONS, Convention, subtract_mean_pixel
+from .conventions import CONVENTIONS, Convention
 from .reading import Float32, Picture, load_picture, load_prepared
 from .resizing import Size, parse_size, resize_picture
 
-
-def mold(image: Picture, mode: Size = "square") -> Float32:
-    """One picture [h, w, 3] as Mask R-CNN feeds it to its network: resized, padded, mean subtracted.
-
-    Returns float32[h', w', 3]. Padding comes before the mean, so a black border holds minus the mean.
-    Raises as ``resize_picture``, and ImageError for a batch.
-    Source: matterport's ``resize_image`` and ``mold_image``, bit for bit.
-    """
-    if image.ndim == 4:
-        raise ImageError(f"array {list(image.shape)}: mold takes one picture [h, w, 3]; prepare() takes a batch")
-    return subtract_mean_pixel(resize_picture(_pictures(image)[0], mode, "bilinear"))
-
-
-# The whole line
+__all__ = ["prepare"]
 
 
 def prepare(source: object, preprocessing: str, size: Size | None = None) -> Float32:

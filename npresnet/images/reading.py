@@ -10,18 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npresnet.errors import ImageError, MissingExtraError
-
+from ..errors import ImageError, MissingExtraError
 from ..network.inputs import network_input
 
-__all__ = ["load_prepared"]
-
+__all__ = ["Float32", "Picture", "load_picture", "load_prepared"]
 
 Picture = NDArray[Any]  # [h, w, 3] RGB, values 0..255, uint8 or floating point
 Float32 = NDArray[np.float32]
-
-
-# Reading
 
 
 def load_picture(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
@@ -97,6 +92,30 @@ def load_picture(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     return pixels
 
 
+def load_prepared(path: str | os.PathLike[str]) -> Float32:
+    """A ``.npy`` of prepared input as float32[n, h, w, 3]; nothing is unpickled, and shapes are checked before data."""
+    try:
+        # Mapping refuses a file shorter than its header says, before any memory is taken.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise _unreadable(path, error) from error
+    except Exception as error:
+        raise ImageError(f"{path}: not a readable .npy file ({error}); write it with numpy.save") from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise ImageError(f"{path}: a .npz archive named .npy; write one array with numpy.save")
+    if array.dtype.kind != "f":
+        raise ImageError(
+            f"{path}: holds {array.dtype}, but a .npy is prepared input: float32[n, h, w, 3]; "
+            "give a picture file instead, or the loaded array as a picture"
+        )
+    try:
+        prepared: Float32 = network_input(array)  # writeable, hence a copy: the file may change while the array lives
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
+    return prepared
+
+
 def _has_end_of_image(data: bytes) -> bool:
     """Whether a JPEG is there to its end.
 
@@ -122,27 +141,3 @@ def _unreadable(path: str | os.PathLike[str], error: Exception) -> ImageError:
     else:
         reason = f"the file cannot be opened ({error})"
     return ImageError(f"{path}: {reason}; check the path")
-
-
-def load_prepared(path: str | os.PathLike[str]) -> Float32:
-    """A ``.npy`` of prepared input as float32[n, h, w, 3]; nothing is unpickled, and shapes are checked before data."""
-    try:
-        # Mapping refuses a file shorter than its header says, before any memory is taken.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise _unreadable(path, error) from error
-    except Exception as error:
-        raise ImageError(f"{path}: not a readable .npy file ({error}); write it with numpy.save") from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise ImageError(f"{path}: a .npz archive named .npy; write one array with numpy.save")
-    if array.dtype.kind != "f":
-        raise ImageError(
-            f"{path}: holds {array.dtype}, but a .npy is prepared input: float32[n, h, w, 3]; "
-            "give a picture file instead, or the loaded array as a picture"
-        )
-    try:
-        prepared: Float32 = network_input(array)  # writeable, hence a copy: the file may change while the array lives
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from None
-    return prepared

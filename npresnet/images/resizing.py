@@ -9,17 +9,23 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from npresnet.errors import ImageError, UsageError
-
+from ..errors import ImageError, UsageError
 from .reading import Picture
+
+__all__ = [
+    "MAX_SIDE",
+    "Interpolation",
+    "Size",
+    "parse_size",
+    "resize_bilinear",
+    "resize_nearest",
+    "resize_picture",
+]
 
 Size = str | tuple[int, int]  # "none", "square", "pad64", or (width, height) in pixels
 Interpolation = Literal["nearest", "bilinear"]
 
 MAX_SIDE = 32768  # pixels; a side beyond it is a slip of the keyboard or a sliver of a picture, not a wish
-
-
-# Resizing
 
 
 def resize_bilinear(image: Picture, shape: tuple[int, int]) -> NDArray[np.float64]:

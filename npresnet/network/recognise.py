@@ -15,7 +15,7 @@ from statistics import mode
 
 from ..errors import WeightsError
 from ..files.hdf5.tree import StoredTensor
-from ..files.layers import Kernel, StoredFile, StoredLayer, Tensor
+from ..files.layers import StoredFile, StoredLayer, Tensor, TheanoKernel
 from .architecture import Architecture, Request, own_architecture
 from .building import build_graph
 from .described import OwnNetwork, network_from_config
@@ -183,7 +183,7 @@ def _oriented(file: StoredFile, path: Path, notes: _Notes) -> _StoredLayers:
     notes.reasons.append(f"kernels are {'flipped' if flipped else 'not flipped'}{order}, by {why}")
     return {
         layer: {
-            role: Kernel(tensor, outer, flipped) if role == "kernel" and len(tensor.shape) == 4 else tensor
+            role: TheanoKernel(tensor, outer, flipped) if role == "kernel" and len(tensor.shape) == 4 else tensor
             for role, tensor in tensors.items()
         }
         for layer, tensors in file.layers.items()

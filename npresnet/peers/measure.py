@@ -18,24 +18,18 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from ..network.architecture import Architecture, parse_architecture
-from ..network.building import build_graph
-from ..network.graph import Graph
-from ..network.seeded import random_weights, write_keras_file
 from ..verify.compare import compare
-from .engines import PEERS, missing
-from .process import Case, EngineFailed, Process, Worker
+from .case import Case
+from .engines import PEERS, missing, peer_class
+from .process import EngineFailed, Process, Worker
 
-__all__ = ["ENGINES", "Watcher", "full_name", "measure", "standard_graph", "weight_file"]
-
+__all__ = ["ENGINES", "Watcher", "measure", "summary"]
 
 Array = npt.NDArray[Any]
 
 OURS = "npresnet"
 ENGINES = (OURS, *PEERS)
 """All engines by name, ours first."""
-
-TITLES = {OURS: OURS, **{name: peer.title for name, peer in PEERS.items()}}
 
 _TURN = 0.5  # seconds of timed runs in one turn, if one run is shorter than that
 _WARM = 0.1  # seconds of untimed runs before them, at least one run
@@ -50,28 +44,6 @@ class Watcher(Protocol):
 
     def doing(self, text: str) -> None:
         """What goes on now."""
-
-
-def full_name(network: str) -> str:
-    """Family and depth of ``network``; the first family that has the depth where it names none. Raises UsageError."""
-    family, depth = parse_architecture(network).candidates[0]
-    return Architecture(family, depth).name
-
-
-def standard_graph(network: str) -> Graph:
-    """``network`` at full width; families that come with a classifier have theirs of 1000 classes. Raises UsageError."""
-    family, depth = parse_architecture(network).candidates[0]
-    classes = None if family.name == "matterport" else 1000
-    return build_graph(Architecture.standard(family, depth, classes=classes))
-
-
-def weight_file(network: str, folder: Path) -> Path:
-    """A Keras file of ``standard_graph`` with seeded random weights, written into ``folder`` unless it is there."""
-    path = folder / f"{full_name(network).replace('/', '-')}.h5"
-    if not path.exists():
-        graph = standard_graph(network)
-        write_keras_file(path, graph, random_weights(graph))
-    return path
 
 
 def measure(
@@ -100,7 +72,7 @@ def measure(
     """
     begin: Callable[[str], Worker] = start or (lambda engine: Process(engine, weights, case))
     names = [OURS, *(name for name in engines if name != OURS)]
-    results: dict[str, dict[str, Any]] = {name: {"title": TITLES.get(name, name)} for name in names}
+    results: dict[str, dict[str, Any]] = {name: {"title": _title(name)} for name in names}
     workers: dict[str, Worker] = {}
 
     def drop(name: str, status: str, reason: str) -> None:
@@ -165,7 +137,12 @@ def measure(
     }
 
 
+def _title(engine: str) -> str:
+    return peer_class(engine).title if engine in PEERS else engine
+
+
 def _count(number: float) -> int:
+    """``number`` of runs as a whole one, at least one and not too many."""
     return max(1, min(_MOST, math.ceil(number)))
 
 

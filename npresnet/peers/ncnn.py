@@ -13,8 +13,10 @@ import numpy.typing as npt
 from ..errors import NpResNetError
 from ..network.graph import Graph
 from ..network.weights import Weights
-from .network import Node, outputs_of, simplify
+from .network import PeerNode, outputs_of, simplify
 from .peer import Batch, Peer, nchw, nhwc, oihw
+
+__all__ = ["Ncnn"]
 
 Array = npt.NDArray[Any]
 
@@ -63,7 +65,7 @@ class Ncnn(Peer):
         }
 
 
-def _ncnn_model(nodes: Sequence[Node], outputs: Mapping[str, str]) -> tuple[str, bytes]:
+def _ncnn_model(nodes: Sequence[PeerNode], outputs: Mapping[str, str]) -> tuple[str, bytes]:
     """The network as ncnn's two files, `.param` and `.bin`. A blob has one reader in ncnn: ``Split`` makes copies."""
     lines: list[str] = []
     blobs = 0

@@ -1,4 +1,8 @@
-"""A network as other engines want it: few, simple nodes, batch-norms folded into convolutions."""
+"""A network as other engines want it: few, simple nodes, batch-norms folded into convolutions, sizes known.
+
+None of npresnet's own fusion is used here: the engines have theirs, and a mistake in it would not be noticed if they all
+were given its result.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +18,18 @@ from ..network.graph import Graph
 from ..network.operators import Add, BatchNorm, Conv2D, Dense, GlobalAveragePool, Input, MaxPool, Pad, ReLU
 from ..network.weights import Weights
 
-__all__ = ["NO_PADS", "Node", "outputs_of", "simplify"]
-
+__all__ = ["NO_PADS", "PeerNode", "outputs_of", "simplify"]
 
 Array = npt.NDArray[Any]
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The network, as every engine gets it
 
 NO_PADS = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
-class Node:
+class PeerNode:
     """One operation that every engine has.
 
-    name      the layer whose output it computes: the last of those that were drawn together
+    name      the layer whose output it computes: the last of those that were fused
     kind      input, pad, conv, maxpool, scale, relu, add, mean, dense
     inputs    names of the nodes that feed it
     weights   conv: float32[kh, kw, ci, co]; dense: float32[ci, co]; scale: float32[c]
@@ -58,15 +58,15 @@ def outputs_of(graph: Graph) -> dict[str, str]:
     return {**graph.features, **classifier}
 
 
-def simplify(graph: Graph, weights: Weights, height: int, width: int) -> list[Node]:
+def simplify(graph: Graph, weights: Weights, height: int, width: int) -> list[PeerNode]:
     """The nodes that compute all features (and the classifier) of images of ``height`` x ``width`` pixels, in order."""
     wanted = set(outputs_of(graph).values())
     layers = graph.needed_for(wanted)
     readers = Counter(name for layer in layers for name in layer.inputs)
-    nodes: dict[str, Node] = {}
+    nodes: dict[str, PeerNode] = {}
     sizes: dict[str, tuple[int, int]] = {}
 
-    def absorbed(source: str, kinds: Iterable[str]) -> Node | None:
+    def absorbed(source: str, kinds: Iterable[str]) -> PeerNode | None:
         """The node ``source``, taken out, if it is of one of ``kinds`` and nobody else wants what it computes."""
         node = nodes[source]
         if node.kind in kinds and not node.relu and readers[source] == 1 and source not in wanted:
@@ -80,9 +80,9 @@ def simplify(graph: Graph, weights: Weights, height: int, width: int) -> list[No
         h, w_ = sizes.get(source, (height, width))
         match operator:
             case Input():
-                nodes[name] = Node(name, "input")
+                nodes[name] = PeerNode(name, "input")
             case Pad(pads):
-                nodes[name] = Node(name, "pad", inputs, pads=pads)
+                nodes[name] = PeerNode(name, "pad", inputs, pads=pads)
                 h, w_ = h + pads[0] + pads[1], w_ + pads[2] + pads[3]
             case Conv2D() | MaxPool():
                 window = operator.kernel if isinstance(operator, Conv2D) else operator.window
@@ -99,13 +99,13 @@ def simplify(graph: Graph, weights: Weights, height: int, width: int) -> list[No
                     inputs = border.inputs
                 kind: Literal["conv", "maxpool"] = "conv" if isinstance(operator, Conv2D) else "maxpool"
                 bias = w.get("bias", np.zeros(operator.channels, np.float32)) if isinstance(operator, Conv2D) else None
-                nodes[name] = Node(name, kind, inputs, w.get("kernel"), bias, window, operator.stride, pads)
+                nodes[name] = PeerNode(name, kind, inputs, w.get("kernel"), bias, window, operator.stride, pads)
             case BatchNorm(epsilon=epsilon):
                 scale = w["gamma"] / np.sqrt(w["variance"].astype(np.float64) + epsilon)
                 shift = w["beta"] - w["mean"] * scale
                 conv = absorbed(source, ["conv"])
                 if conv is None:
-                    conv = Node(name, "scale", inputs, np.ones_like(scale), np.zeros_like(scale))
+                    conv = PeerNode(name, "scale", inputs, np.ones_like(scale), np.zeros_like(scale))
                 assert conv.weights is not None
                 assert conv.bias is not None
                 kernel, shift = conv.weights * scale, conv.bias * scale + shift
@@ -115,14 +115,16 @@ def simplify(graph: Graph, weights: Weights, height: int, width: int) -> list[No
             case ReLU():
                 before = absorbed(source, ["conv", "scale", "add"])
                 nodes[name] = (
-                    Node(name, "relu", inputs, relu=True) if before is None else replace(before, name=name, relu=True)
+                    PeerNode(name, "relu", inputs, relu=True)
+                    if before is None
+                    else replace(before, name=name, relu=True)
                 )
             case Add():
-                nodes[name] = Node(name, "add", inputs)
+                nodes[name] = PeerNode(name, "add", inputs)
             case GlobalAveragePool():
-                nodes[name] = Node(name, "mean", inputs)
+                nodes[name] = PeerNode(name, "mean", inputs)
             case Dense(softmax=softmax):
-                nodes[name] = Node(name, "dense", inputs, w["kernel"], w["bias"], softmax=softmax)
+                nodes[name] = PeerNode(name, "dense", inputs, w["kernel"], w["bias"], softmax=softmax)
         sizes[name] = (h, w_)
     return list(nodes.values())
 

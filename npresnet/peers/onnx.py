@@ -15,7 +15,6 @@ from .peer import Batch, chw, oihw
 
 __all__ = ["onnx_model"]
 
-
 Array = npt.NDArray[Any]
 
 

@@ -12,6 +12,8 @@ from .network import outputs_of
 from .onnx import onnx_model
 from .peer import Batch, Peer, nchw, nhwc
 
+__all__ = ["OpenVino"]
+
 Array = npt.NDArray[Any]
 
 

@@ -13,36 +13,9 @@ from ..network.weights import Weights
 
 __all__ = ["Batch", "Peer", "chw", "nchw", "nhwc", "oihw"]
 
-
 Array = npt.NDArray[Any]
 Batch = tuple[int, int, int]
 """(n, h, w) of the images, which have three channels."""
-
-
-def nchw(images: Array) -> Array:
-    """float32[n, h, w, c] as float32[n, c, h, w], C-contiguous."""
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-
-
-def nhwc(array: Array) -> Array:
-    """What an NCHW engine made, as float32[n, h, w, c]; probabilities, float32[n, c], as they are."""
-    return np.ascontiguousarray(array.transpose(0, 2, 3, 1)) if array.ndim == 4 else array
-
-
-def oihw(kernel: Array | None) -> Array:
-    """float32[kh, kw, ci, co] as float32[co, ci, kh, kw], C-contiguous."""
-    assert kernel is not None
-    return np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
-
-
-def chw(values: Array | None) -> Array:
-    """One value per channel, float32[c] as float32[c, 1, 1]: to be spread over NCHW."""
-    assert values is not None
-    return values.reshape(-1, 1, 1)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The engines
 
 
 class Peer(ABC):
@@ -83,3 +56,25 @@ class Peer(ABC):
 
     def __call__(self, images: Array) -> dict[str, Array]:
         return self.features(self.run(self.prepare(images)))
+
+
+def nchw(images: Array) -> Array:
+    """float32[n, h, w, c] as float32[n, c, h, w], C-contiguous."""
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+
+def nhwc(array: Array) -> Array:
+    """What an NCHW engine made, as float32[n, h, w, c]; probabilities, float32[n, c], as they are."""
+    return np.ascontiguousarray(array.transpose(0, 2, 3, 1)) if array.ndim == 4 else array
+
+
+def oihw(kernel: Array | None) -> Array:
+    """float32[kh, kw, ci, co] as float32[co, ci, kh, kw], C-contiguous."""
+    assert kernel is not None
+    return np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
+
+
+def chw(values: Array | None) -> Array:
+    """One value per channel, float32[c] as float32[c, 1, 1]: to be spread over NCHW."""
+    assert values is not None
+    return values.reshape(-1, 1, 1)

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,30 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import NpResNetError
-from .peer import Batch
+from .case import Case
 
-__all__ = ["Case", "EngineFailed", "Process", "Worker"]
-
+__all__ = ["EngineFailed", "Process", "Worker"]
 
 Array = npt.NDArray[Any]
 _PATIENCE = 900.0  # seconds after which an engine that does not answer is given up
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is measured: one network on images of one shape, on so many threads.
-
-    network  family and depth, such as "matterport/resnet50"
-    batch    (n, h, w) of the images
-    """
-
-    network: str
-    batch: Batch
-    threads: int
-
-    def __str__(self) -> str:
-        n, h, w = self.batch
-        return f"{self.network}, {w}x{h} pixels, batch {n}, {self.threads} thread{'s' if self.threads > 1 else ''}"
 
 
 class EngineFailed(NpResNetError):

@@ -12,8 +12,11 @@ import numpy.typing as npt
 
 from ..network.graph import Graph
 from ..network.weights import Weights
-from .network import Node, outputs_of, simplify
+from .case import noise_images
+from .network import PeerNode, outputs_of, simplify
 from .peer import Batch, Peer, chw, nhwc, oihw
+
+__all__ = ["PyTorch"]
 
 Array = npt.NDArray[Any]
 
@@ -36,14 +39,13 @@ class PyTorch(Peer):
         self._wanted = list(outputs_of(graph).values())
         self._weights = {node.name: self._tensors(node) for node in self._nodes}
         self.version = torch.__version__
-        images = np.random.default_rng(0).uniform(-120, 130, (*batch, 3)).astype(np.float32)
-        self._example = self.prepare(images)
+        self._example = self.prepare(noise_images(batch))
         seconds = {way: self._try(way) for way in ("eager", "frozen", "oneDNN Graph")}
         self._use(min(seconds, key=lambda way: seconds[way]))
         times = ", ".join(f"{way} {t * 1e3:.3g} ms" if t < np.inf else f"{way} fails" for way, t in seconds.items())
         self.chosen = f"{self._way} ({times})"
 
-    def _tensors(self, node: Node) -> tuple[Any, Any]:
+    def _tensors(self, node: PeerNode) -> tuple[Any, Any]:
         """Weights and bias as PyTorch wants them: OIHW in the memory order of channels-last."""
         if node.weights is None:
             return None, None
@@ -66,7 +68,7 @@ class PyTorch(Peer):
             values[node.name] = self._computed(node, [values[name] for name in node.inputs], images)
         return tuple(values[layer] for layer in self._wanted)
 
-    def _computed(self, node: Node, x: Sequence[Any], images: Any) -> Any:
+    def _computed(self, node: PeerNode, x: Sequence[Any], images: Any) -> Any:
         """What one node makes of its inputs ``x``."""
         torch, functional = self._torch, self._torch.nn.functional
         weights, bias = self._weights[node.name]

@@ -12,6 +12,8 @@ from ..network.weights import Weights
 from .network import outputs_of, simplify
 from .peer import Batch, Peer
 
+__all__ = ["TensorFlow"]
+
 Array = npt.NDArray[Any]
 
 

@@ -1,4 +1,5 @@
-"""A process that holds one engine with one network, and runs it when told to: the far end of ``benchmark.Process``.
+"""A process that holds one engine with one network, and runs it when told to: the far end of
+``process.Process``.
 
 One JSON object per line comes in on standard input, one per line goes out on what was standard output; whatever the
 engine itself prints goes to standard error. The first line says what to build; then
@@ -19,19 +20,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .engines import PEERS
+from .case import noise_images
+from .engines import peer_class
 from .machine import peak_memory, restart_peak_memory
 from .network import outputs_of
 from .peer import Batch, Peer
 
-__all__ = ["Ours", "images", "main"]
+__all__ = ["Ours", "main"]
 
 Array = npt.NDArray[Any]
-
-
-def images(batch: Batch) -> npt.NDArray[np.float32]:
-    """The images of every measurement, float32[n, h, w, 3] for ``batch`` = (n, h, w): noise, as bright as pictures."""
-    return np.random.default_rng(0).uniform(-120, 130, (*batch, 3)).astype(np.float32)
 
 
 class Ours:
@@ -69,7 +66,7 @@ def _build(job: dict[str, Any], batch: Batch) -> tuple[Peer | Ours, float]:
 
     found = load_weights(path, architecture)
     seconds = time.perf_counter() - start
-    return PEERS[job["engine"]](found.graph, found.weights, batch, threads), seconds
+    return peer_class(job["engine"])(found.graph, found.weights, batch, threads), seconds
 
 
 def main() -> None:
@@ -90,7 +87,7 @@ def main() -> None:
         load_peak = peak_memory()
         restart_peak_memory()
         begin = time.perf_counter()
-        prepared = engine.prepare(images((n, height, width)))
+        prepared = engine.prepare(noise_images((n, height, width)))
         run: Any = engine.run  # an engine and its own form of images fit together
         results = run(prepared)
         answer(

@@ -17,7 +17,6 @@ from ..version import __version__
 
 __all__ = ["save_arrays"]
 
-
 Array = npt.NDArray[Any]
 
 

@@ -534,7 +534,7 @@ def test_verify_refuses(folder, arguments):
 @pytest.fixture
 def small_demo(folder, monkeypatch):
     """The demo on a thin network and a small picture."""
-    monkeypatch.setattr("npresnet.network.demo.weight_file", lambda: (Path("weights.h5"), False))
+    monkeypatch.setattr("npresnet.cli.demo.demo_weights", lambda: (Path("weights.h5"), False))
     monkeypatch.setattr("npresnet.data.photograph.photograph", lambda: Path("picture.jpg"))
 
 
@@ -571,14 +571,14 @@ def test_demo_refuses(folder, small_demo, out):
 
 
 def test_demo_weights_are_written_once(tmp_path, monkeypatch):
-    from npresnet.network import demo
+    from npresnet.cli.demo import demo_weights
 
     monkeypatch.setattr("npresnet.kernels.cache.cache_directory", lambda: tmp_path)
     thin = build_graph(Architecture.standard(FAMILIES["matterport"], 50, width=4))
-    monkeypatch.setattr(demo, "build_graph", lambda architecture: thin)
-    path, fresh = demo.weight_file()
+    monkeypatch.setattr("npresnet.network.building.build_graph", lambda architecture: thin)
+    path, fresh = demo_weights()
     assert fresh
-    assert demo.weight_file() == (path, False)
+    assert demo_weights() == (path, False)
     assert npresnet.load(path).architecture.name == "matterport/resnet50"
     assert written(tmp_path / "demo") == {path.name}
 
@@ -738,7 +738,7 @@ BENCH = ("bench", "--weights", "weights.h5", "--sizes", "32", "--threads", "1", 
 
 
 def test_bench(folder):
-    status, output = cli(*BENCH, "--engines", "npresnet", "--sizes", "32,48x32", "--out", "results.json")
+    status, output = cli(*BENCH, "--engines", "npresnet", "--sizes", "32x32,48x32", "--out", "results.json")
     assert status == 0
     assert "matterport/resnet50, 48x32 pixels, batch 1, 1 thread" in output
     assert len(re.findall(r"npresnet +\d+\.\d +\d+\.\d +\d+\.\d-\d+\.\d +1\.00 +\d+", output)) == 2
@@ -766,6 +766,8 @@ def test_bench_without_an_engine(folder, monkeypatch):
         (["--engines", ","], "--engines"),
         (["--sizes", "12y"], "--sizes: got '12y'"),
         (["--sizes", "1x2x3"], "--sizes: got '1x2x3'"),
+        (["--sizes", "x"], "--sizes: got 'x'"),
+        (["--sizes", "0x32"], "--sizes: got '0x32'"),
         (["--batches", "0"], "--batches: got '0'"),
         (["--threads", "-1"], "--threads: got '-1'"),
         (["--networks", "resnet51"], "resnet51"),

@@ -22,9 +22,9 @@ from PIL import Image
 
 from npresnet.errors import ImageError, MissingExtraError, UsageError
 from npresnet.images import conventions, resizing
-from npresnet.images.prepare import mold, prepare
+from npresnet.images.prepare import prepare
 from npresnet.images.reading import load_picture
-from npresnet.images.resizing import parse_size, resize_bilinear, resize_nearest
+from npresnet.images.resizing import parse_size, resize_bilinear, resize_nearest, resize_picture
 from npresnet.network.inputs import network_input
 
 # Compilers for other processors may fuse SciPy's multiplications and additions: same formula, other last bits.
@@ -233,9 +233,9 @@ def mask_rcnn(image: NDArray[Any], mode: str) -> NDArray[Any]:
         (1100, 1300, "pad64", (1152, 1344)),
     ],
 )
-def test_mold_has_the_bits_of_mask_rcnn(h: int, w: int, mode: str, result: tuple[int, int]) -> None:
+def test_matterport_has_the_bits_of_mask_rcnn(h: int, w: int, mode: str, result: tuple[int, int]) -> None:
     image = noise(h, w, seed=h + w)
-    ours = mold(image, mode)
+    ours = prepare(image, "matterport", mode)[0]
     assert ours.shape == (*result, 3)
     assert ours.dtype == np.float32
     assert ours.flags.c_contiguous
@@ -243,34 +243,31 @@ def test_mold_has_the_bits_of_mask_rcnn(h: int, w: int, mode: str, result: tuple
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_mold_square_is_the_default_and_float_pictures_keep_their_fractions(dtype: Any) -> None:
+def test_matterport_square_is_the_default_and_float_pictures_keep_their_fractions(dtype: Any) -> None:
     image = np.random.default_rng(0).uniform(0, 255, (60, 90, 3)).astype(dtype)
-    ours = mold(image)
-    np.testing.assert_array_equal(ours, mold(image, "square"))
+    ours = prepare(image, "matterport")[0]
+    np.testing.assert_array_equal(ours, prepare(image, "matterport", "square")[0])
     if SAME_LAST_BITS:
         np.testing.assert_array_equal(ours, mask_rcnn(image, "square"))
 
 
-def test_mold_none_and_explicit_size() -> None:
+def test_matterport_none_and_explicit_size() -> None:
     image = noise(50, 70)
-    np.testing.assert_array_equal(mold(image, "none"), conventions.subtract_mean_pixel(image))
+    np.testing.assert_array_equal(prepare(image, "matterport", "none")[0], conventions.subtract_mean_pixel(image))
     truncated = resize_bilinear(image, (33, 44)).astype(np.uint8)
-    np.testing.assert_array_equal(mold(image, "44x33"), conventions.subtract_mean_pixel(truncated))
+    np.testing.assert_array_equal(prepare(image, "matterport", "44x33")[0], conventions.subtract_mean_pixel(truncated))
 
 
 def test_black_border_holds_minus_the_mean() -> None:
-    np.testing.assert_array_equal(mold(noise(100, 200))[0, 0], np.array([-123.7, -116.8, -103.9], np.float32))
+    np.testing.assert_array_equal(
+        prepare(noise(100, 200), "matterport")[0, 0, 0], np.array([-123.7, -116.8, -103.9], np.float32)
+    )
 
 
 @pytest.mark.parametrize(("shape", "mode", "becomes"), [((1, 5000), "square", "1024x0"), ((1, 50), "pad64", "40000x")])
 def test_slivers_are_refused(shape: tuple[int, int], mode: str, becomes: str) -> None:
     with pytest.raises(ImageError, match=becomes):
-        mold(noise(*shape), mode)
-
-
-def test_mold_refuses_a_batch() -> None:
-    with pytest.raises(ImageError, match="one picture"):
-        mold(noise(8, 8)[None])
+        prepare(noise(*shape), "matterport", mode)
 
 
 # Sizes as text
@@ -562,8 +559,12 @@ def test_prepare_has_the_bits_of_keras(keras: Any, tmp_path: Path, mode: str, h:
 
 def test_prepare_defaults() -> None:
     image = noise(50, 90)
-    np.testing.assert_array_equal(prepare(image, "matterport"), mold(image)[None])
-    np.testing.assert_array_equal(prepare(image, "matterport", "pad64"), mold(image, "pad64")[None])
+    np.testing.assert_array_equal(
+        prepare(image, "matterport"), conventions.subtract_mean_pixel(resize_picture(image, "square"))[None]
+    )
+    np.testing.assert_array_equal(
+        prepare(image, "matterport", "pad64"), conventions.subtract_mean_pixel(resize_picture(image, "pad64"))[None]
+    )
     np.testing.assert_array_equal(prepare(image, "none"), image[None].astype(np.float32))
 
 

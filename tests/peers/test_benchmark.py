@@ -25,10 +25,11 @@ from npresnet.network.graph import Graph, Layer
 from npresnet.network.operators import Add, BatchNorm, Conv2D, GlobalAveragePool, Input, MaxPool, Pad, ReLU
 from npresnet.network.seeded import random_weights, write_keras_file
 from npresnet.peers import measure as benchmark
-from npresnet.peers.engines import PEERS, missing
+from npresnet.peers.case import Case, full_name
+from npresnet.peers.engines import PEERS, missing, peer_class
 from npresnet.peers.measure import measure, summary
 from npresnet.peers.network import outputs_of, simplify
-from npresnet.peers.process import Case, EngineFailed, Process
+from npresnet.peers.process import EngineFailed, Process
 from npresnet.verify.compare import compare
 
 ROOT = Path(__file__).parents[2]
@@ -141,15 +142,15 @@ def test_nothing_is_left_to_fold():
 @pytest.fixture(params=list(PEERS))
 def peer(request):
     """The class of one engine. THE place where engines that are not installed are skipped."""
-    for module in PEERS[request.param].modules:
+    for module in peer_class(request.param).modules:
         pytest.importorskip(module)
     assert missing(request.param) is None
-    return PEERS[request.param]
+    return peer_class(request.param)
 
 
 def threads_for(peer) -> int:
     """TensorFlow's number of threads is fixed once it has run: in the tests it stays what it is."""
-    if peer is not PEERS["tensorflow"]:
+    if peer is not peer_class("tensorflow"):
         return 2
     import tensorflow as tf
 
@@ -166,13 +167,28 @@ def test_engine_agrees(peer, network):
 
 def test_missing_engine_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    for name, kind in PEERS.items():
-        assert missing(name) == f"not installed: pip install {' '.join(kind.packages)}"
+    for name in PEERS:
+        assert missing(name) == f"not installed: pip install {' '.join(peer_class(name).packages)}"
+
+
+def test_engines_are_imported_when_they_are_wanted(run_python):
+    """The command line knows their names from their list alone, and one of them brings in none of the others."""
+    code = """
+import sys
+from npresnet.peers.engines import PEERS, peer_class
+def loaded():
+    return {name for name in ("numpy", *PEERS) if name in sys.modules or f"npresnet.peers.{name}" in sys.modules}
+assert loaded() == set(), loaded()
+assert peer_class("ncnn").title == "ncnn"
+assert loaded() == {"numpy", "ncnn"}, loaded()
+assert not {"ncnn", "onnx", "torch"} & set(sys.modules)  # the engine itself comes with a network
+"""
+    run_python(code)
 
 
 def test_extra_has_every_engine():
     extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["bench"]
-    assert {package for kind in PEERS.values() for package in kind.packages} <= set(extra)
+    assert {package for name in PEERS for package in peer_class(name).packages} <= set(extra)
 
 
 # Measuring -----------------------------------------------------------------------------------------------------------
@@ -309,10 +325,10 @@ def test_workers_are_closed_when_interrupted():
 
 
 def test_names():
-    assert benchmark.full_name("resnet101") == "matterport/resnet101"
-    assert benchmark.full_name("resnet18") == "keras-resnet/resnet18"
+    assert full_name("resnet101") == "matterport/resnet101"
+    assert full_name("resnet18") == "keras-resnet/resnet18"
     with pytest.raises(UsageError, match="resnet51"):
-        benchmark.full_name("resnet51")
+        full_name("resnet51")
     assert (
         str(Case("keras-resnet/resnet18", (8, 480, 640), 1))
         == "keras-resnet/resnet18, 640x480 pixels, batch 8, 1 thread"
