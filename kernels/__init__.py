@@ -85,6 +85,7 @@ LADDER = {
     "multiply": (multiply_reference, multiply_cpu),
     "maxpool": (maxpool_reference, maxpool_cpu),
     "avgpool": (avgpool_reference, avgpool_cpu),
+    "global_avgpool": (global_avgpool_reference, global_avgpool),
     "global_maxpool": (global_maxpool_reference, global_maxpool_cpu),
     "dense": (dense_reference, dense_cpu),
     "softmax": (softmax_reference, softmax_cpu),
