@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from ..kernels.geometry import window_geometry
+
 __all__ = [
     "Add",
     "AveragePool",
@@ -41,9 +43,24 @@ Padding = Literal["same", "valid"] | Pads
 
 
 class _Operator:
-    """What all operators have in common."""
+    """What all operators have in common, and what others ask of them in place of a list of classes.
+
+    kind         one word for it
+    pointwise    an activation: each number by itself, without tensors
+    per_channel  multiplies each channel by a number and adds one
+    commutative  of two inputs, in either order
+    epilogue     can be done on a tile of another operator's result before that is stored
+    drops_nan    NaN in its input need not show in its output
+    reshapes     the same numbers, in memory too, in another shape
+    """
 
     kind: ClassVar[str]
+    pointwise: ClassVar[bool] = False
+    per_channel: ClassVar[bool] = False
+    commutative: ClassVar[bool] = False
+    epilogue: ClassVar[bool] = False
+    drops_nan: ClassVar[bool] = False
+    reshapes: ClassVar[bool] = False
 
     def tensors(self) -> dict[str, Shape]:
         """The weights that this operator needs: {role: shape}, in the order in which Keras stores them."""
@@ -66,8 +83,6 @@ def _windows(
     dilation: tuple[int, int] = (1, 1),
 ) -> tuple[int, int]:
     """Height and width after a sliding window, by the kernels' own arithmetic."""
-    from ..kernels.geometry import window_geometry  # here, because the kernels import Numba
-
     _, height, width = window_geometry((size[0], size[1]), kernel, stride, padding, dilation)
     return height, width
 
@@ -150,6 +165,7 @@ class BatchNorm(_Operator):
     scale: bool = True
     center: bool = True
     kind: ClassVar[str] = "batchnorm"
+    per_channel: ClassVar[bool] = True
 
     def tensors(self) -> dict[str, Shape]:
         roles = {"gamma": self.scale, "beta": self.center, "mean": True, "variance": True}
@@ -169,6 +185,7 @@ class Scale(_Operator):
 
     channels: int
     kind: ClassVar[str] = "scale"
+    per_channel: ClassVar[bool] = True
 
     def tensors(self) -> dict[str, Shape]:
         return {"gamma": (self.channels,), "beta": (self.channels,)}
@@ -188,6 +205,7 @@ class Rescale(_Operator):
     factor: tuple[float, ...]
     offset: tuple[float, ...]
     kind: ClassVar[str] = "rescale"
+    per_channel: ClassVar[bool] = True
 
     def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
         return 2 * math.prod(output)
@@ -202,6 +220,7 @@ class Normalization(_Operator):
 
     channels: int
     kind: ClassVar[str] = "normalize"
+    per_channel: ClassVar[bool] = True
 
     def tensors(self) -> dict[str, Shape]:
         return {"mean": (self.channels,), "variance": (self.channels,)}
@@ -215,6 +234,8 @@ class ReLU(_Operator):
     """max(x, 0)."""
 
     kind: ClassVar[str] = "relu"
+    pointwise: ClassVar[bool] = True
+    epilogue: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -222,6 +243,7 @@ class Sigmoid(_Operator):
     """1 / (1 + exp(-x))."""
 
     kind: ClassVar[str] = "sigmoid"
+    pointwise: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -236,6 +258,7 @@ class Add(_Operator):
     """Sum of two feature maps of one shape."""
 
     kind: ClassVar[str] = "add"
+    commutative: ClassVar[bool] = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         if inputs[0] != inputs[1]:
@@ -248,6 +271,7 @@ class Multiply(_Operator):
     """Product of a feature map with another of its shape, or with one number per channel: (1, 1, c) or (c,)."""
 
     kind: ClassVar[str] = "multiply"
+    commutative: ClassVar[bool] = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         large, small = sorted(inputs, key=math.prod, reverse=True)
@@ -267,6 +291,7 @@ class MaxPool(_Operator):
     stride: tuple[int, int]
     padding: Padding
     kind: ClassVar[str] = "maxpool"
+    drops_nan: ClassVar[bool] = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         return *_windows(inputs[0], self.window, self.stride, self.padding), inputs[0][2]
@@ -322,6 +347,7 @@ class Flatten(_Operator):
     """All numbers of a feature map in a row: (h, w, c) to (h * w * c,), channels changing fastest."""
 
     kind: ClassVar[str] = "flatten"
+    reshapes: ClassVar[bool] = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         return (math.prod(inputs[0]),)
@@ -336,6 +362,7 @@ class Reshape(_Operator):
 
     shape: Shape
     kind: ClassVar[str] = "reshape"
+    reshapes: ClassVar[bool] = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         if math.prod(inputs[0]) != math.prod(self.shape):
