@@ -214,7 +214,8 @@ def test_works_from_a_read_only_tree(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", ["npresnet", "npresnet.network.families", "npresnet.network.operators", "npresnet.cli.app"]
+    "module",
+    ["npresnet", "npresnet.network.families", "npresnet.network.operators", "npresnet.model", "npresnet.cli.app"],
 )
 def test_import_is_light(run_python, module):
     """Nothing heavy before it is used: also not for ``npresnet --help``."""
