@@ -38,7 +38,7 @@ def measure(depth: str, size: int, threads: int, repeats: int, which: str) -> di
     weights = random_weights(graph)
     images = np.random.default_rng(0).uniform(-120, 130, (1, size, size, 3)).astype(np.float32)
     last = [graph.features["C5"]]
-    ours = engine._im2col(threads)
+    ours = engine._kernels("im2col", threads)
 
     def blas(operator, inputs, w):
         if not isinstance(operator, Conv2D):
@@ -58,14 +58,14 @@ def measure(depth: str, size: int, threads: int, repeats: int, which: str) -> di
         return y.reshape(shape)
 
     def run(kernel):
-        original, engine._im2col = engine._im2col, lambda threads: kernel
+        original, engine._kernels = engine._kernels, lambda algorithm, threads: kernel
         try:
             start = time.perf_counter()
             for step in engine.run(graph, weights, images, last, algorithm="im2col", threads=threads):
                 result = step.array
             return time.perf_counter() - start, result
         finally:
-            engine._im2col = original
+            engine._kernels = original
 
     if which == "ours":
         run(ours)

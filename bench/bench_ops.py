@@ -68,6 +68,7 @@ def operands() -> dict[str, tuple[tuple, dict[str, Any], float]]:
         "multiply": ((wide, _random(1, 1, 1, 512)), {}, 0),
         "maxpool": ((stem, 3), {"stride": 2, "padding": "same"}, 0),
         "avgpool": ((_random(1, 7, 7, 2048), 7), {}, 0),
+        "global_avgpool": ((_random(1, 7, 7, 2048),), {}, 0),
         "global_maxpool": ((_random(1, 7, 7, 2048),), {}, 0),
         "dense": ((_random(1, 2048), _random(2048, 1000), _random(1000)), {}, 0),
         "softmax": ((_random(8, 1000),), {}, 0),

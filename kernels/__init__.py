@@ -6,16 +6,18 @@ Import it as ``npresnet.kernels``. Every public function can be called on its ow
     y = conv2d(x, w, bias, stride=2, padding="same")         # x float32[n, h, w, ci], w float32[kh, kw, ci, co]
 
 ``LADDER`` lists the versions of each operator, slowest and most readable first; all versions of one operator take the
-same arguments. ``README.md`` beside this file suggests an order of reading. Nothing is
-compiled before its first call.
+same arguments. ``README.md`` beside this file suggests an order of reading. Nothing is compiled before its first call,
+and nothing imported before it is asked for: not a module, and not Numba.
 
-``npresnet.kernels.cuda`` holds the same operators for NVIDIA's cards. It is imported when it is asked for.
+``npresnet.kernels.cuda`` holds the same operators for NVIDIA's cards.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 if __name__ != "npresnet.kernels":
     raise ImportError(
@@ -23,30 +25,34 @@ if __name__ != "npresnet.kernels":
         "be loaded and compiled twice; use `from npresnet import kernels`"
     )
 
-# Each operator's module has the operator's name; the function takes the name over here.
-from .add import add, add_cpu, add_reference
-from .avgpool import avgpool, avgpool_cpu, avgpool_reference, global_avgpool, global_avgpool_reference
-from .batchnorm import batchnorm, batchnorm_cpu, batchnorm_reference
-from .conv2d import conv2d, conv2d_direct, conv2d_im2col, conv2d_reference, conv2d_winograd
-from .dense import dense, dense_cpu, dense_reference
-from .gemm import gemm, gemm_blocked, gemm_naive, gemm_packed, gemm_reference
-from .globalmaxpool import global_maxpool, global_maxpool_cpu, global_maxpool_reference
-from .grouped import (
-    depthwise_kernel,
-    grouped_conv2d,
-    grouped_conv2d_cpu,
-    grouped_conv2d_reference,
-    grouped_conv2d_tiled,
-    summed_depthwise_kernel,
-)
-from .im2col import im2col, im2col_cpu, im2col_reference
-from .maxpool import maxpool, maxpool_cpu, maxpool_reference
-from .multiply import multiply, multiply_cpu, multiply_reference
-from .pad import pad, pad_cpu, pad_reference
-from .relu import relu, relu_cpu, relu_reference
-from .scale import scale, scale_cpu, scale_reference
-from .sigmoid import sigmoid, sigmoid_cpu, sigmoid_reference
-from .softmax import softmax, softmax_cpu, softmax_reference
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .add import add, add_cpu, add_reference
+    from .avgpool import avgpool, avgpool_cpu, avgpool_reference, global_avgpool, global_avgpool_reference
+    from .batchnorm import batchnorm, batchnorm_cpu, batchnorm_reference
+    from .conv2d import conv2d, conv2d_direct, conv2d_im2col, conv2d_reference, conv2d_winograd
+    from .dense import dense, dense_cpu, dense_reference
+    from .gemm import gemm, gemm_blocked, gemm_naive, gemm_packed, gemm_reference
+    from .globalmaxpool import global_maxpool, global_maxpool_cpu, global_maxpool_reference
+    from .grouped import (
+        depthwise_kernel,
+        grouped_conv2d,
+        grouped_conv2d_cpu,
+        grouped_conv2d_reference,
+        grouped_conv2d_tiled,
+        summed_depthwise_kernel,
+    )
+    from .im2col import im2col, im2col_cpu, im2col_reference
+    from .maxpool import maxpool, maxpool_cpu, maxpool_reference
+    from .multiply import multiply, multiply_cpu, multiply_reference
+    from .pad import pad, pad_cpu, pad_reference
+    from .relu import relu, relu_cpu, relu_reference
+    from .scale import scale, scale_cpu, scale_reference
+    from .sigmoid import sigmoid, sigmoid_cpu, sigmoid_reference
+    from .softmax import softmax, softmax_cpu, softmax_reference
+
+    LADDER: dict[str, tuple[Callable[..., Any], ...]]
 
 __all__ = [
     "LADDER",
@@ -71,27 +77,68 @@ __all__ = [
     "summed_depthwise_kernel",
 ]  # fmt: skip
 
-LADDER = {
-    "pad": (pad_reference, pad_cpu),
-    "im2col": (im2col_reference, im2col_cpu),
-    "gemm": (gemm_reference, gemm_naive, gemm_blocked, gemm_packed),
-    "conv2d": (conv2d_reference, conv2d_direct, conv2d_im2col, conv2d_winograd),
-    "grouped_conv2d": (grouped_conv2d_reference, grouped_conv2d_cpu, grouped_conv2d_tiled),
-    "batchnorm": (batchnorm_reference, batchnorm_cpu),
-    "scale": (scale_reference, scale_cpu),
-    "relu": (relu_reference, relu_cpu),
-    "sigmoid": (sigmoid_reference, sigmoid_cpu),
-    "add": (add_reference, add_cpu),
-    "multiply": (multiply_reference, multiply_cpu),
-    "maxpool": (maxpool_reference, maxpool_cpu),
-    "avgpool": (avgpool_reference, avgpool_cpu),
-    "global_maxpool": (global_maxpool_reference, global_maxpool_cpu),
-    "dense": (dense_reference, dense_cpu),
-    "softmax": (softmax_reference, softmax_cpu),
+_LADDER = {
+    "pad": ("pad_reference", "pad_cpu"),
+    "im2col": ("im2col_reference", "im2col_cpu"),
+    "gemm": ("gemm_reference", "gemm_naive", "gemm_blocked", "gemm_packed"),
+    "conv2d": ("conv2d_reference", "conv2d_direct", "conv2d_im2col", "conv2d_winograd"),
+    "grouped_conv2d": ("grouped_conv2d_reference", "grouped_conv2d_cpu", "grouped_conv2d_tiled"),
+    "batchnorm": ("batchnorm_reference", "batchnorm_cpu"),
+    "scale": ("scale_reference", "scale_cpu"),
+    "relu": ("relu_reference", "relu_cpu"),
+    "sigmoid": ("sigmoid_reference", "sigmoid_cpu"),
+    "add": ("add_reference", "add_cpu"),
+    "multiply": ("multiply_reference", "multiply_cpu"),
+    "maxpool": ("maxpool_reference", "maxpool_cpu"),
+    "avgpool": ("avgpool_reference", "avgpool_cpu"),
+    "global_avgpool": ("global_avgpool_reference", "global_avgpool"),
+    "global_maxpool": ("global_maxpool_reference", "global_maxpool_cpu"),
+    "dense": ("dense_reference", "dense_cpu"),
+    "softmax": ("softmax_reference", "softmax_cpu"),
 }
+"""The names on ``LADDER``: operator -> its versions."""
 
 
-def __getattr__(name: str) -> ModuleType:
-    if name == "cuda":  # which takes a package that most do without
+_ELSEWHERE = {
+    "global_avgpool": "avgpool", "global_avgpool_reference": "avgpool",
+    "global_maxpool": "globalmaxpool", "global_maxpool_cpu": "globalmaxpool", "global_maxpool_reference": "globalmaxpool",
+    "depthwise_kernel": "grouped", "summed_depthwise_kernel": "grouped",
+}  # fmt: skip
+
+_MODULES = {name: _ELSEWHERE.get(name, name.split("_")[0]) for name in __all__ if name != "LADDER"}
+"""Function -> the module that has it. But for those elsewhere, a name begins with its module's."""
+
+
+def __getattr__(name: str) -> Any:
+    value: Any
+    if name in _MODULES:
+        value = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+    elif name == "LADDER":
+        value = {operator: tuple(map(_get, versions)) for operator, versions in _LADDER.items()}
+    elif name == "cuda":  # which takes a package that most do without
         return importlib.import_module(".cuda", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *globals()})
+
+
+def _get(name: str) -> Any:
+    return getattr(sys.modules[__name__], name)
+
+
+class _Package(ModuleType):
+    """Keeps the names of functions for the functions. Most operators' modules have the name of one, and Python makes
+    every submodule, whoever imports it, an attribute of its package: ``kernels.relu`` would be one or the other, depending
+    on what was imported before."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _MODULES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

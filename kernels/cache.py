@@ -81,7 +81,7 @@ def _remove(path: str, owner: int) -> None:
 def source_hash() -> str:
     """A short hash over every kernel source file: names and contents."""
     digest = hashlib.sha256()
-    root = Path(__file__).parent
+    root = Path(sys.modules["npresnet.kernels"].__path__[0])  # wherever in the package this file itself is
     for file in sorted(root.rglob("*.py")):
         digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]

@@ -236,7 +236,8 @@ def test_works_from_a_read_only_tree(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", ["npresnet", "npresnet.network.families", "npresnet.network.operators", "npresnet.cli.app"]
+    "module",
+    ["npresnet", "npresnet.network.families", "npresnet.network.operators", "npresnet.model", "npresnet.cli.app"],
 )
 def test_import_is_light(run_python, module):
     """Nothing heavy before it is used: also not for ``npresnet --help``."""
@@ -246,6 +247,29 @@ def test_import_is_light(run_python, module):
     assert not loaded & {"numba", "llvmlite", "h5py", "PIL", "keras", "tensorflow", "skimage"}
     if module != "npresnet.cli.app":
         assert not loaded & {"typer", "rich"}
+
+
+@pytest.mark.parametrize("module", ["", ".cache", ".geometry", ".threads"])
+def test_kernels_import_numba_with_the_first_kernel(run_python, module):
+    loaded = set(run_python(f"import sys, npresnet.kernels{module}; print(*sys.modules)").split())
+    assert not loaded & {"numba", "llvmlite"}
+    expected = {"npresnet.kernels", f"npresnet.kernels{module}"}
+    assert {name for name in loaded if name.startswith("npresnet.kernels")} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "modules"),
+    [
+        ("relu", "arrays cache jit relu simd threads"),
+        ("gemm", "arrays cache gemm jit simd threads tile"),
+        ("maxpool_reference", "arrays cache geometry jit maxpool simd threads"),
+    ],
+)
+def test_a_kernel_imports_what_it_needs(run_python, name, modules):
+    code = f"import sys; from npresnet.kernels import {name}; print(*sys.modules)"
+    prefix = "npresnet.kernels."
+    loaded = {module.removeprefix(prefix) for module in run_python(code).split() if module.startswith(prefix)}
+    assert loaded == set(modules.split())
 
 
 def test_nothing_is_compiled_by_an_import(run_python):

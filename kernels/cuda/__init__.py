@@ -76,6 +76,7 @@ LADDER: dict[str, tuple[Callable[..., Any], ...]] = {
     "multiply": (multiply_cuda,),
     "maxpool": (maxpool_cuda,),
     "avgpool": (avgpool_cuda,),
+    "global_avgpool": (global_avgpool_cuda,),
     "global_maxpool": (global_maxpool_cuda,),
     "dense": (dense_cuda,),
     "softmax": (softmax_cuda,),

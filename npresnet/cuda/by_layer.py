@@ -6,39 +6,18 @@ The twin of ``npresnet/cpu/by_layer.py``, with the kernels of ``npresnet.kernels
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from ..network.graph import Graph, Layer
-from ..network.operators import (
-    Add,
-    AveragePool,
-    BatchNorm,
-    Conv2D,
-    Dense,
-    Flatten,
-    GlobalAveragePool,
-    GlobalMaxPool,
-    Input,
-    MaxPool,
-    Multiply,
-    Normalization,
-    Operator,
-    Pad,
-    ReLU,
-    Rescale,
-    Reshape,
-    Scale,
-    Shape,
-    Sigmoid,
-    Softmax,
-)
+from ..network.operators import Conv2D, Input, Operator, Shape
+from ..plan.layer_calls import calls
 from ..plan.steps import PlanStep
 from .card import Card
-from .program import Layout, Program, Queue, Region, Step, View
+from .program import Layout, Program, Queue, QueuedStep, Region, View
 
 __all__ = ["Tensors", "layer_program"]
 
@@ -50,104 +29,34 @@ class Tensors:
 
     def __init__(self, card: Card, graph: Graph, weights: Mapping[str, Mapping[str, Array]]) -> None:
         self._card, self._graph, self._weights = card, graph, weights
-        self._made: dict[str, tuple[Any, ...]] = {}
+        self._made: dict[str, list[list[Any]]] = {}
 
-    def of(self, layer: Layer) -> tuple[Any, ...]:
-        """The layer's arrays on the card, which must be the current one. Raises DeviceError."""
+    def of(self, layer: Layer) -> list[list[Any]]:
+        """The arrays on the card, which must be the current one, for each of the layer's calls. Raises DeviceError."""
         if layer.name not in self._made:
-            arrays = _host_tensors(layer.operator, self._weights.get(layer.name, {}))
-            self._made[layer.name] = tuple(self._card.upload(array) for array in arrays)
+            weights = self._weights.get(layer.name, {})
+            needed = [call.arrays(layer.operator, weights) for call in calls(layer.operator)]
+            self._made[layer.name] = [[self._card.upload(array) for array in arrays] for arrays in needed]
         return self._made[layer.name]
 
 
-def _host_tensors(operator: Operator, w: Mapping[str, Array]) -> tuple[Array, ...]:
-    """What a layer's kernel needs beside its inputs, float32; a missing bias is zeros."""
-    from ..kernels.batchnorm import scale_and_shift
-
-    one, zero = np.ones(1, np.float32), np.zeros(1, np.float32)
-    match operator:
-        case Conv2D(channels=channels) | Dense(channels=channels):
-            return w["kernel"], w.get("bias", np.zeros(channels, np.float32))
-        case BatchNorm(epsilon=epsilon):
-            scale, shift = scale_and_shift(w.get("gamma"), w.get("beta"), w["mean"], w["variance"], epsilon)
-            return scale.astype(np.float32), shift.astype(np.float32)
-        case Scale():
-            return w["gamma"], w["beta"]
-        case Rescale(factor, offset):
-            return np.array(factor, np.float32), np.array(offset, np.float32)
-        case Normalization():  # in two steps, as on the CPU: subtract, then divide
-            from ..plan.folding import deviation
-
-            return one, -w["mean"], 1 / deviation(w["variance"]), zero
-    return ()
-
-
-def _queue(operator: Operator, inputs: Sequence[Any], tensors: Sequence[Any], out: Any, cols: Any) -> Queue:
+def _queue(operator: Operator, inputs: Sequence[Any], tensors: Sequence[Sequence[Any]], out: Any, cols: Any) -> Queue:
     """The function that queues one layer on a stream, from arrays on the card into ``out``."""
     from ..kernels import cuda as k
 
-    def rows(array: Any) -> Any:
-        channels = tuple(array.shape)[-1]
-        return array.reshape(array.size // channels, channels)
+    launches: list[Callable[..., Any]] = []
+    for call, arrays in zip(calls(operator), tensors, strict=True):
+        options = call.options(operator) | ({} if cols is None else {"cols": cols})
+        to = (call.result or call.view)(out)
+        kernel = getattr(k, f"{call.kernel}_cuda")
+        launches.append(partial(kernel, *map(call.view, inputs), *arrays, **options, out=to))
+        inputs = [out]  # of the next call, which works in place
 
-    def maps(array: Any) -> Any:
-        return array if len(array.shape) == 4 else array.reshape(array.shape[0], 1, 1, array.size // array.shape[0])
+    def queue(stream: Any) -> None:
+        for launch in launches:
+            launch(stream=stream)
 
-    x = inputs[0]
-    match operator:
-        case Pad(pads):
-            return lambda stream: k.pad_cuda(x, pads, out=out, stream=stream)
-        case Conv2D(stride=stride, padding=padding, groups=groups, dilation=dilation):
-            options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "out": out}
-            if groups > 1:
-                return lambda stream: k.grouped_conv2d_cuda(x, *tensors, groups=groups, stream=stream, **options)
-            return lambda stream: k.conv2d_cuda_im2col(x, *tensors, cols=cols, stream=stream, **options)
-        case BatchNorm() | Scale() | Rescale():
-            a, b = maps(x), maps(out)
-            return lambda stream: k.scale_cuda(a, *tensors, out=b, stream=stream)
-        case Normalization():
-            a, b = maps(x), maps(out)
-
-            def normalize(stream: Any) -> None:
-                k.scale_cuda(a, *tensors[:2], out=b, stream=stream)
-                k.scale_cuda(b, *tensors[2:], out=b, stream=stream)
-
-            return normalize
-        case ReLU():
-            a, b = maps(x), maps(out)
-            return lambda stream: k.relu_cuda(a, out=b, stream=stream)
-        case Sigmoid():
-            return lambda stream: k.sigmoid_cuda(x, out=out, stream=stream)
-        case Softmax():
-            a, b = rows(x), rows(out)
-            return lambda stream: k.softmax_cuda(a, out=b, stream=stream)
-        case Add():
-            a, b, c = maps(x), maps(inputs[1]), maps(out)
-            return lambda stream: k.add_cuda(a, b, out=c, stream=stream)
-        case Multiply():
-            a, b = (maps(array) for array in sorted(inputs, key=lambda array: array.size, reverse=True))
-            c = maps(out)
-            return lambda stream: k.multiply_cuda(a, b, out=c, stream=stream)
-        case MaxPool(window, stride, padding):
-            return lambda stream: k.maxpool_cuda(x, window, stride=stride, padding=padding, out=out, stream=stream)
-        case AveragePool(window, stride, padding):
-            return lambda stream: k.avgpool_cuda(x, window, stride=stride, padding=padding, out=out, stream=stream)
-        case GlobalAveragePool():
-            a = rows(out)
-            return lambda stream: k.global_avgpool_cuda(x, out=a, stream=stream)
-        case GlobalMaxPool():
-            a = rows(out)
-            return lambda stream: k.global_maxpool_cuda(x, out=a, stream=stream)
-        case Dense():
-            a, b = rows(x), rows(out)
-
-            def dense(stream: Any) -> None:
-                k.dense_cuda(a, *tensors, out=b, stream=stream)
-                if operator.softmax:
-                    k.softmax_cuda(b, out=b, stream=stream)
-
-            return dense
-    raise AssertionError(operator)
+    return queue
 
 
 def _workspace(operator: Operator, x: Shape) -> Shape | None:
@@ -162,10 +71,10 @@ def _workspace(operator: Operator, x: Shape) -> Shape | None:
 
 def layer_step(
     layer: Layer, inputs: Sequence[Region], tensors: Tensors, layout: Layout, at: int, shape: Shape
-) -> tuple[Step | None, Region]:
+) -> tuple[QueuedStep | None, Region]:
     """One layer by its own kernel, as step number ``at``, and its output of ``shape``; no step for what only looks at the
     same numbers in another shape."""
-    if isinstance(layer.operator, Flatten | Reshape):
+    if layer.operator.reshapes:
         return None, inputs[0].reshaped(shape)
     out = layout.new(at, shape)
     wanted = _workspace(layer.operator, inputs[0].shape)
@@ -173,7 +82,7 @@ def layer_step(
     flop = layer.operator.flop([x.shape[1:] for x in inputs], shape[1:])
     what = PlanStep((layer.name,), "im2col", layer.inputs, shape[1:], layer.name, flop)
     bind = _binder(layer, inputs, tensors.of(layer), out, cols)
-    return Step(what, out, bind), out
+    return QueuedStep(what, out, bind), out
 
 
 def layer_program(
@@ -190,7 +99,7 @@ def layer_program(
     shapes = graph.shapes(height, width, outputs)
     layout = Layout()
     where: dict[str, Region] = {}
-    steps: list[Step] = []
+    steps: list[QueuedStep] = []
     for layer in layers:
         at, shape = len(steps), (n, *shapes[layer.name])
         if isinstance(layer.operator, Input):
@@ -209,13 +118,15 @@ def layer_program(
     return Program(images, {name: where[name] for name in outputs}, steps, layout.bytes())
 
 
-def _looked_at(layer: Layer, algorithm: str, output: Region) -> Step:
+def _looked_at(layer: Layer, algorithm: str, output: Region) -> QueuedStep:
     """A step that does nothing, of a layer whose output is there without one."""
     what = PlanStep((layer.name,), algorithm, layer.inputs, output.shape[1:], layer.name)
-    return Step(what, output, lambda view: lambda stream: None)
+    return QueuedStep(what, output, lambda view: lambda stream: None)
 
 
-def _binder(layer: Layer, inputs: Sequence[Region], tensors: Sequence[Any], out: Region, cols: Region | None) -> Any:
+def _binder(
+    layer: Layer, inputs: Sequence[Region], tensors: Sequence[Sequence[Any]], out: Region, cols: Region | None
+) -> Any:
     def bind(view: View) -> Queue:
         return _queue(layer.operator, [view(x) for x in inputs], tensors, view(out), view(cols) if cols else None)
 

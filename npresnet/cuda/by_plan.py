@@ -28,7 +28,7 @@ from .by_layer import Tensors, layer_step
 from .choice import Apart
 from .measured import Choices
 from .packing import Constants, fours
-from .program import Layout, Program, Queue, Region, Step, View
+from .program import Layout, Program, Queue, QueuedStep, Region, View
 
 if TYPE_CHECKING:
     from ..kernels.cuda.fused import Convolution
@@ -128,7 +128,7 @@ class _Builder:
         )
         self._precision = precision
         self.layout = Layout()
-        self.steps: list[Step] = []
+        self.steps: list[QueuedStep] = []
         self.where: dict[str, Region] = {}
         self._wide: dict[str, Region] = {}
         self.spreads_nan = False
@@ -203,7 +203,7 @@ class _Builder:
                 assert_never(node)
 
     def _add(self, what: PlanStep, output: Region, bind: Callable[[View], Queue]) -> None:
-        self.steps.append(Step(what, output, bind))
+        self.steps.append(QueuedStep(what, output, bind))
 
     def _described(self, node: Node, algorithm: object) -> PlanStep:
         return PlanStep.of(node, str(algorithm), self._shapes)

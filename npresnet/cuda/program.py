@@ -15,7 +15,7 @@ from ..plan.memory import Buffer, place
 from ..plan.steps import PlanStep
 from .recorded import Recorded, record
 
-__all__ = ["Bound", "Layout", "Program", "Region", "Step"]
+__all__ = ["Bound", "Layout", "Program", "QueuedStep", "Region"]
 
 _ALIGNMENT = 256  # bytes: what CUDA's own allocations begin at a multiple of
 
@@ -67,7 +67,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Step:
+class QueuedStep:
     """One step: what it computes, where its output lies, and how it is queued.
 
     bind  makes, of a function that turns regions into arrays, the function that queues this step
@@ -90,7 +90,7 @@ class Program:
 
     images: Region
     outputs: Mapping[str, Region]
-    steps: Sequence[Step]
+    steps: Sequence[QueuedStep]
     arena_bytes: int
     suspects: Region | None = None
     planned: bool = False

@@ -253,10 +253,8 @@ def _build(nodes: Mapping[str, _Node], outputs: Sequence[str], name: str) -> Own
                 label = node.name if operator is steps[-1] else f"{node.name}:{position}"
                 stored = node.stored if operator.tensors() and label != node.stored else ""
                 sources = inputs if position == 0 else [made[-1].name]
-                if position and isinstance(operator, Add | Multiply):
-                    sources = [made[-1].name, inputs[position + 1]]
-                elif isinstance(operator, Add | Multiply):
-                    sources = inputs[:2]
+                if operator.commutative:  # a sum or product of all inputs, one more at a time
+                    sources = [made[-1].name if made else inputs[0], inputs[position + 1]]
                 shapes[label] = _after(operator, [shapes[source] for source in sources])
                 made.append(Layer(label, operator, tuple(sources), stored))
             layers += made

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from .graph import Graph
-from .operators import Add, Multiply
 
 __all__ = ["fingerprints"]
 
@@ -18,7 +17,7 @@ def fingerprints(graph: Graph, known: dict[Any, int]) -> dict[str, int]:
     found: dict[str, int] = {}
     for layer in graph.layers:
         inputs = tuple(found[name] for name in layer.inputs)
-        if isinstance(layer.operator, Add | Multiply):
+        if layer.operator.commutative:
             inputs = tuple(sorted(inputs))
         key = (layer.operator, layer.source if layer.operator.tensors() else "", inputs)
         found[layer.name] = known.setdefault(key, len(known))

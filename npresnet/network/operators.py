@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from ..kernels.geometry import window_geometry
+
 __all__ = [
     "Add",
     "AveragePool",
@@ -41,19 +43,24 @@ Padding = Literal["same", "valid"] | Pads
 
 
 class _Operator:
-    """What all operators have in common.
+    """What all operators have in common, and what others ask of them in place of a list of classes.
 
-    commutative  whether the order of its inputs does not matter
-    drops_nan    whether NaN may go in and not come out
-    epilogue     whether it can be done to a tile of its input's maker before that is stored
-    per_channel  whether it multiplies each channel by a number and adds one
+    kind         one word for it
+    pointwise    an activation: each number by itself, without tensors
+    per_channel  multiplies each channel by a number and adds one
+    commutative  of two inputs, in either order
+    epilogue     can be done on a tile of another operator's result before that is stored
+    drops_nan    NaN in its input need not show in its output
+    reshapes     the same numbers, in memory too, in another shape
     """
 
     kind: ClassVar[str]
-    commutative: ClassVar[bool] = False
-    drops_nan: ClassVar[bool] = False
-    epilogue: ClassVar[bool] = False
+    pointwise: ClassVar[bool] = False
     per_channel: ClassVar[bool] = False
+    commutative: ClassVar[bool] = False
+    epilogue: ClassVar[bool] = False
+    drops_nan: ClassVar[bool] = False
+    reshapes: ClassVar[bool] = False
 
     def tensors(self) -> dict[str, Shape]:
         """The weights that this operator needs: {role: shape}, in the order in which Keras stores them."""
@@ -76,8 +83,6 @@ def _windows(
     dilation: tuple[int, int] = (1, 1),
 ) -> tuple[int, int]:
     """Height and width after a sliding window, by the kernels' own arithmetic."""
-    from ..kernels.geometry import window_geometry  # here, because the kernels import Numba
-
     _, height, width = window_geometry((size[0], size[1]), kernel, stride, padding, dilation)
     return height, width
 
@@ -229,6 +234,7 @@ class ReLU(_Operator):
     """max(x, 0)."""
 
     kind: ClassVar[str] = "relu"
+    pointwise: ClassVar[bool] = True
     epilogue: ClassVar[bool] = True
 
 
@@ -237,6 +243,7 @@ class Sigmoid(_Operator):
     """1 / (1 + exp(-x))."""
 
     kind: ClassVar[str] = "sigmoid"
+    pointwise: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -340,6 +347,7 @@ class Flatten(_Operator):
     """All numbers of a feature map in a row: (h, w, c) to (h * w * c,), channels changing fastest."""
 
     kind: ClassVar[str] = "flatten"
+    reshapes: ClassVar[bool] = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         return (math.prod(inputs[0]),)
@@ -354,6 +362,7 @@ class Reshape(_Operator):
 
     shape: Shape
     kind: ClassVar[str] = "reshape"
+    reshapes: ClassVar[bool] = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         if math.prod(inputs[0]) != math.prod(self.shape):

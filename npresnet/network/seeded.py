@@ -18,7 +18,7 @@ from ..files.safe_write import replaced
 from .architecture import Architecture
 from .building import build_graph
 from .graph import Graph
-from .operators import BatchNorm, Conv2D, Dense
+from .operators import BatchNorm, Conv2D
 from .weights import Inspection, Weights
 
 __all__ = ["random_weights", "seeded", "write_keras_file"]
@@ -61,16 +61,17 @@ def random_weights(graph: Graph, seed: int = 0) -> Weights:
     weights: dict[str, dict[str, npt.NDArray[np.float32]]] = {}
     for layer in graph.layers:
         operator = layer.operator
-        if isinstance(operator, Conv2D | Dense):
-            shape = operator.tensors()["kernel"]
+        tensors = operator.tensors()
+        if "kernel" in tensors:
+            shape = tensors["kernel"]
             weights[layer.name] = {"kernel": random.normal(shape, math.sqrt(2 / math.prod(shape[:-1])))}
-            if "bias" in operator.tensors():
+            if "bias" in tensors:
                 weights[layer.name]["bias"] = random.uniform(-0.05, 0.05, shape[-1])
         elif isinstance(operator, BatchNorm):
             gain = 0.4 if layer.name in last_of_block else 1.0
             gamma = (0.8 * gain, 1.2 * gain)
             ranges = {"gamma": gamma, "beta": (-0.1, 0.1), "mean": (-0.1, 0.1), "variance": (0.7, 1.3)}
-            values = {role: random.uniform(*ranges[role], operator.channels) for role in operator.tensors()}
+            values = {role: random.uniform(*ranges[role], operator.channels) for role in tensors}
             weights[layer.name] = values
     if graph.layers[0].operator.kind == "input":  # images arrive with values of about 60: bring the stem to order one
         stem = next(layer for layer in graph.layers if isinstance(layer.operator, Conv2D))

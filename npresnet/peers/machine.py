@@ -10,6 +10,8 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
+from ..kernels.threads import available_threads
+
 __all__ = ["describe", "peak_memory", "processor", "restart_peak_memory"]
 
 
@@ -22,8 +24,6 @@ def processor() -> str:
 
 def describe() -> str:
     """Processor, cores, Python and the versions that matter."""
-    from ..kernels.threads import available_threads  # here, because importing the kernels imports Numba
-
     name, info = processor(), Path("/proc/cpuinfo")
     flags = info.read_text() if info.exists() else ""
     widths = [width for width in ("avx512f", "avx2", "asimd") if re.search(rf"\b{width}\b", flags)]

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..kernels.batchnorm import scale_and_shift
 from ..network.graph import Graph
 from ..network.operators import BatchNorm, Normalization, Rescale, Scale
 from ..network.weights import Weights
@@ -66,6 +65,8 @@ def fold(graph: Graph, weights: Weights, constant: Constant) -> Folded:
 
 def _composed(graph: Graph, weights: Weights, norms: Sequence[str], channels: int) -> tuple[Array, Array]:
     """The two numbers per channel, float64[channels] each, that ``norms`` come to, one after another: y = x * scale + shift."""
+    from ..kernels.batchnorm import scale_and_shift  # here, because it imports Numba
+
     scale, shift = np.ones(channels), np.zeros(channels)
     for name in norms:
         w, operator = weights.get(name, {}), graph.by_name[name].operator

@@ -28,6 +28,7 @@ BARRIERS = {
     "gemm_tiled": lambda k: 2 * math.ceil(k / 16),
     "gemm_vectorized": lambda k: math.ceil(k / 8) + 1,
     "softmax": lambda k: 16,
+    "global_avgpool": lambda k: 1,
     "global_maxpool": lambda k: 1,
 }
 """By kernel: how often the threads of a block wait for each other, for sums of k numbers; where they do at all."""
@@ -46,7 +47,7 @@ def numbers_in_a_sum(case: cases.Case) -> int:
             return math.prod(case.taps) * case.shape[3]
         case cases.Pool():
             return math.prod(case.window)
-        case cases.GlobalMaxpool():
+        case cases.GlobalAvgpool() | cases.GlobalMaxpool():
             return math.ceil(case.shape[1] * case.shape[2] / 8)
         case cases.Softmax():
             return math.ceil(case.columns / 128)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -286,7 +287,8 @@ import sys
 import npresnet
 assert "numba" not in sys.modules
 from npresnet import kernels
-assert [name for name in dir(kernels) if not name.startswith("_")]
+assert "numba" not in sys.modules
+assert all(getattr(kernels, name) for name in kernels.__all__)
 from numba.core.registry import CPUDispatcher
 compiled = [
     value for name, module in list(sys.modules.items()) if name.startswith("npresnet.kernels")
@@ -315,7 +317,7 @@ assert not any(kernel.signatures for kernel in compiled)
 def test_source_hash(monkeypatch, tmp_path):
     """Any change to any kernel file gives another folder."""
     shutil.copytree(Path(kernels.__file__).parent, tmp_path / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(cache, "__file__", str(tmp_path / "kernels" / "cache.py"))
+    monkeypatch.setattr(kernels, "__path__", [str(tmp_path / "kernels")])
     seen = {cache.source_hash()}
     for step in (
         lambda folder: None,  # the copy's hash is the original's
@@ -331,6 +333,18 @@ def test_source_hash(monkeypatch, tmp_path):
         step(tmp_path / "kernels")
         seen.add(cache.source_hash.__wrapped__())
     assert len(seen) == 7
+
+
+def test_source_hash_from_a_folder_below(tmp_path):
+    """Wherever in the package cache.py stands, it covers all of the package and not its own folder alone."""
+    copy = shutil.copy(cache.__file__, tmp_path)
+    spec = importlib.util.spec_from_file_location("npresnet.kernels.below.cache", copy)
+    assert spec is not None
+    assert spec.loader is not None
+    moved = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(moved)
+    assert Path(moved.__file__).parent == tmp_path
+    assert moved.source_hash() == cache.source_hash()
 
 
 def test_settings_have_folders_of_their_own(place, monkeypatch):

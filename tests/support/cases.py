@@ -352,6 +352,11 @@ class Sigmoid(Case):
 
 
 @dataclass(frozen=True)
+class GlobalAvgpool(Relu):
+    operator = "global_avgpool"
+
+
+@dataclass(frozen=True)
 class GlobalMaxpool(Relu):
     operator = "global_maxpool"
 
@@ -593,6 +598,11 @@ AVGPOOL = [
     *_all_values(Avgpool((1, 6, 5, 4), (2, 3), (1, 2), (1, 0, 2, 1)), _FINITE + _WINDOWS_OF_SPECIALS),
 ]
 
+GLOBAL_AVGPOOL = [
+    *(GlobalAvgpool(shape) for shape in ((1, 1, 1, 1), (2, 7, 7, 65), (1, 5, 3, 130), (3, 1, 13, 3))),
+    *_all_values(GlobalAvgpool((2, 3, 4, 5)), _FINITE + _WINDOWS_OF_SPECIALS),
+]
+
 SOFTMAX = [
     *(Softmax(1, columns) for columns in (1, 2, 3, 1000)),
     *(Softmax(3, columns) for columns in CHANNELS),
@@ -614,6 +624,7 @@ CASES: dict[str, list[Any]] = {
     "multiply": MULTIPLY,
     "maxpool": MAXPOOL,
     "avgpool": AVGPOOL,
+    "global_avgpool": GLOBAL_AVGPOOL,
     "global_maxpool": GLOBAL_MAXPOOL,
     "dense": DENSE,
     "softmax": SOFTMAX,

@@ -1,0 +1,178 @@
+"""Each operator as calls of kernels: the one table by which networks run layer by layer, on the processor and on a card.
+
+A call names a kernel, and says how the kernel sees a layer's inputs and output, which tensors it takes behind the inputs,
+and which options. Whoever runs it adds the version: ``NAME_reference``, ``NAME`` and ``NAME_cuda`` take the same arguments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..network.operators import (
+    Add,
+    AveragePool,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Flatten,
+    GlobalAveragePool,
+    GlobalMaxPool,
+    Input,
+    MaxPool,
+    Multiply,
+    Normalization,
+    Operator,
+    Pad,
+    ReLU,
+    Rescale,
+    Reshape,
+    Scale,
+    Sigmoid,
+    Softmax,
+)
+from .folding import deviation
+
+__all__ = ["CALLS", "DEFINITIONS", "Call", "calls"]
+
+Array = npt.NDArray[Any]
+_Tensors = Mapping[str, Array]
+
+
+# How a kernel sees an array: functions of NumPy's arrays and of a card's ---------------------------------------------
+
+
+def as_is(array: Any) -> Any:
+    """As it comes: maps where the kernel takes nothing else, any shape where it takes all."""
+    return array
+
+
+def as_maps(array: Any) -> Any:
+    """As feature maps [n, h, w, c]: after global pooling, [n, c], there is one pixel."""
+    if len(array.shape) == 4:
+        return array
+    n, *pixels, channels = array.shape
+    return array.reshape(n, 1, math.prod(pixels), channels)
+
+
+def as_rows(array: Any) -> Any:
+    """As a matrix with one row of channels per pixel."""
+    *pixels, channels = array.shape
+    return array.reshape(math.prod(pixels), channels)
+
+
+# Tensors and options: functions of the operator, and of its weights --------------------------------------------------
+
+
+def _stored(*roles: str) -> Callable[[Any, _Tensors], Sequence[Array | None]]:
+    """The weights of these roles, None for what a layer does without."""
+    return lambda operator, weights: [weights.get(role) for role in roles]
+
+
+def _kernel_and_bias(operator: Conv2D | Dense, weights: _Tensors) -> Sequence[Array]:
+    """Zeros for a missing bias: a kernel on a card would make them anew in every run."""
+    return weights["kernel"], weights.get("bias", np.zeros(operator.channels))
+
+
+def _fields(*names: str) -> Callable[[Any], dict[str, Any]]:
+    """The operator's fields of these names, which are the kernel's options."""
+    return lambda operator: {name: getattr(operator, name) for name in names}
+
+
+def _constants(operator: Rescale, weights: _Tensors) -> Sequence[Array]:
+    return np.array(operator.factor), np.array(operator.offset)
+
+
+def _folded(operator: BatchNorm, weights: _Tensors) -> Sequence[Array]:
+    from ..kernels.batchnorm import scale_and_shift  # here, because it imports Numba
+
+    gamma, beta = weights.get("gamma"), weights.get("beta")
+    return scale_and_shift(gamma, beta, weights["mean"], weights["variance"], operator.epsilon)
+
+
+# The table -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a kernel: ``kernel(*inputs, *tensors, **options)``.
+
+    kernel   its name in ``npresnet.kernels``, that of its reference without the ending
+    view     how it sees its inputs
+    tensors  of the operator and the layer's weights: the arrays behind the inputs
+    options  of the operator: the keywords
+    result   how it sees its output; None: as its inputs
+    when     of the operator: whether it takes this call
+    """
+
+    kernel: str
+    view: Callable[[Any], Any] = as_is
+    tensors: Callable[[Any, _Tensors], Sequence[Array | None]] = lambda operator, weights: ()
+    options: Callable[[Any], dict[str, Any]] = lambda operator: {}
+    result: Callable[[Any], Any] | None = None
+    when: Callable[[Any], bool] = lambda operator: True
+
+    def arrays(self, operator: Operator, weights: _Tensors, dtype: npt.DTypeLike = np.float32) -> list[Any]:
+        """The tensors in ``dtype``, in which they are also found; by the definition, None for what a layer does without."""
+        weights = {role: array.astype(dtype, copy=False) for role, array in weights.items()}
+        found = self.tensors(operator, weights)
+        return [None if array is None else array.astype(dtype, copy=False) for array in found]
+
+
+_WINDOW = _fields("window", "stride", "padding")
+
+CALLS: Mapping[type[Any], tuple[Call, ...]] = {
+    Input: (),
+    Pad: (Call("pad", options=_fields("pads")),),
+    Conv2D: (
+        Call("conv2d", tensors=_kernel_and_bias, options=_fields("stride", "padding", "dilation"),
+             when=lambda op: op.groups == 1),
+        Call("grouped_conv2d", tensors=_kernel_and_bias, options=_fields("groups", "stride", "padding", "dilation"),
+             when=lambda op: op.groups > 1),
+    ),
+    BatchNorm: (Call("scale", as_maps, _folded),),
+    Scale: (Call("scale", as_maps, _stored("gamma", "beta")),),
+    Rescale: (Call("scale", as_maps, _constants),),
+    Normalization: (
+        Call("scale", as_maps, lambda op, w: (np.ones(1), -w["mean"])),
+        Call("scale", as_maps, lambda op, w: (1 / deviation(w["variance"]), np.zeros(1))),
+    ),
+    ReLU: (Call("relu", as_maps),),
+    Sigmoid: (Call("sigmoid"),),
+    Softmax: (Call("softmax", as_rows),),
+    Add: (Call("add", as_maps),),
+    Multiply: (Call("multiply", as_maps),),
+    MaxPool: (Call("maxpool", options=_WINDOW),),
+    AveragePool: (Call("avgpool", options=_WINDOW),),
+    GlobalAveragePool: (Call("global_avgpool", result=as_rows),),
+    GlobalMaxPool: (Call("global_maxpool", result=as_rows),),
+    Flatten: (),
+    Reshape: (),
+    Dense: (Call("dense", as_rows, _kernel_and_bias), Call("softmax", as_rows, when=lambda op: op.softmax)),
+}  # fmt: skip
+"""Operator -> the calls that compute it, one after another; none where there is nothing to compute."""
+
+DEFINITIONS = {
+    **CALLS,
+    BatchNorm: (
+        Call("batchnorm", as_maps, _stored("gamma", "beta", "mean", "variance"), _fields("epsilon")),
+    ),
+    # the square's root is the deviation again, to the last bit: in binary, sqrt(d * d) rounds to d
+    Normalization: (
+        Call("batchnorm", as_maps, lambda op, w: (None, None, w["mean"], deviation(w["variance"]) ** 2),
+             lambda op: {"epsilon": 0.0}),
+    ),
+}  # fmt: skip
+"""The same by the definition, as the reference has it: nothing is found beforehand from the weights."""
+
+
+def calls(operator: Operator, by_definition: bool = False) -> list[Call]:
+    """The calls that compute ``operator``, in order. Each but the first takes the result of the one before; it may write
+    over it."""
+    table = DEFINITIONS if by_definition else CALLS
+    return [call for call in table[type(operator)] if call.when(operator)]
