@@ -38,7 +38,7 @@ from ..network.operators import (
 )
 from .folding import deviation
 
-__all__ = ["CALLS", "DEFINITIONS", "Call", "calls"]
+__all__ = ["CALLS", "DEFINITIONS", "LayerCall", "calls"]
 
 Array = npt.NDArray[Any]
 _Tensors = Mapping[str, Array]
@@ -99,7 +99,7 @@ def _folded(operator: BatchNorm, weights: _Tensors) -> Sequence[Array]:
 
 
 @dataclass(frozen=True)
-class Call:
+class LayerCall:
     """One call of a kernel: ``kernel(*inputs, *tensors, **options)``.
 
     kernel   its name in ``npresnet.kernels``, that of its reference without the ending
@@ -126,52 +126,52 @@ class Call:
 
 _WINDOW = _fields("window", "stride", "padding")
 
-CALLS: Mapping[type[Any], tuple[Call, ...]] = {
+CALLS: Mapping[type[Any], tuple[LayerCall, ...]] = {
     Input: (),
-    Pad: (Call("pad", options=_fields("pads")),),
+    Pad: (LayerCall("pad", options=_fields("pads")),),
     Conv2D: (
-        Call("conv2d", tensors=_kernel_and_bias, options=_fields("stride", "padding", "dilation"),
+        LayerCall("conv2d", tensors=_kernel_and_bias, options=_fields("stride", "padding", "dilation"),
              when=lambda op: op.groups == 1),
-        Call("grouped_conv2d", tensors=_kernel_and_bias, options=_fields("groups", "stride", "padding", "dilation"),
+        LayerCall("grouped_conv2d", tensors=_kernel_and_bias, options=_fields("groups", "stride", "padding", "dilation"),
              when=lambda op: op.groups > 1),
     ),
-    BatchNorm: (Call("scale", as_maps, _folded),),
-    Scale: (Call("scale", as_maps, _stored("gamma", "beta")),),
-    Rescale: (Call("scale", as_maps, _constants),),
+    BatchNorm: (LayerCall("scale", as_maps, _folded),),
+    Scale: (LayerCall("scale", as_maps, _stored("gamma", "beta")),),
+    Rescale: (LayerCall("scale", as_maps, _constants),),
     Normalization: (
-        Call("scale", as_maps, lambda op, w: (np.ones(1), -w["mean"])),
-        Call("scale", as_maps, lambda op, w: (1 / deviation(w["variance"]), np.zeros(1))),
+        LayerCall("scale", as_maps, lambda op, w: (np.ones(1), -w["mean"])),
+        LayerCall("scale", as_maps, lambda op, w: (1 / deviation(w["variance"]), np.zeros(1))),
     ),
-    ReLU: (Call("relu", as_maps),),
-    Sigmoid: (Call("sigmoid"),),
-    Softmax: (Call("softmax", as_rows),),
-    Add: (Call("add", as_maps),),
-    Multiply: (Call("multiply", as_maps),),
-    MaxPool: (Call("maxpool", options=_WINDOW),),
-    AveragePool: (Call("avgpool", options=_WINDOW),),
-    GlobalAveragePool: (Call("global_avgpool", result=as_rows),),
-    GlobalMaxPool: (Call("global_maxpool", result=as_rows),),
+    ReLU: (LayerCall("relu", as_maps),),
+    Sigmoid: (LayerCall("sigmoid"),),
+    Softmax: (LayerCall("softmax", as_rows),),
+    Add: (LayerCall("add", as_maps),),
+    Multiply: (LayerCall("multiply", as_maps),),
+    MaxPool: (LayerCall("maxpool", options=_WINDOW),),
+    AveragePool: (LayerCall("avgpool", options=_WINDOW),),
+    GlobalAveragePool: (LayerCall("global_avgpool", result=as_rows),),
+    GlobalMaxPool: (LayerCall("global_maxpool", result=as_rows),),
     Flatten: (),
     Reshape: (),
-    Dense: (Call("dense", as_rows, _kernel_and_bias), Call("softmax", as_rows, when=lambda op: op.softmax)),
+    Dense: (LayerCall("dense", as_rows, _kernel_and_bias), LayerCall("softmax", as_rows, when=lambda op: op.softmax)),
 }  # fmt: skip
 """Operator -> the calls that compute it, one after another; none where there is nothing to compute."""
 
 DEFINITIONS = {
     **CALLS,
     BatchNorm: (
-        Call("batchnorm", as_maps, _stored("gamma", "beta", "mean", "variance"), _fields("epsilon")),
+        LayerCall("batchnorm", as_maps, _stored("gamma", "beta", "mean", "variance"), _fields("epsilon")),
     ),
     # the square's root is the deviation again, to the last bit: in binary, sqrt(d * d) rounds to d
     Normalization: (
-        Call("batchnorm", as_maps, lambda op, w: (None, None, w["mean"], deviation(w["variance"]) ** 2),
+        LayerCall("batchnorm", as_maps, lambda op, w: (None, None, w["mean"], deviation(w["variance"]) ** 2),
              lambda op: {"epsilon": 0.0}),
     ),
 }  # fmt: skip
 """The same by the definition, as the reference has it: nothing is found beforehand from the weights."""
 
 
-def calls(operator: Operator, by_definition: bool = False) -> list[Call]:
+def calls(operator: Operator, by_definition: bool = False) -> list[LayerCall]:
     """The calls that compute ``operator``, in order. Each but the first takes the result of the one before; it may write
     over it."""
     table = DEFINITIONS if by_definition else CALLS
