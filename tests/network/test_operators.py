@@ -40,7 +40,7 @@ from npresnet.network.operators import (
     Sigmoid,
     Softmax,
 )
-from npresnet.plan.layer_calls import CALLS, DEFINITIONS, Call
+from npresnet.plan.layer_calls import CALLS, DEFINITIONS, LayerCall
 from npresnet.verify.compare import compare
 
 from ..support import cases
@@ -196,7 +196,7 @@ def test_a_new_operator_lacks_everything():
 
 def test_calls_of_a_kernel_that_is_not_there(monkeypatch):
     for table in (CALLS, DEFINITIONS):
-        monkeypatch.setitem(table, Swish, (Call("relu"), Call("swish")))
+        monkeypatch.setitem(table, Swish, (LayerCall("relu"), LayerCall("swish")))
     missing = list(lacks(Swish))
     assert "calls" not in missing
     assert "swish: a version for cards" in missing
