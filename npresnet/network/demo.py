@@ -7,10 +7,11 @@ from pathlib import Path
 
 from .architecture import Architecture
 from .building import build_graph
-from .families import FAMILIES
 from .seeded import random_weights, write_keras_file
 
 __all__ = ["weight_file"]
+
+NETWORK = "matterport/resnet50"
 
 
 def weight_file() -> tuple[Path, bool]:
@@ -19,8 +20,8 @@ def weight_file() -> tuple[Path, bool]:
 
     folder = (cache_directory() or Path(tempfile.gettempdir())) / "demo"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "matterport_resnet50_seed0.h5"
+    path = folder / f"{NETWORK.replace('/', '_')}_seed0.h5"
     if path.exists():
         return path, False
-    graph = build_graph(Architecture.standard(FAMILIES["matterport"], 50))
+    graph = build_graph(Architecture.named(NETWORK))
     return write_keras_file(path, graph, random_weights(graph, seed=0)), True

@@ -151,7 +151,7 @@ def test_the_check_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     model = narrow("keras-hub V2", 18)
     save(model, tmp_path / "weights.h5")
     wrong = replace(FAMILIES["keras-hub V2"], pool="explicit")
-    monkeypatch.setattr("npresnet.network.recognise.FAMILIES", {**FAMILIES, "keras-hub V2": wrong})
+    monkeypatch.setattr("npresnet.network.by_names.FAMILIES", {**FAMILIES, "keras-hub V2": wrong})
     found = check_file(model, tmp_path / "weights.h5", pictures(64, 48))
     assert found.failures
     assert found.failures[0].startswith("pool1_pool")
