@@ -28,13 +28,12 @@ def measure(depth: str, size: int, threads: int, repeats: int, which: str) -> di
     from npresnet.cpu import by_layer as engine
     from npresnet.network.architecture import Architecture
     from npresnet.network.building import build_graph
-    from npresnet.network.families import FAMILIES
     from npresnet.network.operators import Conv2D
     from npresnet.network.seeded import random_weights
     from npresnet.peers.machine import peak_memory
     from npresnet.verify.compare import compare
 
-    graph = build_graph(Architecture.standard(FAMILIES["matterport"], int(depth[6:])))
+    graph = build_graph(Architecture.named(f"matterport/{depth}"))
     weights = random_weights(graph)
     images = np.random.default_rng(0).uniform(-120, 130, (1, size, size, 3)).astype(np.float32)
     last = [graph.features["C5"]]

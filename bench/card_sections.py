@@ -37,12 +37,13 @@ from npresnet.peers.measure import summary
 from npresnet.peers.network import outputs_of
 from npresnet.plan.fusion import FusedConv, FusedDense
 from npresnet.verify.compare import Difference, compare
-from npresnet.verify.rows import Row
-from tests.support.recordings import FULL, THIN, TINY, Subject, by_layer, by_plan
+from npresnet.verify.rows import Row, layers_against_recording, plan_against_recording
+from npresnet.verify.subjects import FULL, THIN, TINY, Subject
 
 Array = npt.NDArray[Any]
 
 ROOT = Path(__file__).parents[1]
+RECORDINGS = ROOT / "tests" / "data" / "recordings"
 
 BOUNDS = {"fp32": 1e-5, "3xtf32": 1e-5, "tf32": 2e-3}
 """Largest accepted relative error of a layer against TensorFlow, by precision."""
@@ -319,7 +320,7 @@ def _smi() -> dict[str, str]:
 def agreement(job: Job, report: Report) -> None:
     """Every layer beside TensorFlow's recordings: layer by layer, and by plan in each precision."""
     for subject in job.scale.subjects:
-        found, recording = subject.found(), subject.recording()
+        found, recording = subject.found(), subject.recording(RECORDINGS)
         outputs = None if job.scale.features is None else list(_outputs(job, found).values())
         for precision, way in [("fp32", "by layer"), *((precision, "by plan") for precision in job.precisions)]:
             key = f"{subject}, {way}, {precision}"
@@ -327,9 +328,9 @@ def agreement(job: Job, report: Report) -> None:
                 continue
             with report.case(key) as result:
                 if way == "by layer":
-                    rows = by_layer(_network(found, algorithm="im2col"), recording, outputs)
+                    rows = [*layers_against_recording(_network(found, algorithm="im2col"), recording, outputs)]
                 else:
-                    rows = by_plan(_network(found, precision), recording, outputs)
+                    rows = plan_against_recording(_network(found, precision), recording, outputs)
                 result |= judged(rows, precision)
 
 

@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 
-from bench.card_sections import Job, judged
+from bench.card_sections import RECORDINGS, Job, judged
 from npresnet.model import assemble
-from tests.support.recordings import by_layer, by_plan
+from npresnet.verify.rows import layers_against_recording, plan_against_recording
 
 
 def mistake() -> None:
@@ -28,11 +28,11 @@ def mistake() -> None:
 def networks(job: Job) -> None:
     """Raises Failed where a layer disagrees with TensorFlow's."""
     for subject in job.scale.checked:
-        recording, found = subject.recording(), subject.found()
+        recording, found = subject.recording(RECORDINGS), subject.found()
         outputs = None if job.scale.features is None else [found.graph.features[name] for name in job.scale.features]
-        judged(by_layer(assemble(found, "cuda", "im2col"), recording, outputs), "fp32")
+        judged([*layers_against_recording(assemble(found, "cuda", "im2col"), recording, outputs)], "fp32")
         for precision in job.precisions:
-            judged(by_plan(assemble(found, "cuda", precision=precision), recording, outputs), precision)
+            judged(plan_against_recording(assemble(found, "cuda", precision=precision), recording, outputs), precision)
 
 
 if __name__ == "__main__":

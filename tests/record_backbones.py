@@ -1,4 +1,4 @@
-"""Record what TensorFlow computes in every layer of the networks in ``tests/support/recordings.py``.
+"""Record what TensorFlow computes in every layer of the networks in ``npresnet/verify/subjects.py``.
 
     python -m tests.record_backbones
 
@@ -13,10 +13,11 @@ from pathlib import Path
 from npresnet.model import assemble
 from npresnet.network.seeded import write_keras_file
 from npresnet.verify.recording import Recording
-from npresnet.verify.rows import keras_model
+from npresnet.verify.rows import keras_model, layers_against_recording
+from npresnet.verify.subjects import SUBJECTS, Subject
 
 from .support.agreement import pairs
-from .support.recordings import FOLDER, SAMPLES, SUBJECTS, Subject, by_layer, layer_names
+from .support.recordings import FOLDER, SAMPLES, layer_names
 
 
 def record(subject: Subject) -> None:
@@ -36,15 +37,14 @@ def record(subject: Subject) -> None:
     for name, array in oracle.activations(model, recording.images):
         if name in ours and ours[name] != net.layers[0]:
             recording.add(ours[name], array)
-    rows = by_layer(net, recording)
+    rows = list(layers_against_recording(net, recording))
     wrong = [f"{row.name}: {row.difference}" for row in rows if not row.agrees]
     assert not wrong, f"{subject}: " + "; ".join(wrong)
     assert {*recording.layers} == {*layer_names(net)}, subject
-    recording.save(subject.path)
+    path = subject.path(FOLDER)
+    recording.save(path)
     worst = max(row.difference.relative for row in rows)
-    print(
-        f"{subject}: {len(rows)} layers, {subject.path.stat().st_size:,} bytes, largest relative difference {worst:.1e}"
-    )
+    print(f"{subject}: {len(rows)} layers, {path.stat().st_size:,} bytes, largest relative difference {worst:.1e}")
 
 
 if __name__ == "__main__":

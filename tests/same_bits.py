@@ -68,7 +68,7 @@ def write_networks(folder: Path) -> None:
     from npresnet.network.building import build_graph
     from npresnet.network.families import FAMILIES
     from npresnet.network.seeded import random_weights
-    from tests.support.recordings import SUBJECTS
+    from npresnet.verify.subjects import SUBJECTS
 
     random = np.random.default_rng(7)
 

@@ -16,6 +16,8 @@ from .printing import fact, guarded, print_table, progress, say, shape_text
 
 __all__ = ["demo", "demo_weights"]
 
+_NETWORK = "matterport/resnet50"
+
 
 @guarded
 def demo(
@@ -75,13 +77,12 @@ def demo_weights() -> tuple[Path, bool]:
     from ..kernels.cache import cache_directory
     from ..network.architecture import Architecture
     from ..network.building import build_graph
-    from ..network.families import FAMILIES
     from ..network.seeded import random_weights, write_keras_file
 
     folder = (cache_directory() or Path(tempfile.gettempdir())) / "demo"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "matterport_resnet50_seed0.h5"
+    path = folder / f"{_NETWORK.replace('/', '_')}_seed0.h5"
     if path.exists():
         return path, False
-    graph = build_graph(Architecture.standard(FAMILIES["matterport"], 50))
+    graph = build_graph(Architecture.named(_NETWORK))
     return write_keras_file(path, graph, random_weights(graph, seed=0)), True

@@ -10,6 +10,9 @@ import numpy as np
 
 __all__ = ["Warmup", "warmup"]
 
+_NETWORK = "keras-resnet/resnet18"
+"""A small one: which kernels are compiled does not depend on the network's size."""
+
 
 class Warmup(NamedTuple):
     """How long it took, in seconds; how many kernels were compiled, the others having been there; and where they are
@@ -27,7 +30,6 @@ def warmup() -> Warmup:
     from ..kernels.jit import Native, compiled
     from ..network.architecture import Architecture
     from ..network.building import build_graph
-    from ..network.families import FAMILIES
     from ..network.seeded import random_weights
     from . import by_layer
     from .runner import Planner
@@ -35,7 +37,7 @@ def warmup() -> Warmup:
     before = len(compiled)
     for function in Native.declared:  # all that steps of any kind are made of
         function.address  # noqa: B018
-    graph = build_graph(Architecture.standard(FAMILIES["keras-resnet"], 18, classes=2))
+    graph = build_graph(Architecture.named(_NETWORK, classes=2))
     weights, images = random_weights(graph), np.zeros((1, 32, 32, 3), np.float32)
     outputs = [graph.layers[-1].name]
     Planner(graph, weights, 1).run(images, tuple(outputs), winograd=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import UsageError
-from .families import FAMILIES, FCHOLLET, Border, Family, PoolBorder, block_kind
+from .families import FAMILIES, OWN
+from .family import Border, Family, PoolBorder, block_kind
 from .graph import Graph
 from .operators import Conv2D, Dense
 
@@ -58,6 +59,12 @@ class Architecture:
         widths = tuple((inner << i, (inner << i) * expansion) for i in range(4 if stage5 else 3))
         classifier = family.names.classifiers[0]
         return cls(family, depth, stage5, width, widths, family.stem, classes, classifier, groups=family.groups)
+
+    @classmethod
+    def named(cls, text: str, **options: Any) -> Architecture:
+        """The ``standard`` network that users call ``text``, the first where several are called so. Raises UsageError."""
+        family, depth = parse_architecture(text).candidates[0]
+        return cls.standard(family, depth, **options)
 
     @property
     def name(self) -> str:
@@ -115,10 +122,7 @@ def own_architecture(name: str, graph: Graph) -> Architecture:
         before = max((longest[source] for source in layer.inputs), default=0)
         longest[layer.name] = before + isinstance(layer.operator, Conv2D | Dense)
     model = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-    family = replace(
-        FCHOLLET, name="custom", title="a network of its own", blocks={}, model=model, preprocessing="none"
-    )
-    return Architecture(family, max(longest.values(), default=0), own=name)
+    return Architecture(replace(OWN, model=model), max(longest.values(), default=0), own=name)
 
 
 @dataclass(frozen=True)

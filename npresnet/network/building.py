@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from .architecture import Architecture
-from .families import block_kind
+from .family import block_kind
 from .graph import Graph, Layer
 from .operators import (
     Add,
@@ -55,8 +55,7 @@ class _Builder:
 
     def at(self, stage: int, index: int) -> None:
         """From now on names are those of block ``index`` (from 0) of ``stage``."""
-        label = self.family.label(self.architecture.depth, stage, index)
-        self.place = {"stage": stage, "stage0": stage - 2, "stage1": stage - 1, "block": label}
+        self.place = self.family.place(self.architecture.depth, stage, index)
 
 
 def build_graph(architecture: Architecture) -> Graph:
@@ -97,7 +96,7 @@ def build_graph(architecture: Architecture) -> Graph:
         classifier = builder.add(architecture.classifier, dense, x)
         if not dense.softmax:
             classifier = builder.add(names.softmax, Softmax(), classifier)
-    return Graph(tuple(builder.layers), features, classifier)
+    return Graph(tuple(builder.layers), {"C": features}, classifier)
 
 
 def _stem(builder: _Builder) -> str:

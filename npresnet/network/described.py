@@ -2,8 +2,10 @@
 
 The description is read as data: names, numbers, which layer feeds which. Nothing in it is executed; a layer that is
 code (Lambda, a class of the user's own), or simply not known here, is left out together with what depends on it, and
-named in ``OwnNetwork.unsupported``. Keras 1 (``nb_filter``, ``border_mode``), 2 and 3 spell things differently; all
-are understood.
+named in ``OwnNetwork.unsupported``.
+
+Here is which layer feeds which, through models inside models, and what becomes of that as a graph. What a layer of one of
+Keras's classes computes ``dialects.py`` says.
 
 Layers that do nothing when a network is run (dropout, noise, random flips) are left out of the graph.
 """
@@ -12,68 +14,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-
+from .dialects import LayerConfig, Shape, Unsupported, operators_of
 from .features import feature_maps
 from .graph import Graph, Layer
 from .operators import (
-    Add,
-    AveragePool,
-    BatchNorm,
     Conv2D,
     Dense,
     Flatten,
     GlobalAveragePool,
     GlobalMaxPool,
     Input,
-    MaxPool,
-    Multiply,
-    Normalization,
     Operator,
-    Pad,
-    ReLU,
-    Rescale,
-    Reshape,
-    Scale,
-    Sigmoid,
-    Softmax,
 )
 
 __all__ = ["OwnNetwork", "network_from_config"]
 
 
 _Config = Mapping[str, Any]
-_Shape = tuple[int | None, ...]
 
 _MODELS = ("Functional", "Model", "Sequential")
-
-# what a layer does only while a network is being trained
-_IDLE = frozenset(
-    {
-        "ActivityRegularization",
-        "AlphaDropout",
-        "Dropout",
-        "GaussianDropout",
-        "GaussianNoise",
-        "Identity",
-        "RandomBrightness",
-        "RandomContrast",
-        "RandomCrop",
-        "RandomFlip",
-        "RandomHeight",
-        "RandomRotation",
-        "RandomTranslation",
-        "RandomWidth",
-        "RandomZoom",
-        "SpatialDropout2D",
-    }
-) - {"RandomCrop", "RandomHeight", "RandomWidth"}  # these change the size of what they get
-
-
-class _Unsupported(Exception):
-    """This layer is not run here; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +182,7 @@ def _trouble(layer: _Config) -> str | None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Operators
+# The graph
 
 
 def _build(nodes: Mapping[str, _Node], outputs: Sequence[str], name: str) -> OwnNetwork:
@@ -230,7 +191,7 @@ def _build(nodes: Mapping[str, _Node], outputs: Sequence[str], name: str) -> Own
         for node in nodes.values()
     )
     layers: list[Layer] = []
-    shapes: dict[str, _Shape] = {}
+    shapes: dict[str, Shape] = {}
     same: dict[str, str] = {}  # a node: the layer that makes its output
     unsupported: dict[str, str] = {}
     for node in nodes.values():
@@ -245,8 +206,8 @@ def _build(nodes: Mapping[str, _Node], outputs: Sequence[str], name: str) -> Own
         inputs = [same[source] for source in node.inputs]
         try:
             if node.trouble:
-                raise _Unsupported(node.trouble)
-            steps = _operators(node.kind, node.config, [shapes[source] for source in inputs], first)
+                raise Unsupported(node.trouble)
+            steps = operators_of(LayerConfig(node.kind, node.config, [shapes[source] for source in inputs], first))
             made: list[Layer] = []
             for position, operator in enumerate(steps):
                 # the last takes the layer's name: what comes out of it is what comes out of Keras's layer
@@ -259,7 +220,7 @@ def _build(nodes: Mapping[str, _Node], outputs: Sequence[str], name: str) -> Own
                 made.append(Layer(label, operator, tuple(sources), stored))
             layers += made
             same[node.name] = node.name if steps else inputs[0]
-        except _Unsupported as error:
+        except Unsupported as error:
             unsupported[node.name] = f"{node.kind}: {error}"
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             unsupported[node.name] = f"{node.kind}: its description is not understood ({error})"
@@ -268,10 +229,10 @@ def _build(nodes: Mapping[str, _Node], outputs: Sequence[str], name: str) -> Own
     graph = Graph(tuple(layers), {})
     found = tuple(same[output] for output in outputs if output in same)
     classifier = next((output for output in found if _classifies(graph.by_name[output], shapes[output])), None)
-    return OwnNetwork(Graph(graph.layers, feature_maps(graph), classifier), found, unsupported, name)
+    return OwnNetwork(Graph(graph.layers, {"C": feature_maps(graph)}, classifier), found, unsupported, name)
 
 
-def _classifies(layer: Layer, shape: _Shape) -> bool:
+def _classifies(layer: Layer, shape: Shape) -> bool:
     """Whether an output has one number per class; a pool's has one per channel, which is a feature."""
     return len(shape) == 1 and not isinstance(layer.operator, GlobalAveragePool | GlobalMaxPool)
 
@@ -285,7 +246,7 @@ def _input_shape(config: _Config, first: bool) -> tuple[int | None, int | None, 
     return (h, w, int(c)) if c is not None else None
 
 
-def _after(operator: Operator, inputs: Sequence[_Shape]) -> _Shape:
+def _after(operator: Operator, inputs: Sequence[Shape]) -> Shape:
     """The shape after an operator, where heights and widths may be unknown."""
     if all(size is not None for shape in inputs for size in shape):
         return operator.output_shape(*inputs)  # type: ignore[arg-type]
@@ -299,174 +260,3 @@ def _after(operator: Operator, inputs: Sequence[_Shape]) -> _Shape:
     if isinstance(operator, Dense):
         return *inputs[0][:-1], operator.channels
     return max(inputs, key=len)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))
-
-
-def _channels_axis(config: _Config, first: bool) -> None:
-    axis = config.get("axis", -1)
-    axis = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
-    if axis not in ((1, -3) if first else (-1, 3)):
-        raise _Unsupported(f"it works along axis {axis}, not along the channels")
-
-
-def _padding(config: _Config) -> Literal["same", "valid"]:
-    padding = str(config.get("padding", config.get("border_mode", "valid"))).lower()
-    if padding not in ("same", "valid"):
-        raise _Unsupported(f"padding {padding!r}")
-    return "same" if padding == "same" else "valid"
-
-
-def _activation(config: _Config, key: str = "activation") -> list[Operator]:
-    """The operator of an activation by name; none for linear."""
-    found = config.get(key, "linear")
-    if isinstance(found, dict):  # Keras 3 writes some as objects
-        found = found.get("config") if isinstance(found.get("config"), str) else found.get("class_name")
-    known: dict[Any, list[Operator]] = {
-        "linear": [],
-        None: [],
-        "relu": [ReLU()],
-        "sigmoid": [Sigmoid()],
-        "softmax": [Softmax()],
-    }
-    if found not in known:
-        raise _Unsupported(f"activation {found!r}")
-    return known[found]
-
-
-def _conv(config: _Config, channels: int, depthwise: bool) -> Conv2D:
-    kernel = _pair(config.get("kernel_size") or (config["nb_row"], config["nb_col"]))
-    stride = _pair(config.get("strides") or config.get("subsample") or 1)
-    dilation = _pair(config.get("dilation_rate") or config.get("atrous_rate") or 1)
-    bias = bool(config.get("use_bias", config.get("bias", True)))
-    padding = "valid" if kernel == (1, 1) else _padding(config)  # "same" pads nothing around one pixel
-    if depthwise:
-        out, groups = channels * int(config.get("depth_multiplier", 1)), channels
-    else:
-        out, groups = int(config.get("filters") or config["nb_filter"]), int(config.get("groups") or 1)
-    if channels % groups or out % groups:
-        raise _Unsupported(f"{groups} groups do not divide {channels} and {out} channels")
-    return Conv2D(channels, out, kernel, stride, padding, bias, groups, dilation)
-
-
-def _constants(value: Any, channels: int) -> tuple[float, ...]:
-    """Numbers of a description: one, or one per channel."""
-    if isinstance(value, dict):  # Keras 3 may write an array as an object
-        value = value["config"]["value"] if "value" in value.get("config", {}) else value["value"]
-    numbers = tuple(float(number) for number in np.ravel(value))
-    if len(numbers) not in (1, channels):
-        raise _Unsupported(f"{len(numbers)} constants for {channels} channels")
-    return numbers
-
-
-def _operators(kind: str, config: _Config, shapes: Sequence[_Shape], first: bool) -> list[Operator]:
-    """The operators of one layer, in order; none for a layer that does nothing. Raises _Unsupported."""
-    shape = shapes[0]
-    channels = shape[-1]
-    if kind in _IDLE:
-        return []
-    if kind in ("Add", "Multiply", "Merge"):
-        product = kind == "Multiply" or (kind == "Merge" and config.get("mode") == "mul")
-        if kind == "Merge" and config.get("mode") not in ("sum", "mul"):
-            raise _Unsupported(f"mode {config.get('mode')!r}")
-        if len(shapes) < 2:
-            raise _Unsupported("it has one input")
-        return [Multiply() if product else Add() for _ in shapes[1:]]
-    if len(shapes) != 1:
-        raise _Unsupported(f"it has {len(shapes)} inputs")
-    match kind:
-        case "Activation" | "ReLU" | "Softmax" | "Sigmoid":
-            return _named_activation(kind, config, first)
-        case "Flatten":
-            if first and shape[:2] != (1, 1) and len(shape) == 3:
-                raise _Unsupported("it flattens channels before pixels")
-            return [Flatten()] if len(shape) == 3 else []
-        case "GlobalAveragePooling2D":
-            return [GlobalAveragePool(bool(config.get("keepdims", False)))]
-        case "GlobalMaxPooling2D":
-            return [GlobalMaxPool(bool(config.get("keepdims", False)))]
-    if channels is None:
-        raise _Unsupported("how many numbers it gets depends on the size of the image, which the file does not fix")
-    match kind:
-        case "Conv2D" | "Convolution2D":
-            return [_conv(config, channels, depthwise=False), *_activation(config)]
-        case "DepthwiseConv2D":
-            return [_conv(config, channels, depthwise=True), *_activation(config)]
-        case (
-            "BatchNormalization"
-            | "BatchNormalizationV1"
-            | "BatchNormalizationV2"
-            | "BatchNorm"
-            | ("SyncBatchNormalization")
-        ):
-            if len(shape) == 3:
-                _channels_axis(config, first)
-            if config.get("mode", 0) == 1:
-                raise _Unsupported("it normalises each image by itself (mode 1)")
-            scale, center = bool(config.get("scale", True)), bool(config.get("center", True))
-            return [BatchNorm(channels, float(config.get("epsilon", 1e-3)), scale, center)]
-        case "Scale":
-            return [Scale(channels)]
-        case "ZeroPadding2D":
-            return [Pad(_pads(config.get("padding", 1)))]
-        case "MaxPooling2D" | "AveragePooling2D":
-            window = _pair(config.get("pool_size") or 2)
-            stride = _pair(config.get("strides") or window)
-            pool = MaxPool if kind == "MaxPooling2D" else AveragePool
-            return [pool(window, stride, "valid" if window == (1, 1) else _padding(config))]
-        case "Dense":
-            units = int(config.get("units") or config["output_dim"])
-            activation = _activation(config)
-            softmax = activation == [Softmax()]
-            bias = bool(config.get("use_bias", config.get("bias", True)))
-            return [Dense(channels, units, softmax, bias), *([] if softmax else activation)]
-        case "Reshape":
-            target = tuple(int(n) for n in config["target_shape"])
-            target = tuple(channels if n == -1 and all(m in (1, -1) for m in target) else n for n in target)
-            if min(target) < 1 or first:
-                raise _Unsupported(f"target shape {tuple(config['target_shape'])}")
-            return [Reshape(target)]
-        case "Rescaling":
-            return [
-                Rescale(_constants(config.get("scale", 1), channels), _constants(config.get("offset", 0), channels))
-            ]
-        case "Normalization":
-            if config.get("invert"):
-                raise _Unsupported("it is inverted")
-            if config.get("mean") is None:
-                return [Normalization(channels)]
-            mean, variance = (np.array(_constants(config[key], channels)) for key in ("mean", "variance"))
-            factor = 1 / np.maximum(np.sqrt(variance), 1e-7)
-            mean, factor = np.broadcast_arrays(mean, factor)
-            return [Rescale(tuple(map(float, factor)), tuple(map(float, -mean * factor)))]
-        case "Lambda" | "TFOpLambda" | "SlicingOpLambda":
-            raise _Unsupported("it is code, and nothing from a file is executed")
-    raise _Unsupported("npresnet has no such layer")
-
-
-def _named_activation(kind: str, config: _Config, first: bool) -> list[Operator]:
-    if kind == "Activation":
-        return _activation(config)
-    if kind == "Softmax":
-        _channels_axis({"axis": config.get("axis", -1)}, False)
-        return [Softmax()]
-    if kind == "ReLU":
-        limits = (config.get("max_value"), config.get("negative_slope"), config.get("threshold"))
-        if limits[0] is not None or any(limits[1:]):
-            raise _Unsupported(f"max_value, negative_slope and threshold are {limits}")
-        return [ReLU()]
-    return [Sigmoid()]
-
-
-def _pads(padding: Any) -> tuple[int, int, int, int]:
-    if isinstance(padding, dict):  # Keras 1: top_pad, bottom_pad, ...
-        top, bottom, left, right = (int(padding[f"{side}_pad"]) for side in ("top", "bottom", "left", "right"))
-        return top, bottom, left, right
-    if isinstance(padding, int):
-        return padding, padding, padding, padding
-    if len(padding) == 4:
-        return tuple(map(int, padding))  # type: ignore[return-value]
-    (top, bottom), (left, right) = map(_pair, padding)
-    return top, bottom, left, right

@@ -1,8 +1,15 @@
-"""Which layers of a network that has no row in the families' table are its feature maps C1 to C5."""
+"""Which layers of a network that has no row in the families' table are its feature maps C1 to C5.
+
+Nothing but the sizes of maps and the sums tells. A residual network only ever makes its maps smaller, stage by stage, and
+each stage ends with a sum that the next one is computed from. What a detector or a segmenter puts behind it (a pyramid, a
+decoder) has sums of the same sizes, but either it has made maps larger on the way there, or nothing smaller is computed from
+its sums: by that the sums of the backbone are known.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -12,19 +19,40 @@ from .operators import Add, Input, MaxPool, ReLU
 __all__ = ["feature_maps"]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What a network is like
-
-
 _NOMINAL = 512  # pixels: large enough that borders do not blur what is 32 times smaller
 
 
 def feature_maps(graph: Graph) -> dict[str, str]:
     """{"C1": layer, ...} of a residual network whose layers have unknown names.
 
-    C1 is the last max-pool before the first residual block, C2 to C5 are the last sums, or the ReLU after them, that are
-    4, 8, 16 and 32 times smaller than the image.
+    C1 is the last max-pool that is 4 times smaller than the image, before the first sum of that size. C2 to C5 are the
+    backbone's last sums, or the ReLU after them, that are 4, 8, 16 and 32 times smaller: those from which something smaller
+    is computed, or the smallest, and on the way to which no map was made larger.
     """
+    halvings = _halvings(graph)
+    backbone = _never_larger(graph, halvings)
+    continued = _something_smaller_follows(graph, halvings, backbone)
+    sums = [layer for layer in graph.layers if isinstance(layer.operator, Add) and layer.name in backbone]
+    smallest = max((halvings[layer.name] for layer in sums), default=0)
+    readers = Counter(name for layer in graph.layers for name in layer.inputs)
+    follower = {layer.inputs[0]: layer.name for layer in graph.layers if isinstance(layer.operator, ReLU)}
+    found: dict[str, str] = {}
+    for layer in graph.layers:
+        if isinstance(layer.operator, MaxPool) and halvings.get(layer.name) == 2:
+            found["C1"] = layer.name
+        if isinstance(layer.operator, Add) and halvings.get(layer.name) == 2:
+            break
+    for layer in sums:
+        stage = halvings[layer.name]
+        if 2 <= stage <= 5 and (layer.name in continued or stage == smallest):
+            alone = readers[layer.name] == 1
+            found[f"C{stage}"] = follower.get(layer.name, layer.name) if alone else layer.name
+    return found
+
+
+def _halvings(graph: Graph) -> dict[str, int]:
+    """{layer: how many times its map was halved since the image}, of the layers that make maps; a gate's single pixel is
+    none."""
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in graph.layers:  # as far as it goes: a head may want another size
         try:
@@ -35,17 +63,32 @@ def feature_maps(graph: Graph) -> dict[str, str]:
             )
         except (ValueError, KeyError):
             continue
-    readers = Counter(name for layer in graph.layers for name in layer.inputs)
-    follower = {layer.inputs[0]: layer.name for layer in graph.layers if isinstance(layer.operator, ReLU)}
-    found: dict[str, str] = {}
+    return {
+        name: round(np.log2(_NOMINAL / shape[0]))
+        for name, shape in shapes.items()
+        if len(shape) == 3 and shape[:2] != (1, 1)
+    }
+
+
+def _never_larger(graph: Graph, halvings: Mapping[str, int]) -> set[str]:
+    """The layers whose maps were made from the image by halving alone."""
+    found: set[str] = set()
     for layer in graph.layers:
-        shape = shapes.get(layer.name, ())
-        stage = round(np.log2(_NOMINAL / shape[0])) if len(shape) == 3 else 0
-        if isinstance(layer.operator, MaxPool) and stage == 2 and "C2" not in found:
-            found["C1"] = layer.name
-        if not isinstance(layer.operator, Add):
+        if layer.name not in halvings:
             continue
-        if 2 <= stage <= 5:
-            alone = readers[layer.name] == 1
-            found[f"C{stage}"] = follower.get(layer.name, layer.name) if alone else layer.name
+        maps = [name for name in layer.inputs if name in halvings]  # a gate, which has none, changes no size
+        enlarged = bool(layer.inputs) and not maps
+        if not enlarged and all(name in found and halvings[name] <= halvings[layer.name] for name in maps):
+            found.add(layer.name)
     return found
+
+
+def _something_smaller_follows(graph: Graph, halvings: Mapping[str, int], among: set[str]) -> set[str]:
+    """The layers from which a smaller map is computed, through layers ``among`` these."""
+    smallest: dict[str, int] = {}  # of all maps that are computed from a layer
+    for layer in reversed(graph.layers):
+        if layer.name in among:
+            least = max(smallest.get(layer.name, 0), halvings[layer.name])
+            for name in layer.inputs:
+                smallest[name] = max(smallest.get(name, 0), least)
+    return {name for name, least in smallest.items() if name in among and least > halvings[name]}

@@ -41,13 +41,18 @@ class Layer:
 class Graph:
     """The layers of a network, each after those that feed it; the first is the input.
 
-    features    {"C1": layer name, ...}: the feature maps by their common names
+    outputs     sets of feature maps by their common names: {"C": {"C1": layer name, "C2": ...}} are the backbone's own
     classifier  the layer whose output is the class probabilities, or None
     """
 
     layers: tuple[Layer, ...]
-    features: Mapping[str, str]
+    outputs: Mapping[str, Mapping[str, str]]
     classifier: str | None = None
+
+    @property
+    def features(self) -> Mapping[str, str]:
+        """{"C1": layer name, ...}: the set C."""
+        return self.outputs.get("C", {})
 
     @property
     def channels(self) -> int:

@@ -1,6 +1,6 @@
 """From a Keras weight file to the tensors of a network: what the file holds, which network it is, what fits.
 
-Three steps: ``stored.read_layers`` turns every layout and spelling into {layer: {role: tensor}}; ``recognise`` finds the
+Three steps: ``files.layers.read_layers`` turns every layout and spelling into {layer: {role: tensor}}; ``recognise`` finds the
 network; ``inspect`` compares the two and reports everything that is missing, unused, mis-shaped, not a number or
 suspicious at once. ``load_weights`` raises when anything is wrong.
 """
@@ -21,9 +21,9 @@ from ..files.opening import open_weights
 from ..files.shards import remedy
 from .architecture import Architecture, parse_architecture
 from .graph import Graph, Layer
-from .operators import BatchNorm, Conv2D, Normalization, Operator
+from .operators import BatchNorm
 from .recognise import find_network
-from .stored_shapes import stored_shapes
+from .stored_form import as_needed, by_role, stored_shapes
 
 __all__ = ["Inspection", "Weights", "inspect", "load_weights"]
 
@@ -131,16 +131,6 @@ def _suspicious(graph: Graph, weights: Weights) -> tuple[list[str], list[str]]:
     return looks, []
 
 
-def _stored_as(operator: Operator, stored: StoredLayer) -> StoredLayer:
-    """A layer's tensors under the roles that ``operator`` asks for, where the file knows only their order."""
-    if isinstance(operator, Normalization):  # Keras also keeps how many pixels its statistics are of
-        stored = {role: tensor for role, tensor in stored.items() if role not in ("count", "2")}
-    needed = list(operator.tensors())
-    if len(stored) == len(needed) and all(role.isdecimal() for role in stored):
-        return {role: stored[str(position)] for position, role in enumerate(needed)}
-    return stored
-
-
 def inspect(path: str | os.PathLike[str], architecture: str | None = None) -> Inspection:
     """Read a weight file and say what it is and what fits; only a file that is no ResNet at all is an error.
 
@@ -179,7 +169,7 @@ class _Report:
 
     def compare(self, layer: Layer, stored: StoredLayer) -> None:
         """Read one layer's tensors, if they fit."""
-        stored = _stored_as(layer.operator, stored)
+        stored = by_role(layer.operator, stored)
         needed = stored_shapes(layer.operator, stored)
         epsilon = layer.operator.epsilon if isinstance(layer.operator, BatchNorm) else None
         arrays: dict[str, npt.NDArray[np.float32]] = {}
@@ -201,14 +191,7 @@ class _Report:
                 self.misshaped.append(f"{layer.source}/{role}: in the file, but the network has no such tensor")
         if len(arrays) == len(needed):
             self.matched.append(layer.name)
-        role = next(iter(needed))
-        if role in arrays and needed[role] != layer.operator.tensors().get("kernel", needed[role]):
-            from ..kernels import depthwise_kernel, summed_depthwise_kernel  # here, because the kernels import Numba
-
-            assert isinstance(layer.operator, Conv2D)
-            form = depthwise_kernel if layer.operator.depthwise else summed_depthwise_kernel
-            arrays["kernel"] = form(arrays.pop(role))
-        self.weights[layer.name] = arrays
+        self.weights[layer.name] = as_needed(layer.operator, arrays)
 
 
 def load_weights(path: str | os.PathLike[str], architecture: str | None = None) -> Inspection:

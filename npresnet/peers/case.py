@@ -43,8 +43,7 @@ def full_name(network: str) -> str:
 def standard_graph(network: str) -> Graph:
     """``network`` at full width; families that come with a classifier have theirs of 1000 classes. Raises UsageError."""
     family, depth = parse_architecture(network).candidates[0]
-    classes = None if family.name == "matterport" else 1000
-    return build_graph(Architecture.standard(family, depth, classes=classes))
+    return build_graph(Architecture.standard(family, depth, classes=1000 if family.classifier else None))
 
 
 def seeded_file(network: str, folder: Path) -> Path:

@@ -30,6 +30,7 @@ __all__ = [
     "against_tensorflow",
     "keras_model",
     "layers_against_recording",
+    "plan_against_recording",
 ]
 
 
@@ -52,25 +53,18 @@ class Row:
 
 
 def keras_model(architecture: Architecture) -> Any:
-    """The Keras model of the same network, built by ``oracle.py``, which shares nothing with our own table."""
+    """The Keras model of the same network, built by the oracle, which shares nothing with our own table."""
     from . import oracle
 
-    variant: dict[str, Any] = {}
-    if architecture.pool is not None:
-        variant["pool"] = architecture.pool
-    if architecture.groups > 1:
-        variant["groups"] = architecture.groups
-    if architecture.inside and architecture.family.name == "kimm":
-        variant["inside"] = True
+    family = architecture.family.name
+    options = {option: getattr(architecture, option) for option in oracle.BUILDERS[family].options}
     return oracle.build(
-        architecture.family.name,
+        family,
         architecture.depth,
-        stage5=architecture.stage5,
         stem_width=architecture.stem_width,
         stage_widths=architecture.widths,
         classes=architecture.classes,
-        stem="same" if architecture.family.name == "keras-resnet" and architecture.stem == "same" else "pad3",
-        **variant,
+        **{option: value for option, value in options.items() if value is not None},  # None: the family's own
     )
 
 
@@ -163,3 +157,26 @@ def layers_against_recording(net: ResNet, recording: Recording, outputs: Sequenc
         yield Row(step.name, step.kind, step.shape, recording.compare(step.name, step.array))
     for name in expected:
         yield Row(name, "", recording.layers[name][0], Difference(np.inf, np.inf, "this network has no such layer"))
+
+
+def plan_against_recording(net: ResNet, recording: Recording, outputs: Sequence[str] | None = None) -> list[Row]:
+    """Compare every tensor that ``net(images)``, or ``net(images, outputs)``, keeps between its steps with a recording; but not
+    the few numbers that gates are made from."""
+    steps = net.profile(recording.images, outputs, repeats=1)
+    left_out = _squeezed(net)
+    names = [name for name in dict.fromkeys(step.name for step in steps) if name in net.layers and name not in left_out]
+    if outputs is None and net.graph.classifier:
+        names.append(net.graph.classifier)
+    found = net(recording.images, outputs=names)
+    kinds = {name: net.graph.by_name[name].operator.kind for name in names}
+    return [Row(name, kinds[name], array.shape, recording.compare(name, array)) for name, array in found.items()]
+
+
+def _squeezed(net: ResNet) -> set[str]:
+    """The layers between the pool and the sigmoid of squeeze-and-excitation. Their ReLU may leave one number of eight, a
+    hundredth of what it was made from: its relative error tells how small it is. The gates themselves tell of mistakes."""
+    found = {layer.inputs[0] for layer in net.graph.layers if layer.operator.kind == "sigmoid"}
+    for layer in reversed(net.graph.layers):
+        if layer.name in found and layer.operator.kind in ("conv", "relu"):
+            found.update(layer.inputs)
+    return {name for name in found if net.graph.by_name[name].operator.kind in ("conv", "relu")}

@@ -155,6 +155,6 @@ def test_the_check_can_fail(tmp_path_factory, tmp_path):
     right = npresnet.architecture.FAMILIES["matterport"]
     families = {**npresnet.architecture.FAMILIES, "matterport": replace(right, epsilon=1.001e-5)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("npresnet.network.recognise.FAMILIES", families)
+        patch.setattr("npresnet.network.by_names.FAMILIES", families)
         with pytest.raises(AssertionError, match="bn2a_branch2a"):
             _check(path, "odd")

@@ -143,7 +143,7 @@ def test_whatever_scales_channels_is_folded():
     ]
     names = ["input", *(name for name, _ in operators)]
     made = (Layer(name, operator, (before,)) for (name, operator), before in zip(operators, names, strict=False))
-    graph = Graph((Layer("input", Input(3)), *made), {"C1": "relu"})
+    graph = Graph((Layer("input", Input(3)), *made), {"C": {"C1": "relu"}})
     rng = np.random.default_rng(5)
     weights = {
         layer.name: {
@@ -194,7 +194,7 @@ def _odd_layers():
             Layer("scores", Dense(5, 4, softmax=True), ("dense_relu",)),
             Layer("scores_relu", ReLU(), ("scores",)),
         ),
-        {"C1": "relu"},
+        {"C": {"C1": "relu"}},
     )
     rng = np.random.default_rng(5)
     weights = {

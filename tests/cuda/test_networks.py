@@ -47,7 +47,7 @@ DIGITS = Path(__file__).parents[1] / "data" / "digits.keras"
 def graph_of(*layers: tuple[str, Operator, str], features: dict[str, str] | None = None, channels: int = 3) -> Graph:
     """A graph of (name, operator, "names of inputs")."""
     made = [Layer(name, operator, tuple(inputs.split())) for name, operator, inputs in layers]
-    return Graph((Layer("input", Input(channels)), *made), features or {"C1": made[-1].name})
+    return Graph((Layer("input", Input(channels)), *made), {"C": features or {"C1": made[-1].name}})
 
 
 def block(width: int = 4, channels: int = 3) -> Graph:

@@ -6,6 +6,7 @@ family's own program and saves in each of its layouts.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ NETWORKS: list[tuple[str, int, dict[str, Any]]] = [
     ("keras-hub V2", 18, {}),
     ("keras-hub vd", 18, {}),
     ("keras-hub vd", 50, {}),
-    ("keras-cv", 18, {}),
+    ("keras-cv", 18, {"inside": True}),
     ("keras-cv", 50, {}),
     ("keras-cv V2", 18, {}),
     ("keras-cv V2", 50, {}),
@@ -135,7 +136,7 @@ def test_order_of_layers_is_that_of_keras(family: str, depth: int, options: dict
     """By which layers without names are counted, see ``stored.keras_order``."""
     model = narrow(family, depth, 4 if "groups" not in options else 8, **options)
     standard = Architecture.standard(FAMILIES[family], depth, classes=options.get("classes"))
-    graph = build_graph(Architecture(**{**vars(standard), "pool": options.get("pool"), "inside": "inside" in options}))
+    graph = build_graph(replace(standard, pool=options.get("pool"), inside="inside" in options))
     skipped = {"input_image", "input", "avg_pool", "pooler"}
     theirs = [layer.name for layer in model.layers if layer.name not in skipped and kind_of(layer)]
     ours = [name for name in keras_order(graph) if name not in skipped]
@@ -146,12 +147,10 @@ def test_order_of_layers_is_that_of_keras(family: str, depth: int, options: dict
 
 def test_the_check_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Zeros instead of minus infinity around a signed max-pool look plausible; the comparison must see it."""
-    from dataclasses import replace
-
     model = narrow("keras-hub V2", 18)
     save(model, tmp_path / "weights.h5")
     wrong = replace(FAMILIES["keras-hub V2"], pool="explicit")
-    monkeypatch.setattr("npresnet.network.recognise.FAMILIES", {**FAMILIES, "keras-hub V2": wrong})
+    monkeypatch.setattr("npresnet.network.by_names.FAMILIES", {**FAMILIES, "keras-hub V2": wrong})
     found = check_file(model, tmp_path / "weights.h5", pictures(64, 48))
     assert found.failures
     assert found.failures[0].startswith("pool1_pool")

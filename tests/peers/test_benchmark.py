@@ -58,7 +58,7 @@ def preactivated() -> Graph:
         Layer("mean", GlobalAveragePool(), ("last",)),
     ]
     features = {"C1": "pool", "C2": "sum", "C3": "loose", "C4": "last", "C5": "mean"}
-    return Graph(tuple(layers), features)
+    return Graph(tuple(layers), {"C": features})
 
 
 def standard(family: str, depth: int, classes: int | None = None, stage5: bool = True) -> Graph:

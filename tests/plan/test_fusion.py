@@ -52,7 +52,7 @@ NOTHING = FusedEpilogue(None, None)
 def graph_of(*layers: tuple[str, Operator, str]) -> Graph:
     """A graph of (name, operator, "names of inputs") on images of four channels."""
     made = [Layer(name, operator, tuple(inputs.split())) for name, operator, inputs in layers]
-    return Graph((Layer("input", Input(4)), *made), {"C1": made[-1].name})
+    return Graph((Layer("input", Input(4)), *made), {"C": {"C1": made[-1].name}})
 
 
 def nodes_of(graph: Graph, *outputs: str, alone: tuple[str, ...] = ()) -> list[Node]:
@@ -220,7 +220,7 @@ def test_an_output_asked_for_in_between_is_there(name, expected):
 def test_what_two_layers_read_is_there(name):
     """What else reads it is a pool."""
     layers = (*CHAIN.layers[1:], Layer("other", MaxPool((1, 1), (1, 1), "valid"), (name,)))
-    graph = Graph((CHAIN.layers[0], *layers), {"C1": "relu"})
+    graph = Graph((CHAIN.layers[0], *layers), {"C": {"C1": "relu"}})
     nodes = nodes_of(graph, "relu", "other")
     assert name in {node.output for node in nodes}
     assert [node.x for node in nodes if node.output == "other"] == [name]

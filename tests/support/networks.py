@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,8 @@ import pytest
 from numpy.typing import NDArray
 
 from npresnet.verify import oracle
+
+from .random_weights import Spread, randomize
 
 Layout = Literal["weights", "model", "v3", "archive"]
 Dialect = Literal["keras1", "keras2", "keras3.0", "keras3.3"]
@@ -37,7 +40,10 @@ _SUFFIX: dict[Layout, str] = {"weights": ".h5", "model": ".h5", "v3": ".weights.
 
 @dataclass(frozen=True)
 class Network:
-    """A network of :func:`npresnet.verify.oracle.build` with the random weights of :func:`npresnet.verify.oracle.randomize`."""
+    """A network of :func:`npresnet.verify.oracle.build` with the random weights of :func:`randomize`.
+
+    block_labels  for each stage the labels of its blocks, where a file spells them another way than upstream does
+    """
 
     family: str
     depth: int
@@ -45,18 +51,55 @@ class Network:
     stem_width: int = 64
     stage_widths: tuple[tuple[int, int], ...] | None = None
     classes: int | None = None
-    stem: Literal["pad3", "same"] = "pad3"
+    stem: Literal["explicit", "same"] = "explicit"
     block_labels: tuple[tuple[str, ...], ...] | None = None
     seed: int = 1
-    spread: Literal["plain", "trained"] = "plain"
+    spread: Spread = "plain"
 
     def build(self) -> Any:
         """A Keras model of its own, filled."""
-        options = asdict(self)
-        seed, spread = options.pop("seed"), options.pop("spread")
-        model = oracle.build(**options)
-        oracle.randomize(model, seed, spread)
+        usual = {field.name: field.default for field in fields(self)}
+        chosen = {name: getattr(self, name) for name in ("stage5", "stem")}
+        options = {name: value for name, value in chosen.items() if value != usual[name]}
+        model = oracle.build(
+            self.family,
+            self.depth,
+            stem_width=self.stem_width,
+            stage_widths=self.stage_widths,
+            classes=self.classes,
+            **options,
+        )
+        if self.block_labels is not None:
+            model = relabelled(model, self.block_labels)
+        randomize(model, self.seed, self.spread)
         return model
+
+
+def relabelled(model: Any, block_labels: Sequence[Sequence[str]]) -> Any:
+    """A network of matterport's or keras-resnet's kind with other labels of its blocks: ``res3x1_branch2a``, say.
+
+    block_labels  for each stage as many labels, each another, as it has blocks
+    """
+    import keras
+
+    label = re.compile(r"(res|bn|padding)(\d)([^_]+)((?:_.*)?)", re.DOTALL)
+    found = [match for layer in model.layers if (match := label.fullmatch(layer.name))]
+    upstream: dict[str, dict[str, None]] = {}  # labels by stage, in order
+    for match in found:
+        upstream.setdefault(match[2], {})[match[3]] = None
+    renamed = {
+        (stage, old): new
+        for (stage, labels), own in zip(upstream.items(), block_labels, strict=True)
+        for old, new in zip(labels, own, strict=True)
+    }
+
+    def with_own_label(layer: Any) -> Any:
+        config = layer.get_config()
+        if match := label.fullmatch(layer.name):
+            config["name"] = f"{match[1]}{match[2]}{renamed[match[2], match[3]]}{match[4]}"
+        return type(layer).from_config(config)
+
+    return keras.models.clone_model(model, clone_function=with_own_label)
 
 
 @functools.lru_cache(maxsize=24)

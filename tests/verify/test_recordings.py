@@ -3,15 +3,20 @@ fail."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from npresnet.errors import WeightsError
 from npresnet.model import assemble
 from npresnet.verify.recording import tensor_hash
+from npresnet.verify.rows import layers_against_recording, plan_against_recording
+from npresnet.verify.subjects import SUBJECTS, THIN
 
-from ..support.recordings import FOLDER, SUBJECTS, THIN, by_layer, by_plan, layer_names
+from ..support.recordings import FOLDER, layer_names
 
 
 def failing(rows) -> list[str]:
@@ -20,14 +25,14 @@ def failing(rows) -> list[str]:
 
 @pytest.mark.parametrize("subject", SUBJECTS, ids=str)
 def test_the_processor_agrees(subject):
-    recording = subject.recording()
+    recording = subject.recording(FOLDER)
     assert recording.oracle.startswith("TensorFlow")
     assert recording.images.tobytes() == subject.images().tobytes()
     net = assemble(subject.found())
-    rows = by_layer(net, recording)
+    rows = list(layers_against_recording(net, recording))
     assert {row.name for row in rows} == set(layer_names(net)) == set(recording.layers)
     assert failing(rows) == []
-    planned = by_plan(net, recording)
+    planned = plan_against_recording(net, recording)
     assert len(planned) > len(net.layers) / 5
     assert failing(planned) == []
 
@@ -37,12 +42,17 @@ def test_they_are_small():
     assert {path.name for path in FOLDER.iterdir()} == {f"{subject}.npz" for subject in SUBJECTS}
 
 
+def test_benchmarks_need_no_tests():
+    for path in (Path(__file__).parents[2] / "bench").glob("*.py"):
+        assert not re.search(r"^\s*(from|import) tests\b", path.read_text(), re.MULTILINE), path.name
+
+
 SUBJECT = THIN[1]
 
 
 @pytest.fixture
 def recording():
-    return SUBJECT.recording()
+    return SUBJECT.recording(FOLDER)
 
 
 def spoiled(layer, role, change):
@@ -69,8 +79,8 @@ def _one_hundredth_more(kernel):
 def test_a_wrong_tensor_is_noticed(recording, layer, role, change, first):
     """At the layer that it belongs to, and in what a plan keeps after it."""
     net = spoiled(layer, role, change)
-    assert failing(by_layer(net, recording))[0] == first
-    planned = by_plan(net, recording)
+    assert failing(layers_against_recording(net, recording))[0] == first
+    planned = plan_against_recording(net, recording)
     before = [row.name for row in planned if net.layers.index(row.name) < net.layers.index(layer)]
     assert [name for name in before if name in failing(planned)] == []
     assert failing(planned)
@@ -78,7 +88,7 @@ def test_a_wrong_tensor_is_noticed(recording, layer, role, change, first):
 
 def test_wrong_images_are_noticed(recording):
     recording.images = np.ascontiguousarray(recording.images[:, :, ::-1])
-    assert failing(by_layer(assemble(SUBJECT.found()), recording))[:2] == ["conv1_pad", "conv1"]
+    assert failing(layers_against_recording(assemble(SUBJECT.found()), recording))[:2] == ["conv1_pad", "conv1"]
 
 
 def test_other_weights_are_refused(monkeypatch):
@@ -87,8 +97,8 @@ def test_other_weights_are_refused(monkeypatch):
     other = replace(SUBJECT.found(), weights=weights)
     assert tensor_hash(weights) != tensor_hash(SUBJECT.found().weights)
     monkeypatch.setattr(type(SUBJECT), "found", lambda self: other)
-    with pytest.raises(AssertionError, match="not those that were recorded"):
-        SUBJECT.recording()
+    with pytest.raises(WeightsError, match="not those that were recorded"):
+        SUBJECT.recording(FOLDER)
 
 
 def test_the_hash_is_of_names_and_numbers():

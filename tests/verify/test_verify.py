@@ -140,7 +140,7 @@ def wrong_epsilon(monkeypatch):
     """One number of the table of architectures wrong: the results still look plausible."""
     right = architecture.FAMILIES["matterport"]
     families = {**architecture.FAMILIES, "matterport": replace(right, epsilon=1.001e-5)}
-    monkeypatch.setattr("npresnet.network.recognise.FAMILIES", families)
+    monkeypatch.setattr("npresnet.network.by_names.FAMILIES", families)
 
 
 def test_wrong_epsilon(tf, verify, wrong_epsilon, weights, images, recorded):

@@ -1,0 +1,40 @@
+"""What comes out of the search for the network in a file, and what is noted on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..files.layers import StoredLayer
+from .architecture import Architecture
+from .graph import Graph
+
+__all__ = ["Network", "Notes", "StoredLayers"]
+
+StoredLayers = Mapping[str, StoredLayer]
+"""{layer: {role: tensor}}."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """The network in a file.
+
+    layers   the file's tensors under the names of the graph's layers, kernels in the order and direction of TensorFlow's
+    reasons  how it was recognised
+    doubts   what was assumed because the file does not say
+    """
+
+    architecture: Architecture
+    graph: Graph
+    layers: StoredLayers
+    reasons: Sequence[str]
+    doubts: Sequence[str] = ()
+
+
+@dataclass
+class Notes:
+    """What is to be told about a search while it goes on. ``assumed``: doubts that a file's own description settles."""
+
+    reasons: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    assumed: list[str] = field(default_factory=list)

@@ -1,0 +1,97 @@
+"""The families' table beside the file's own description of its network: which of the two is built.
+
+What a file says about its own network is believed before the table: a changed epsilon or a new head is followed. The table
+stays right where the description says the same, where it cannot be followed, and where the user asked for something else;
+its names of feature maps are kept wherever they can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from .architecture import Architecture, Request
+from .described import OwnNetwork
+from .fingerprints import fingerprints
+from .found import Network, Notes, StoredLayers
+from .graph import Graph, Layer
+
+__all__ = ["followed", "reconciled", "refused"]
+
+
+def refused(own: OwnNetwork) -> str:
+    """The layers of a description that are not run, in words, with the reasons."""
+    items = [f"{name!r} ({why})" for name, why in own.unsupported.items()]
+    return ", ".join(items[:4]) + (f", and {len(items) - 4} more" if len(items) > 4 else "")
+
+
+def followed(
+    own: OwnNetwork,
+    layers: StoredLayers,
+    architecture: Architecture,
+    outputs: Mapping[str, Mapping[str, str]],
+    notes: Notes,
+) -> Network:
+    """The network of a file's own description, with the sets of ``outputs`` of a row where one is known."""
+    graph = replace(own.graph, outputs=outputs)
+    notes.reasons.append(f"built from the file's own description of {own.name!r}: {len(graph.layers)} layers")
+    return Network(architecture, graph, layers, notes.reasons, notes.doubts)
+
+
+def reconciled(
+    architecture: Architecture,
+    graph: Graph,
+    own: OwnNetwork,
+    layers: StoredLayers,
+    request: Request | None,
+    notes: Notes,
+) -> Network:
+    """The row of the table, or the file's own description where that says something else or more.
+
+    Two layers are the same if all that is computed up to them is (``fingerprints``), whatever they are called.
+    """
+    known: dict[object, int] = {}
+    row, mine = fingerprints(graph, known), fingerprints(own.graph, known)
+    by_number = {number: name for name, number in mine.items()}
+    ends = [name for maps in graph.outputs.values() for name in maps.values()]
+    ends += [graph.classifier] if graph.classifier else []
+    if all(row[name] in by_number for name in ends):
+        notes.reasons.append("the file's own description of its layers says the same")
+        more = [name for name in own.outputs if mine[name] not in row.values()]
+        if own.unsupported or not more:
+            return Network(architecture, graph, layers, notes.reasons, notes.doubts)
+        outputs = {
+            which: {feature: by_number[row[name]] for feature, name in maps.items()}
+            for which, maps in graph.outputs.items()
+        }
+        return followed(own, layers, replace(architecture, classes=None, own=own.name), outputs, notes)
+    odd = next(x for x in graph.layers if row[x.name] not in by_number and all(row[i] in by_number for i in x.inputs))
+    if request is not None and request.options:
+        notes.doubts.append(f"the file's own description differs from what was asked for, first at {odd.name!r}")
+    elif own.unsupported and not _covers(own, graph):
+        notes.doubts.append(
+            f"the file's own description of its layers cannot be followed, because of {refused(own)}; the table's "
+            f"{architecture.name} is taken instead"
+        )
+        notes.doubts += notes.assumed
+    else:
+        notes.reasons.append(_difference(odd, own.graph, architecture))
+        return followed(own, layers, replace(architecture, classes=None, own=own.name), own.graph.outputs, notes)
+    return Network(architecture, graph, layers, notes.reasons, notes.doubts)
+
+
+def _covers(own: OwnNetwork, graph: Graph) -> bool:
+    """Whether all layers with weights of ``graph`` are among those that a file describes and that can be run."""
+    sources = {layer.source for layer in own.graph.layers}
+    return all(layer.source in sources for layer in graph.layers if layer.operator.tensors())
+
+
+def _difference(odd: Layer, own: Graph, architecture: Architecture) -> str:
+    """In words, from where on the description leaves the table."""
+    theirs = own.by_name.get(odd.name)
+    if theirs is None or theirs.operator == odd.operator:
+        return f"the file's own description is followed, which leaves {architecture.name} at {odd.name!r}"
+    return (
+        f"the file's own description is followed: it has {theirs.operator} for {odd.name!r}, where {architecture.name} "
+        f"has {odd.operator}"
+    )
