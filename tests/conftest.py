@@ -25,7 +25,7 @@ def tf():
 
 @pytest.fixture(scope="session")
 def run_python() -> Callable[..., str]:
-    """Run code in a new Python process and return what it prints; a failure there, or after 300 seconds, fails here.
+    """Run code in a new Python process and return what it prints; a failure there fails here.
 
     Keywords are environment variables; None removes one. ``folder`` is where npresnet is imported from.
     """
@@ -38,7 +38,6 @@ def run_python() -> Callable[..., str]:
             env={name: value for name, value in everything.items() if value is not None},
             capture_output=True,
             text=True,
-            timeout=300,
         )
         assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
