@@ -60,11 +60,13 @@ def conv2d_reference(
     (sh, sw), (dh, dw) = pair("stride", stride), pair("dilation", dilation)
     (top, bottom, left, right), ho, wo = window_geometry(x.shape[1:3], (kh, kw), (sh, sw), padding, (dh, dw))
     padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
-    out = np.zeros((x.shape[0] * ho * wo, w.shape[3]), x.dtype)
+    # A product for each image, not one for the batch: BLAS sums in an order that may depend on the number of rows, and
+    # an image's result must not depend on its company.
+    out = np.zeros((x.shape[0], ho * wo, w.shape[3]), x.dtype)
     for i in range(kh):
-        for j in range(kw):  # what tap (i, j) sees of each output pixel, as a matrix (NumPy's fast path wants one)
+        for j in range(kw):  # what tap (i, j) sees of each output pixel
             seen = padded[:, i * dh :: sh, j * dw :: sw][:, :ho, :wo]
-            out += np.ascontiguousarray(seen).reshape(len(out), x.shape[3]) @ w[i, j]
+            out += np.ascontiguousarray(seen).reshape(*out.shape[:2], x.shape[3]) @ w[i, j]
     if bias is not None:
         out += bias
     return out.reshape(x.shape[0], ho, wo, w.shape[3])

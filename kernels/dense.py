@@ -12,8 +12,8 @@ __all__ = ["dense", "dense_cpu", "dense_reference"]
 
 
 def dense_reference(x: Array, w: Array, bias: Array | None = None) -> Array:
-    """x dtype[n, k] @ w dtype[k, m] + bias dtype[m]: dtype[n, m]."""
-    return gemm_reference(x, w, bias)
+    """x dtype[n, k] @ w dtype[k, m] + bias dtype[m]: dtype[n, m]. A product for each row, as in ``conv2d_reference``."""
+    return gemm_reference(x[:, None], w, bias)[:, 0]
 
 
 def dense_cpu(

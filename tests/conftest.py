@@ -9,12 +9,44 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it while it is being imported
+# Tests run in several processes: there TensorFlow's and NumPy's threads would only wait for each other. Ours are not
+# limited, for some tests are about them.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 import pytest
 
 import npresnet
 
 CHECKOUT = Path(npresnet.__file__).parents[1]
+TESTS = Path(__file__).parent
+
+LONGEST = (
+    "kernels/test_kernels.py",  # compiles the kernels that those behind it find in the cache
+    "without_card/test_assembly.py",
+    "cpu/test_plan.py",
+    "without_card/test_simulator.py",
+    "cpu/test_backbones.py",
+    "files/test_hdf5.py",
+    "network/test_families.py",
+    "files/test_layouts.py",
+    "cli/test_cli.py",
+    "network/test_weights.py",
+    "network/test_described.py",
+    "verify/test_oracle.py",
+    "verify/test_verify.py",
+    "test_model.py",
+    "peers/test_benchmark.py",
+    "kernels/test_simd.py",
+)
+"""Files that take long. They begin first, so that at the end no process has much left to do while the others have none."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {TESTS / name: place for place, name in enumerate(LONGEST)}
+    assert all(path.is_file() for path in places), "a file of LONGEST is somewhere else now"
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +57,7 @@ def tf():
 
 @pytest.fixture(scope="session")
 def run_python() -> Callable[..., str]:
-    """Run code in a new Python process and return what it prints; a failure there, or after 300 seconds, fails here.
+    """Run code in a new Python process and return what it prints; a failure there fails here.
 
     Keywords are environment variables; None removes one. ``folder`` is where npresnet is imported from.
     """
@@ -38,7 +70,6 @@ def run_python() -> Callable[..., str]:
             env={name: value for name, value in everything.items() if value is not None},
             capture_output=True,
             text=True,
-            timeout=300,
         )
         assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout

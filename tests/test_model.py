@@ -294,12 +294,17 @@ def test_special_values_as_in_tensorflow(tf, tmp_path_factory, value):
 # The same bits -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["matterport", "keras-resnet"])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_alone_and_in_company(files, algorithm):
-    net, images = npresnet.load(files["matterport"], algorithm=algorithm), pixels(5, 40, 33, 3)
-    together = net(images)
+def test_alone_and_in_company(files, algorithm, name):
+    """The reference, too, whatever the order in which NumPy's BLAS sums; up to the last layer, a classifier in one."""
+    net, images = npresnet.load(files[name], algorithm=algorithm), pixels(5, 40, 33, 3)
+    names = [*net.graph.features.values(), net.layers[-1]]
+    together, maps = net(images, outputs=names), net(images)
     for i in range(len(images)):
-        assert all_identical([array[i : i + 1] for array in together], net(images[i]))
+        assert all_identical([array[i : i + 1] for array in maps], net(images[i]))
+        alone = net(images[i], outputs=names)
+        assert all(identical(array[i : i + 1], alone[layer]) for layer, array in together.items())
 
 
 @pytest.mark.parametrize("name", ["matterport", "keras-resnet"])

@@ -14,6 +14,7 @@ import pytest
 
 import npresnet
 from npresnet.cpu import by_layer as engine
+from npresnet.network.families import FAMILIES
 from npresnet.verify import oracle
 from npresnet.verify.compare import compare
 from npresnet.verify.rows import keras_model
@@ -131,10 +132,16 @@ def test_spikes_agree_with_tensorflow(tmp_path_factory):
     assert "F(4x4,3x3)" in net.summary(SIZES["even"][1:])
 
 
-@pytest.mark.parametrize("layout", ["weights", "model"])
 @pytest.mark.parametrize(("network", "size"), THIN, ids=lambda value: str(value).split(", stage_widths")[0])
-def test_thin_agrees_with_tensorflow_in_both_layouts(tmp_path_factory, network, size, layout):
-    net = _check(saved(tmp_path_factory, network, layout), size)
+def test_thin_agrees_with_tensorflow_in_both_layouts(tmp_path_factory, network, size):
+    """The weights alone beside TensorFlow, and the whole model to the bit beside those: what runs is the same then."""
+    net = _check(saved(tmp_path_factory, network), size)
+    whole = npresnet.load(saved(tmp_path_factory, network, "model"))
+    assert whole.graph == net.graph
+    assert whole.weights.keys() == net.weights.keys()
+    for layer, tensors in net.weights.items():
+        assert whole.weights[layer].keys() == tensors.keys()
+        assert all(array.tobytes() == whole.weights[layer][role].tobytes() for role, array in tensors.items()), layer
     assert net.architecture.stem_width == network.stem_width
     assert net.architecture.widths[: len(network.stage_widths)] == network.stage_widths
 
@@ -152,8 +159,8 @@ def test_the_check_can_fail(tmp_path_factory, tmp_path):
     network = thin("matterport", 50)
     path = tmp_path / "weights.h5"
     save(network.build(), path)
-    right = npresnet.architecture.FAMILIES["matterport"]
-    families = {**npresnet.architecture.FAMILIES, "matterport": replace(right, epsilon=1.001e-5)}
+    right = FAMILIES["matterport"]
+    families = {**FAMILIES, "matterport": replace(right, epsilon=1.001e-5)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("npresnet.network.by_names.FAMILIES", families)
         with pytest.raises(AssertionError, match="bn2a_branch2a"):

@@ -19,8 +19,6 @@ from npresnet.files.opening import open_weights
 
 from .. import fuzz_hdf5
 
-pytestmark = pytest.mark.timeout(60)
-
 WEIGHTS = fuzz_hdf5.seeds()["objects"]
 CONFIG = json.dumps({"class_name": "Functional", "config": {"layers": []}})
 METADATA = json.dumps({"keras_version": "3.15.1", "date_saved": "2026-11-24"})

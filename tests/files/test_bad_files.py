@@ -27,8 +27,6 @@ from npresnet.network.families import FAMILIES
 from npresnet.network.seeded import random_weights, write_keras_file
 from npresnet.network.weights import inspect
 
-pytestmark = pytest.mark.timeout(60)  # an endless loop is a failure, not a test run that hangs
-
 KERNEL = "conv1/conv1/kernel:0"
 
 

@@ -25,8 +25,6 @@ from npresnet.files.opening import open_weights
 from .. import fuzz_hdf5
 from ..support import networks
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture
 def path(tmp_path) -> Path:

@@ -19,7 +19,7 @@ from npresnet.errors import WeightsError
 from npresnet.network.weights import inspect, load_weights
 from npresnet.verify.compare import compare
 
-from ..network.test_families import SUFFIX, narrow, pictures
+from ..network.test_families import SUFFIX, narrow, pictures, shared
 from ..support.agreement import check_file, randomize
 from ..support.networks import save, thin
 
@@ -89,7 +89,7 @@ def without_names(source: Path, target: Path, release: str) -> Path:
     ],
 )
 def test_layers_are_counted(tmp_path: Path, family: str, depth: int, release: str) -> None:
-    model = narrow(family, depth, 8, classes=5 if family == "fchollet" else None)
+    model = shared(family, depth, 8, classes=5 if family == "fchollet" else None)
     save(model, tmp_path / "named.weights.h5", "v3")
     path = without_names(tmp_path / "named.weights.h5", tmp_path / "counted.weights.h5", release)
     alike = {"matterport": "matterport/resnet50", "opennsfw2": "opennsfw2/resnet50"}  # to each other, if only counted
@@ -149,7 +149,7 @@ def test_archive_without_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", ["weights", "model", "v3", "archive"])
 def test_other_precisions(tmp_path: Path, dtype: str, layout: Any) -> None:
     """As Keras stores them: bfloat16, which HDF5 does not know, as two bytes without a meaning."""
-    model = narrow("keras-hub", 18, 4)
+    model = shared("keras-hub", 18, 4)
     keras.config.set_dtype_policy(dtype)
     try:
         other = keras.models.model_from_json(model.to_json().replace('"name": "float32"', f'"name": "{dtype}"'))

@@ -24,8 +24,6 @@ from npresnet.verify import oracle
 from .. import fuzz_hdf5
 from ..support import networks
 
-pytestmark = pytest.mark.timeout(120)
-
 NETWORK = networks.thin("keras.applications", 50)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -95,7 +95,7 @@ def test_bilinear_has_the_bits_of_skimage(source: tuple[int, int], target: tuple
     assert_resized_alike(noise(*source), target)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.tuples(*[st.integers(1, 70)] * 4), st.sampled_from([1, 2, 3, 4]), st.integers(0, 200))
 def test_bilinear_has_the_bits_of_skimage_at_any_size(sides: Any, channels: int, low: int) -> None:
     h, w, height, width = sides
@@ -133,7 +133,7 @@ def test_bilinear_darkens_the_border_down_to_the_darkest_pixel() -> None:
 # Nearest, against Pillow
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.tuples(*[st.integers(1, 700)] * 4))
 def test_nearest_has_the_pixels_of_pillow(sides: tuple[int, int, int, int]) -> None:
     h, w, height, width = sides

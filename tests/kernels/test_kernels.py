@@ -66,6 +66,8 @@ IN_PLACE = ("batchnorm", "scale", "relu", "sigmoid", "add", "multiply", "softmax
 
 ALL = [(version, case) for operator in SAMPLES for version in LADDER[operator] for case in SAMPLES[operator]]
 COMPILED = [(version, case) for version, case in ALL if not version.__name__.endswith("_reference")]
+# A plain matrix product by NumPy is its BLAS's, which sums in another order for another number of rows.
+ONE_BY_ONE = [(version, case) for version, case in ALL if version.__name__ != "gemm_reference"]
 
 
 def every(pairs):
@@ -192,7 +194,7 @@ def test_same_bits_for_any_number_of_threads(version, case):
         cases.assert_same_bits(case.run(version, threads=threads), alone)
 
 
-@every(COMPILED)
+@every(ONE_BY_ONE)
 def test_same_bits_alone_and_in_a_batch(version, case):
     arrays = case.arrays()
     count = len(arrays[0])

@@ -35,7 +35,7 @@ def test_every_index_once(threads):
 
 def test_ranges_run_side_by_side():
     """Each waits for all the others; were they run one after another, the first would wait in vain."""
-    barrier = threading.Barrier(4, timeout=60)
+    barrier = threading.Barrier(4, timeout=300)
     run(lambda start, stop: barrier.wait(), 4, 4)
 
 
@@ -79,7 +79,7 @@ def test_a_growing_pool_loses_nothing():
 
 
 def test_offered_calls_run_side_by_side():
-    barrier = threading.Barrier(3, timeout=60)
+    barrier = threading.Barrier(3, timeout=300)
     threads = {}
 
     def kernel(number):
@@ -100,13 +100,13 @@ def test_nobody_waits_for_offered_calls():
 
     def kernel(number):
         if number:
-            assert free.wait(60)
+            assert free.wait(300)
             late.set()
 
     start(kernel, [(0,), (1,)])
     assert not late.is_set()
     free.set()
-    assert late.wait(60)
+    assert late.wait(300)
 
 
 def test_available_threads():
@@ -193,7 +193,7 @@ fork = multiprocessing.get_context("fork")
 queue = fork.Queue()
 process = fork.Process(target=child, args=(queue,))
 process.start()
-assert queue.get(timeout=120) == expected
+assert queue.get(timeout=500) == expected
 process.join()
 assert process.exitcode == 0
 
