@@ -14,6 +14,7 @@ import pytest
 
 import npresnet
 from npresnet.cpu import by_layer as engine
+from npresnet.network.families import FAMILIES
 from npresnet.verify import oracle
 from npresnet.verify.compare import compare
 from npresnet.verify.rows import keras_model
@@ -152,8 +153,8 @@ def test_the_check_can_fail(tmp_path_factory, tmp_path):
     network = thin("matterport", 50)
     path = tmp_path / "weights.h5"
     save(network.build(), path)
-    right = npresnet.architecture.FAMILIES["matterport"]
-    families = {**npresnet.architecture.FAMILIES, "matterport": replace(right, epsilon=1.001e-5)}
+    right = FAMILIES["matterport"]
+    families = {**FAMILIES, "matterport": replace(right, epsilon=1.001e-5)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("npresnet.network.by_names.FAMILIES", families)
         with pytest.raises(AssertionError, match="bn2a_branch2a"):

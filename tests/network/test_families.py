@@ -19,6 +19,7 @@ from npresnet.network.building import build_graph
 from npresnet.network.families import FAMILIES
 from npresnet.network.keras_order import keras_order
 from npresnet.verify import oracle
+from npresnet.verify.compare import compare
 
 from ..support.agreement import check_file, kind_of, pairs, randomize
 from ..support.networks import save
@@ -94,7 +95,7 @@ def test_every_layer_agrees_with_tensorflow(tmp_path: Path, family: str, depth: 
     named = pairs(net, model.operations)
     theirs = {named[name]: array for name, array in oracle.activations(model, images) if name in named}
     for feature, layer in net.graph.features.items():
-        assert npresnet.compare.compare(features[feature], theirs[layer]).agrees(), feature
+        assert compare(features[feature], theirs[layer]).agrees(), feature
     less = "pool" in options or family == "flyyufelix"  # one pixel, without a border around the pool
     assert [features[f].shape[1:3] for f in ("C2", "C3", "C4", "C5")] == [
         (16 - less, 20 - less),
@@ -133,7 +134,7 @@ def test_every_layout_reads_the_same(
 
 @pytest.mark.parametrize(("family", "depth", "options"), NETWORKS, ids=IDS)
 def test_order_of_layers_is_that_of_keras(family: str, depth: int, options: dict[str, Any]) -> None:
-    """By which layers without names are counted, see ``stored.keras_order``."""
+    """By which layers without names are counted, see ``keras_order``."""
     model = narrow(family, depth, 4 if "groups" not in options else 8, **options)
     standard = Architecture.standard(FAMILIES[family], depth, classes=options.get("classes"))
     graph = build_graph(replace(standard, pool=options.get("pool"), inside="inside" in options))
