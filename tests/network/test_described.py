@@ -96,6 +96,21 @@ def test_own_network(tmp_path: Path, head: str, suffix: str) -> None:
     assert len(rows) > 45
 
 
+def test_a_pyramid_behind_the_backbone(tmp_path: Path) -> None:
+    """Its sums have the sizes of the stages, but are not their feature maps."""
+    base = own_network(lambda x: x)
+    stages = [base.get_layer(f"stage{stage}").output for stage in (4, 3, 2)]
+    laterals = [L.Add()([L.Conv2D(6, 1)(x), L.Conv2D(6, 3, padding="same")(x)]) for x in stages]
+    model = keras.Model(base.input, [base.output, *(L.Conv2D(6, 3, padding="same")(x) for x in laterals)], name="mine")
+    randomize(model, pixels=1)
+    model.save(tmp_path / "mine.keras")
+    net = npresnet.load(tmp_path / "mine.keras")
+    assert list(net.graph.features.values())[1:] == ["stage2", "stage3", "stage4", "stage5"]
+    assert sum(layer.operator.kind == "add" for layer in net.graph.layers) == 7
+    images = pictures(61, 80)
+    assert compare(np.asarray(net(images).c4), keras.Model(base.input, stages[0])(images).numpy()).agrees()
+
+
 def test_size_that_the_network_fixes(tmp_path: Path) -> None:
     """With a Flatten before its classifier a network takes one size of image; its features take any."""
     model = own_network(lambda x: L.Dense(3, name="top")(L.Flatten()(x)), (64, 96), channels=1)

@@ -143,7 +143,7 @@ def test_every_layout_reads_the_same(
 
 @pytest.mark.parametrize(("family", "depth", "options"), NETWORKS, ids=IDS)
 def test_order_of_layers_is_that_of_keras(family: str, depth: int, options: dict[str, Any]) -> None:
-    """By which layers without names are counted, see ``stored.keras_order``."""
+    """By which layers without names are counted, see ``keras_order``."""
     model = shared(family, depth, **options)
     standard = Architecture.standard(FAMILIES[family], depth, classes=options.get("classes"))
     graph = build_graph(replace(standard, pool=options.get("pool"), inside="inside" in options))
