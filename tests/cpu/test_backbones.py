@@ -19,7 +19,7 @@ from npresnet.verify import oracle
 from npresnet.verify.compare import compare
 from npresnet.verify.rows import keras_model
 
-from ..support.networks import Network, save, saved, thin, write_detector
+from ..support.networks import Network, save, saved, shared, thin, write_detector
 
 # odd, even, one pixel more than a multiple of 32: every border rule of the stem, the pool and the strides is met
 SIZES = {"odd": (1, 67, 53), "even": (2, 64, 48), "odd-even": (1, 33, 70)}
@@ -71,9 +71,10 @@ def _by_plan(net, algorithm, images):
     return planned(images, outputs=[*kept, *([net.graph.classifier] if net.graph.classifier else [])])
 
 
-def _check(path, size, asked=None, images=_pixels):
+def _check(path, size, asked=None, images=_pixels, model=None):
     """Compare every layer of the network in ``path`` with TensorFlow's, and both with the float64 reference: layer by
-    layer, and by plan with Winograd and without."""
+    layer, and by plan with Winograd and without. ``model`` is what Keras has saved to the file, or else Keras loads it into
+    a network of the architecture that we found."""
     net = npresnet.load(path, asked)
     images = images(*SIZES[size])
     last = [net.layers[-1]]
@@ -85,8 +86,9 @@ def _check(path, size, asked=None, images=_pixels):
             net.graph, net.weights, images.astype(np.float64), last, algorithm="reference", threads=1
         )
     }
-    model = keras_model(net.architecture)
-    oracle.load_file(model, path)
+    if model is None:
+        model = keras_model(net.architecture)
+        oracle.load_file(model, path)
 
     def floor(name):
         """What rounding alone may add where TensorFlow happens to hit the truth: once the result's own; for a softmax
@@ -119,7 +121,7 @@ def _check(path, size, asked=None, images=_pixels):
 
 @pytest.mark.parametrize(("network", "size"), FULL, ids=lambda value: str(value).split(", stem_width")[0])
 def test_full_size_agrees_with_tensorflow(tmp_path_factory, network, size):
-    net = _check(saved(tmp_path_factory, network), size)
+    net = _check(saved(tmp_path_factory, network), size, model=shared(network))
     assert (net.architecture.family.name, net.architecture.depth) == (network.family, network.depth)
     assert net.architecture.stage5 == network.stage5
     assert net.architecture.classes == network.classes
@@ -135,7 +137,7 @@ def test_spikes_agree_with_tensorflow(tmp_path_factory):
 @pytest.mark.parametrize(("network", "size"), THIN, ids=lambda value: str(value).split(", stage_widths")[0])
 def test_thin_agrees_with_tensorflow_in_both_layouts(tmp_path_factory, network, size):
     """The weights alone beside TensorFlow, and the whole model to the bit beside those: what runs is the same then."""
-    net = _check(saved(tmp_path_factory, network), size)
+    net = _check(saved(tmp_path_factory, network), size, model=shared(network))
     whole = npresnet.load(saved(tmp_path_factory, network, "model"))
     assert whole.graph == net.graph
     assert whole.weights.keys() == net.weights.keys()
