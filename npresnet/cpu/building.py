@@ -20,7 +20,7 @@ from ..kernels.multiply import ProductStep
 from ..kernels.scale import AffineStep
 from ..kernels.sigmoid import SigmoidStep
 from ..kernels.softmax import SoftmaxStep
-from ..kernels.steps.epilogue import LINEAR, RELU, Activation, Epilogue
+from ..kernels.steps.epilogue import LINEAR, Activation, Epilogue
 from ..kernels.steps.grouped import GroupedStep
 from ..kernels.steps.im2col import CopyStep, Patches
 from ..kernels.steps.records import Map, Place, Step, places
@@ -71,8 +71,8 @@ def _as_map(shape: Shape) -> tuple[int, int, int]:
 
 
 def _activation(operator: Operator | None) -> Activation:
-    """An operator that can be part of an epilogue, as the kernels do it."""
-    return RELU if operator else LINEAR
+    """What is part of an epilogue, as the kernels do it; a softmax, say, cannot be, and takes a step of its own."""
+    return Activation(*operator.straight()) if operator is not None and operator.epilogue else LINEAR
 
 
 class Builder:
@@ -158,8 +158,7 @@ class Builder:
         """A node's epilogue; ``constant`` is the one whose bias is added."""
         residual = self._zeros(channels) if fused.residual is None else self._maps[fused.residual]
         bias = InMemory(ZEROS) if constant is None else Packed(constant, bias=True)
-        activation = fused.activation if fused.activation and fused.activation.epilogue else None
-        return Epilogue(bias, residual, _activation(activation), InMemory(ZEROS))
+        return Epilogue(bias, residual, _activation(fused.activation), InMemory(ZEROS))
 
     # Steps -----------------------------------------------------------------------------------------------------------
 

@@ -38,7 +38,8 @@ __all__ = ["convolution_of", "fused_nodes", "planned_program", "pooled_stems", "
 
 
 def fused_nodes(layers: Sequence[Layer], outputs: Sequence[str], shapes: Mapping[str, Shape]) -> list[Node]:
-    """The nodes of a program; there are kernels for fused ones with pixels, and for no products among them."""
+    """The nodes of a program; there are kernels for fused ones with pixels, with no products among them, and no activation in
+    their epilogue but ReLU."""
 
     def alone(layer: Layer) -> bool:
         match layer.operator:
@@ -48,6 +49,8 @@ def fused_nodes(layers: Sequence[Layer], outputs: Sequence[str], shapes: Mapping
                 return True
             case Dense() | GlobalAveragePool():
                 return len(shapes[layer.name]) != 1
+            case operator if operator.epilogue and operator != ReLU():
+                return True
         return len(shapes[layer.name]) == 1
 
     return fuse(layers, outputs, shapes, alone)

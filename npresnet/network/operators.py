@@ -49,7 +49,7 @@ class _Operator:
     pointwise    an activation: each number by itself, without tensors
     per_channel  multiplies each channel by a number and adds one
     commutative  of two inputs, in either order
-    epilogue     can be done on a tile of another operator's result before that is stored
+    epilogue     can be done on a tile of another operator's result before that is stored: ``straight`` says how
     drops_nan    NaN in its input need not show in its output
     reshapes     the same numbers, in memory too, in another shape
     """
@@ -65,6 +65,11 @@ class _Operator:
     def tensors(self) -> dict[str, Shape]:
         """The weights that this operator needs: {role: shape}, in the order in which Keras stores them."""
         return {}
+
+    def straight(self) -> tuple[float, float]:
+        """(slope, floor) of an activation that can be an epilogue (``kernels/steps/epilogue.py``): x where that is not below
+        zero, else the larger of x * slope and floor."""
+        raise NotImplementedError
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """The shape that comes out, without the batch. Raises ValueError where the inputs do not fit."""
@@ -236,6 +241,9 @@ class ReLU(_Operator):
     kind: ClassVar[str] = "relu"
     pointwise: ClassVar[bool] = True
     epilogue: ClassVar[bool] = True
+
+    def straight(self) -> tuple[float, float]:
+        return 1.0, 0.0
 
 
 @dataclass(frozen=True)
