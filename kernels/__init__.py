@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         summed_depthwise_kernel,
     )
     from .im2col import im2col, im2col_cpu, im2col_reference
+    from .leaky_relu import leaky_relu, leaky_relu_cpu, leaky_relu_reference
     from .maxpool import maxpool, maxpool_cpu, maxpool_reference
     from .multiply import multiply, multiply_cpu, multiply_reference
     from .pad import pad, pad_cpu, pad_reference
@@ -67,6 +68,7 @@ __all__ = [
     "global_maxpool", "global_maxpool_cpu", "global_maxpool_reference",
     "grouped_conv2d", "grouped_conv2d_cpu", "grouped_conv2d_reference", "grouped_conv2d_tiled",
     "im2col", "im2col_cpu", "im2col_reference",
+    "leaky_relu", "leaky_relu_cpu", "leaky_relu_reference",
     "maxpool", "maxpool_cpu", "maxpool_reference",
     "multiply", "multiply_cpu", "multiply_reference",
     "pad", "pad_cpu", "pad_reference",
@@ -86,6 +88,7 @@ _LADDER = {
     "batchnorm": ("batchnorm_reference", "batchnorm_cpu"),
     "scale": ("scale_reference", "scale_cpu"),
     "relu": ("relu_reference", "relu_cpu"),
+    "leaky_relu": ("leaky_relu_reference", "leaky_relu_cpu"),
     "sigmoid": ("sigmoid_reference", "sigmoid_cpu"),
     "add": ("add_reference", "add_cpu"),
     "multiply": ("multiply_reference", "multiply_cpu"),
@@ -102,6 +105,7 @@ _LADDER = {
 _ELSEWHERE = {
     "global_avgpool": "avgpool", "global_avgpool_reference": "avgpool",
     "global_maxpool": "globalmaxpool", "global_maxpool_cpu": "globalmaxpool", "global_maxpool_reference": "globalmaxpool",
+    **dict.fromkeys(("leaky_relu", "leaky_relu_cpu", "leaky_relu_reference"), "leaky_relu"),
     "depthwise_kernel": "grouped", "summed_depthwise_kernel": "grouped",
 }  # fmt: skip
 

@@ -26,6 +26,7 @@ from .gemm import gemm_cuda, gemm_cuda_naive, gemm_cuda_shared, gemm_cuda_tiled,
 from .globalmaxpool import global_maxpool_cuda
 from .grouped import grouped_conv2d_cuda
 from .im2col import im2col_cuda
+from .leaky_relu import leaky_relu_cuda
 from .maxpool import maxpool_cuda
 from .multiply import multiply_cuda
 from .pad import pad_cuda
@@ -52,6 +53,7 @@ __all__ = [
     "global_maxpool_cuda",
     "grouped_conv2d_cuda",
     "im2col_cuda",
+    "leaky_relu_cuda",
     "maxpool_cuda",
     "multiply_cuda",
     "pad_cuda",
@@ -71,6 +73,7 @@ LADDER: dict[str, tuple[Callable[..., Any], ...]] = {
     "batchnorm": (batchnorm_cuda,),
     "scale": (scale_cuda,),
     "relu": (relu_cuda,),
+    "leaky_relu": (leaky_relu_cuda,),
     "sigmoid": (sigmoid_cuda,),
     "add": (add_cuda,),
     "multiply": (multiply_cuda,),

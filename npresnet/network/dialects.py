@@ -22,6 +22,7 @@ from .operators import (
     Flatten,
     GlobalAveragePool,
     GlobalMaxPool,
+    LeakyReLU,
     MaxPool,
     Multiply,
     Normalization,
@@ -137,16 +138,20 @@ _ACTIVATIONS: Mapping[str | None, tuple[Operator, ...]] = {
     "linear": (),
     None: (),
     "relu": (ReLU(),),
+    "leaky_relu": (LeakyReLU(0.2),),  # the layer of that name has another slope
     "sigmoid": (Sigmoid(),),
     "softmax": (Softmax(),),
 }
 
 
 def _activation(layer: LayerConfig) -> list[Operator]:
-    """The operator of an activation by name; none for linear."""
+    """The operator of an activation by name, or by a layer in its place; none for linear."""
     found = layer.config.get("activation", "linear")
-    if isinstance(found, dict):  # Keras 3 writes some as objects
-        found = found.get("config") if isinstance(found.get("config"), str) else found.get("class_name")
+    if isinstance(found, dict):  # a function by name, as Keras 3 writes some, or a layer
+        kind, settings = str(found.get("class_name")), found.get("config")
+        if isinstance(settings, dict) and kind in _ACTIVATION_LAYERS:
+            return _ACTIVATION_LAYERS[kind](LayerConfig(kind, settings, layer.shapes, layer.channels_first))
+        found = settings if isinstance(settings, str) else kind
     if found not in _ACTIVATIONS:
         raise Unsupported(f"activation {found!r}")
     return [*_ACTIVATIONS[found]]
@@ -154,14 +159,31 @@ def _activation(layer: LayerConfig) -> list[Operator]:
 
 def _relu(layer: LayerConfig) -> list[Operator]:
     limits = tuple(layer.config.get(setting) for setting in ("max_value", "negative_slope", "threshold"))
-    if limits[0] is not None or any(limits[1:]):
+    if limits[0] is not None or limits[2]:
         raise Unsupported(f"max_value, negative_slope and threshold are {limits}")
-    return [ReLU()]
+    return [LeakyReLU(float(limits[1]))] if limits[1] else [ReLU()]
+
+
+def _leaky_relu(layer: LayerConfig) -> list[Operator]:
+    """``alpha`` before Keras 3; 0.3 where a description leaves it out, which Keras itself never does."""
+    slope = layer.config.get("negative_slope", layer.config.get("alpha", 0.3))
+    if isinstance(slope, dict):  # Keras 2 may write an array of one number as an object
+        slope = slope["config"]["value"] if "value" in slope.get("config", {}) else slope["value"]
+    return [LeakyReLU(float(slope))]
 
 
 def _softmax(layer: LayerConfig) -> list[Operator]:
     _along_channels(layer.config.get("axis", -1), False)
     return [Softmax()]
+
+
+_ACTIVATION_LAYERS: Mapping[str, Callable[[LayerConfig], list[Operator]]] = {
+    "LeakyReLU": _leaky_relu,
+    "ReLU": _relu,
+    "Sigmoid": lambda layer: [Sigmoid()],
+    "Softmax": _softmax,
+}
+"""Activations that are layers, and may stand in the place of another layer's activation."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -309,6 +331,7 @@ _JOINING: Mapping[str, Maker] = {
 LAYERS: Mapping[str, Maker] = {
     **dict.fromkeys(_IDLE, _nothing),
     **_JOINING,
+    **_ACTIVATION_LAYERS,
     "Activation": _activation,
     "AveragePooling2D": _pool(AveragePool),
     "BatchNorm": _batch_norm,
@@ -325,13 +348,10 @@ LAYERS: Mapping[str, Maker] = {
     "Lambda": _code,
     "MaxPooling2D": _pool(MaxPool),
     "Normalization": _normalization,
-    "ReLU": _relu,
     "Rescaling": _rescaling,
     "Reshape": _reshape,
     "Scale": lambda layer: [Scale(layer.channels)],
-    "Sigmoid": lambda layer: [Sigmoid()],
     "SlicingOpLambda": _code,
-    "Softmax": _softmax,
     "SyncBatchNormalization": _batch_norm,
     "TFOpLambda": _code,
     "ZeroPadding2D": lambda layer: [Pad(_pads(layer.config.get("padding", 1)))],

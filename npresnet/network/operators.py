@@ -23,6 +23,7 @@ __all__ = [
     "GlobalAveragePool",
     "GlobalMaxPool",
     "Input",
+    "LeakyReLU",
     "MaxPool",
     "Multiply",
     "Normalization",
@@ -247,6 +248,19 @@ class ReLU(_Operator):
 
 
 @dataclass(frozen=True)
+class LeakyReLU(_Operator):
+    """x where that is above zero, else x * slope."""
+
+    slope: float
+    kind: ClassVar[str] = "leaky_relu"
+    pointwise: ClassVar[bool] = True
+    epilogue: ClassVar[bool] = True
+
+    def straight(self) -> tuple[float, float]:
+        return self.slope, -math.inf
+
+
+@dataclass(frozen=True)
 class Sigmoid(_Operator):
     """1 / (1 + exp(-x))."""
 
@@ -404,6 +418,6 @@ class Dense(_Operator):
 
 
 Operator = (
-    Input | Pad | Conv2D | BatchNorm | Scale | Rescale | Normalization | ReLU | Sigmoid | Softmax | Add | Multiply
-    | MaxPool | AveragePool | GlobalAveragePool | GlobalMaxPool | Flatten | Reshape | Dense
+    Input | Pad | Conv2D | BatchNorm | Scale | Rescale | Normalization | ReLU | LeakyReLU | Sigmoid | Softmax | Add
+    | Multiply | MaxPool | AveragePool | GlobalAveragePool | GlobalMaxPool | Flatten | Reshape | Dense
 )  # fmt: skip

@@ -36,6 +36,7 @@ SAMPLES: dict[str, list[Any]] = {
     "batchnorm": [cases.Batchnorm((2, 3, 2, 5)), cases.Batchnorm((2, 3, 2, 5), gamma=False, beta=False)],
     "scale": [cases.Scale((2, 3, 2, 5)), cases.Scale((2, 3, 2, 5), alike=True)],
     "relu": [cases.Relu((2, 3, 2, 5))],
+    "leaky_relu": [cases.LeakyRelu((2, 3, 2, 5))],
     "sigmoid": [cases.Sigmoid((2, 3, 2, 5)), cases.Sigmoid((3, 7))],
     "add": [cases.Add((2, 3, 2, 5))],
     "multiply": [cases.Multiply((2, 3, 2, 5), gate=gate) for gate in ("", "a", "b")],
@@ -46,7 +47,7 @@ SAMPLES: dict[str, list[Any]] = {
     "dense": [cases.Dense(2, 8, 12)],
     "softmax": [cases.Softmax(2, 7)],
 }
-IN_PLACE = ("batchnorm", "scale", "relu", "sigmoid", "add", "multiply", "softmax")
+IN_PLACE = ("batchnorm", "scale", "relu", "leaky_relu", "sigmoid", "add", "multiply", "softmax")
 ALL = [(version, case) for operator in SAMPLES for version in LADDER[operator] for case in SAMPLES[operator]]
 FIRST = [(version, SAMPLES[operator][0]) for operator in SAMPLES for version in LADDER[operator]]
 

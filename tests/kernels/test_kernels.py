@@ -25,6 +25,7 @@ from ..support.cases import (
     GlobalMaxpool,
     GroupedConv2d,
     Im2col,
+    LeakyRelu,
     Maxpool,
     Multiply,
     Pad,
@@ -51,6 +52,7 @@ SAMPLES: dict[str, list[Case]] = {
     "batchnorm": [Batchnorm((3, 3, 5, 7))],
     "scale": [Scale((3, 3, 5, 7)), Scale((3, 3, 5, 7), alike=True)],
     "relu": [Relu((3, 3, 5, 7))],
+    "leaky_relu": [LeakyRelu((3, 3, 5, 7))],
     "sigmoid": [Sigmoid((3, 3, 5, 7)), Sigmoid((11, 13))],
     "add": [Add((3, 3, 5, 7))],
     "multiply": [Multiply((3, 3, 5, 7), gate=gate) for gate in ("", "a", "b")],
@@ -62,7 +64,7 @@ SAMPLES: dict[str, list[Case]] = {
     "softmax": [Softmax(11, 13)],
 }
 # operators whose out may be an input
-IN_PLACE = ("batchnorm", "scale", "relu", "sigmoid", "add", "multiply", "softmax")
+IN_PLACE = ("batchnorm", "scale", "relu", "leaky_relu", "sigmoid", "add", "multiply", "softmax")
 
 ALL = [(version, case) for operator in SAMPLES for version in LADDER[operator] for case in SAMPLES[operator]]
 COMPILED = [(version, case) for version, case in ALL if not version.__name__.endswith("_reference")]

@@ -232,7 +232,7 @@ def test_a_table_row_is_confirmed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda x: L.LeakyReLU(name="odd")(x), "'odd' (LeakyReLU: npresnet has no such layer)"),
+        (lambda x: L.ELU(name="odd")(x), "'odd' (ELU: npresnet has no such layer)"),
         (lambda x: L.ReLU(max_value=6, name="odd")(x), "'odd' (ReLU: max_value, negative_slope and threshold are (6"),
         (lambda x: L.Activation("gelu", name="odd")(x), "'odd' (Activation: activation 'gelu')"),
         (lambda x: L.LayerNormalization(name="odd")(x), "'odd' (LayerNormalization: npresnet has no such layer)"),

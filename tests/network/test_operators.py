@@ -28,6 +28,7 @@ from npresnet.network.operators import (
     GlobalAveragePool,
     GlobalMaxPool,
     Input,
+    LeakyReLU,
     MaxPool,
     Multiply,
     Normalization,
@@ -57,6 +58,7 @@ KERAS: dict[type[Any], tuple[str, dict[str, Any]]] = {
     Rescale: ("Rescaling", {"scale": 0.5, "offset": -1}),
     Normalization: ("Normalization", {}),
     ReLU: ("ReLU", {}),
+    LeakyReLU: ("LeakyReLU", {"negative_slope": 0.3}),
     Sigmoid: ("Activation", {"activation": "sigmoid"}),
     Softmax: ("Softmax", {}),
     Add: ("Add", {}),
@@ -235,10 +237,10 @@ def test_a_description_that_makes_another_operator_does_not_count(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "having"),
     [
-        ("pointwise", {ReLU, Sigmoid}),
+        ("pointwise", {ReLU, LeakyReLU, Sigmoid}),
         ("per_channel", {BatchNorm, Scale, Rescale, Normalization}),
         ("commutative", {Add, Multiply}),
-        ("epilogue", {ReLU}),
+        ("epilogue", {ReLU, LeakyReLU}),
         ("drops_nan", {MaxPool}),
         ("reshapes", {Flatten, Reshape}),
     ],

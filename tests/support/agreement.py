@@ -34,6 +34,7 @@ _KINDS = {
     "Rescaling": "rescale",
     "Normalization": "rescale",
     "ReLU": "relu",
+    "LeakyReLU": "leaky_relu",
     "Softmax": "softmax",
 }
 

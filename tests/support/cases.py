@@ -295,6 +295,18 @@ class Relu(Case):
 
 
 @dataclass(frozen=True)
+class LeakyRelu(Relu):
+    operator = "leaky_relu"
+    slope: float = 0.3
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} {self.slope}"
+
+    def options(self) -> dict[str, Any]:
+        return {"slope": self.slope}
+
+
+@dataclass(frozen=True)
 class Add(Relu):
     operator = "add"
     batched = 2
@@ -556,6 +568,7 @@ RELU = [
     *(Relu(shape) for shape in ((1, 1, 1, 1), (2, 3, 5, 7), (1, 7, 9, 65), (1, 4, 4, 16))),
     *_all_values(Relu((1, 5, 3, 11))),
 ]
+LEAKY_RELU = [LeakyRelu(case.shape, case.values, slope) for case in RELU for slope in (0.3, 0.2, 0.0, 1.5, -1.0)]
 ADD = [Add(case.shape, case.values) for case in RELU]
 MULTIPLY = [Multiply(case.shape, case.values, gate) for case in RELU for gate in ("", "a", "b")]
 GLOBAL_MAXPOOL = [GlobalMaxpool(case.shape, case.values) for case in RELU]
@@ -619,6 +632,7 @@ CASES: dict[str, list[Any]] = {
     "batchnorm": BATCHNORM,
     "scale": SCALE,
     "relu": RELU,
+    "leaky_relu": LEAKY_RELU,
     "sigmoid": SIGMOID,
     "add": ADD,
     "multiply": MULTIPLY,
