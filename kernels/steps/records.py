@@ -19,7 +19,7 @@ From the types of its fields follows the record in memory: ``int`` is an int64, 
 record. A field that is left out is an error when the step is made. ``Table`` lays the steps of a plan side by side in
 memory, in the form in which ``loop.run_steps`` works them off.
 
-All addresses and distances are in bytes.
+All addresses and pitches are in bytes.
 """
 
 from __future__ import annotations

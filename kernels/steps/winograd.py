@@ -47,6 +47,11 @@ def _odd_lines(size: int) -> int:
     return (size + 63) // 64 // 2 * 128 + 64
 
 
+def _count(n: int, height: int, width: int, m: int) -> int:
+    """Number of tiles of all images."""
+    return n * ((height + m - 1) // m) * ((width + m - 1) // m)
+
+
 def v_bytes(m: int, tiles: int, channels: int) -> int:
     """Size of V, the transformed patches of ``tiles`` tiles of F(m x m, 3x3)."""
     return (m + 2) ** 2 * _odd_lines(4 * tiles * channels)
@@ -80,7 +85,7 @@ class InputTiles:
     @property
     def tiles(self) -> int:
         """Of all images."""
-        return self.n * -(-self.height // self.m) * -(-self.width // self.m)
+        return _count(self.n, self.height, self.width, self.m)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +120,7 @@ class OutputTiles:
     @property
     def tiles(self) -> int:
         """Of all images."""
-        return self.n * -(-self.height // self.m) * -(-self.width // self.m)
+        return _count(self.n, self.height, self.width, self.m)
 
     @property
     def panels(self) -> int:
@@ -125,18 +130,12 @@ class OutputTiles:
 
 _input_view, _output_view = view_of(InputTiles), view_of(OutputTiles)
 _i = types.int64
-_distance = jit(_odd_lines)
-
-
-@jit
-def _tiles(n, height, width, m):
-    """Number of tiles of all images."""
-    return n * ((height + m - 1) // m) * ((width + m - 1) // m)
+_odd, _tiles = jit(_odd_lines), jit(_count)
 
 
 @native(types.void(_i, _i, _i, _i, _i, _i, _i))
-def transform_tiles(given, first, last, v, ld_tile, distance, patch_at):
-    """V of tiles first..last-1: element e of tile i at v + (i - first) * ld_tile + e * distance.
+def transform_tiles(given, first, last, v, ld_tile, ld_element, patch_at):
+    """V of tiles first..last-1: element e of tile i at v + (i - first) * ld_tile + e * ld_element.
 
     given     address of ``InputTiles``
     patch_at  address of room for one patch
@@ -151,7 +150,7 @@ def transform_tiles(given, first, last, v, ld_tile, distance, patch_at):
         at = v + (tile - first) * ld_tile
         if y0 >= 0 and x0 >= 0 and y0 + n <= height and x0 + n <= width:
             d = s.x.address + ((image * height + y0) * width + x0) * pitch
-            call(s.transform, (d, width * pitch, pitch, at, distance, s.x.channels // LANES))
+            call(s.transform, (d, width * pitch, pitch, at, ld_element, s.x.channels // LANES))
             continue
         # at the border: copy what exists into a patch of zeros
         zero_bytes(patch_at, n * n * pixel)
@@ -164,11 +163,11 @@ def transform_tiles(given, first, last, v, ld_tile, distance, patch_at):
             else:
                 for x in range(right - left):
                     copy_bytes(place + x * pixel, source + x * pitch, pixel)
-        call(s.transform, (patch_at, n * pixel, pixel, at, distance, s.x.channels // LANES))
+        call(s.transform, (patch_at, n * pixel, pixel, at, ld_element, s.x.channels // LANES))
 
 
 @native(types.void(_i, _i, _i, _i, _i, _i, _i, _i))
-def finish_tiles(made, first, last, v, ld_tile, distance, panel, products):
+def finish_tiles(made, first, last, v, ld_tile, ld_element, panel, products):
     """Outputs of tiles first..last-1 in one panel of channels: the products of V with U, transformed.
 
     made      address of ``OutputTiles``
@@ -177,12 +176,12 @@ def finish_tiles(made, first, last, v, ld_tile, distance, panel, products):
     s = _output_view(made)
     m, height, width, channels, zeros = s.m, s.height, s.width, s.channels, s.epilogue.zeros
     rows, elements = last - first, (m + 2) * (m + 2)
-    between = _distance(rows * NR * 4)
+    between = _odd(rows * NR * 4)
     u = s.kernels + panel * elements * channels * NR * 4
     one, low = np.float32(1.0), np.float32(-np.inf)
     for e in range(elements):
         call(s.multiply, (
-            rows, v + e * distance, ld_tile, u + e * channels * NR * 4, channels, NR, s.passes,
+            rows, v + e * ld_element, ld_tile, u + e * channels * NR * 4, channels, NR, s.passes,
             zeros, 0, zeros, 0, one, low, zeros, products + e * between, NR * 4,
         ))  # fmt: skip
 
@@ -246,11 +245,11 @@ def _winograd_item(step, item, scratch):
     m = s.given.m
     first, last = part_of(_tiles(s.given.n, s.given.height, s.given.width, m), item, s.blocks, 1)
     ld_tile = s.given.x.channels * 4
-    distance = _distance((last - first) * ld_tile)
-    products = scratch + (m + 2) * (m + 2) * distance  # and where V's patch of zeros lies, before there are products
-    call(s.transform_tiles, (step + _GIVEN, first, last, scratch, ld_tile, distance, products))
+    ld_element = _odd((last - first) * ld_tile)
+    products = scratch + (m + 2) * (m + 2) * ld_element  # and where V's patch of zeros lies, before there are products
+    call(s.transform_tiles, (step + _GIVEN, first, last, scratch, ld_tile, ld_element, products))
     for panel in range((s.made.out.channels + NR - 1) // NR):
-        call(s.finish_tiles, (step + _MADE, first, last, scratch, ld_tile, distance, panel, products))
+        call(s.finish_tiles, (step + _MADE, first, last, scratch, ld_tile, ld_element, panel, products))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,8 +278,8 @@ def _winograd_in_item(step, item, scratch):
     s = _in_view(step)
     tiles, ld_tile = _tiles(s.given.n, s.given.height, s.given.width, s.given.m), s.given.x.channels * 4
     first, last = part_of(tiles, item, s.blocks, 1)
-    v, distance = s.v + first * ld_tile, _distance(tiles * ld_tile)
-    call(s.transform_tiles, (step + _IN_GIVEN, first, last, v, ld_tile, distance, scratch))
+    v, ld_element = s.v + first * ld_tile, _odd(tiles * ld_tile)
+    call(s.transform_tiles, (step + _IN_GIVEN, first, last, v, ld_tile, ld_element, scratch))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,8 +309,8 @@ def _winograd_out_item(step, item, scratch):
     panel, block = divmod(item, s.blocks)
     tiles, ld_tile = _tiles(s.made.n, s.made.height, s.made.width, s.made.m), s.made.channels * 4
     first, last = part_of(tiles, block, s.blocks, 1)
-    v, distance = s.v + first * ld_tile, _distance(tiles * ld_tile)
-    call(s.finish_tiles, (step + _OUT_MADE, first, last, v, ld_tile, distance, panel, scratch))
+    v, ld_element = s.v + first * ld_tile, _odd(tiles * ld_tile)
+    call(s.finish_tiles, (step + _OUT_MADE, first, last, v, ld_tile, ld_element, panel, scratch))
 
 
 def winograd(x: Array, panels: Array, bias: Array, out: Array, threads: int) -> None:
@@ -326,4 +325,4 @@ def winograd(x: Array, panels: Array, bias: Array, out: Array, threads: int) -> 
     n, height, width, _ = x.shape
     given = InputTiles.of(Map.of(x), n, height, width, 4)
     made = OutputTiles.of(given, Map.of(out), panels.ctypes.data, epilogue)
-    run(WinogradStep(given=given, made=made, blocks=-(-given.tiles // TILES)), threads)
+    run(WinogradStep(given=given, made=made, blocks=max(1, -(-given.tiles // TILES))), threads)
