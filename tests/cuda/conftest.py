@@ -17,8 +17,20 @@ def _can_run() -> bool:
     return bool(config.ENABLE_CUDASIM) or cuda.is_available()
 
 
+def _simulated() -> bool:
+    from numba import config
+
+    return bool(config.ENABLE_CUDASIM)
+
+
 if not _can_run():
     collect_ignore_glob = ["test_*.py"]
+elif _simulated():
+    from numba.cuda.simulator import kernel
+
+    from .blocks import Manager
+
+    kernel.BlockManager = Manager  # halves the time
 
 
 @pytest.fixture(autouse=True)
