@@ -37,7 +37,7 @@ class Manager(BlockManager):  # type: ignore[misc]
         self._lock = threading.Lock()
         self._waiting: list[_Thread] = []
         self._live = int(np.prod(self._block_dim))
-        self._failed: _Thread | None = None  # the first of them
+        self._failed: list[_Thread] = []
 
         def target() -> None:
             self._f(*args)
@@ -50,7 +50,7 @@ class Manager(BlockManager):  # type: ignore[misc]
         for thread in threads:
             thread.join()
         if self._failed:
-            error, traceback = self._failed.exception
+            error, traceback = self._failed[0].exception
             raise error.with_traceback(traceback)
 
     def arrived(self, thread: _Thread) -> None:
@@ -61,8 +61,8 @@ class Manager(BlockManager):  # type: ignore[misc]
     def ended(self, thread: _Thread) -> None:
         with self._lock:
             self._live -= 1
-            if thread.exception and not self._failed:
-                self._failed = thread
+            if thread.exception:
+                self._failed.append(thread)
             self._let_go()
 
     def _let_go(self) -> None:
