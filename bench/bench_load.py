@@ -115,7 +115,7 @@ def measure(path: Path, size: int, threads: int, rounds: int) -> dict[str, Any]:
     times = alternating({"npresnet": lambda: ours(path), "h5py": lambda: theirs(path)}, rounds)
     imports = {
         name: statistics.median(run["seconds"] for run in _processes(_IMPORT, module, rounds=rounds, cache=path.parent))
-        for name, module in (("npresnet", "npresnet.hdf5"), ("h5py", "h5py"))
+        for name, module in (("npresnet", "npresnet.files.opening"), ("h5py", "h5py"))
     }
     loads = _processes(_LOAD, path, size, threads, rounds=rounds, cache=path.parent)
     return {

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array, images, result
-from .steps.epilogue import LINEAR, Epilogue, activated
+from .steps.epilogue import Epilogue, activated, bias_only
 from .steps.intrinsics import part_of, pixel_of
 from .steps.loop import run
 from .steps.records import Map, Step, view_of
@@ -71,8 +71,12 @@ def _product_item(step, item, scratch):
     for pixel in range(first, last):
         x, factor = pixel_of(s.x, pixel), pixel_of(s.factor, pixel // s.shared)
         more, out = pixel_of(s.epilogue.residual, pixel), pixel_of(s.out, pixel)
-        for c in range(channels):
-            out[c] = activated(x[c] * factor[c] + more[c], slope, floor)
+        if s.epilogue.residual.pitch:
+            for c in range(channels):
+                out[c] = activated(x[c] * factor[c] + more[c], slope, floor)
+        else:
+            for c in range(channels):
+                out[c] = activated(x[c] * factor[c], slope, floor)
 
 
 def multiply_cpu(a: Array, b: Array, *, out: Array | None = None, threads: int | None = 1) -> Array:
@@ -89,7 +93,7 @@ def multiply_cpu(a: Array, b: Array, *, out: Array | None = None, threads: int |
     threads, zeros = resolve_threads(threads), np.zeros(c, np.float32)
     step = ProductStep(
         x=Map.of(a), factor=Map.of(b), out=Map.of(out), pixels=n * h * w, shared=pixels, blocks=min(4 * threads, n * h * w),
-        epilogue=Epilogue(zeros.ctypes.data, Map(zeros.ctypes.data, 0, c), LINEAR, zeros.ctypes.data),
+        epilogue=bias_only(zeros.ctypes.data, zeros),
     )  # fmt: skip
     run(step, threads)
     return out

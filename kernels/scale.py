@@ -13,7 +13,7 @@ import numpy as np
 from numba import carray
 
 from .arrays import Array, floats, images, result
-from .steps.epilogue import LINEAR, Epilogue, activated
+from .steps.epilogue import Epilogue, activated, bias_only
 from .steps.intrinsics import float_pointer, part_of, pixel_of
 from .steps.loop import run
 from .steps.records import Address, Map, Step, view_of
@@ -66,17 +66,20 @@ def _affine_item(step, item, scratch):
     first, last = part_of(s.pixels, item, s.blocks, 1)
     for pixel in range(first, last):
         x, more, out = pixel_of(s.x, pixel), pixel_of(s.epilogue.residual, pixel), pixel_of(s.out, pixel)
-        for c in range(channels):
-            out[c] = activated(x[c] * factor[c] + offset[c] + more[c], slope, floor)
+        if s.epilogue.residual.pitch:
+            for c in range(channels):
+                out[c] = activated(x[c] * factor[c] + offset[c] + more[c], slope, floor)
+        else:
+            for c in range(channels):
+                out[c] = activated(x[c] * factor[c] + offset[c], slope, floor)
 
 
 def scale_pixels(x: Array, factor: Array, offset: Array, out: Array, threads: int) -> None:
     """x * factor + offset into ``out``: both float32[..., c], the numbers float32[c], all of them C-contiguous."""
     channels = len(factor)
     pixels, zeros = x.size // channels if channels else 0, np.zeros(channels, np.float32)
-    epilogue = Epilogue(offset.ctypes.data, Map(zeros.ctypes.data, 0, channels), LINEAR, zeros.ctypes.data)
     step = AffineStep(
-        x=Map.of(x), out=Map.of(out), factor=factor.ctypes.data, epilogue=epilogue, pixels=pixels,
+        x=Map.of(x), out=Map.of(out), factor=factor.ctypes.data, epilogue=bias_only(offset.ctypes.data, zeros), pixels=pixels,
         blocks=min(4 * threads, pixels),
     )  # fmt: skip
     run(step, threads)

@@ -13,7 +13,7 @@ DOCUMENTS = [
     "tests/data/README.md",
 ]  # fmt: skip
 
-PLACEHOLDER = re.compile(r"\bNAME\b")  # kernels/NAME.py
+PLACEHOLDER = re.compile(r"NAME\b")  # kernels/NAME.py
 
 
 def missing_paths(text: str, folder: Path) -> set[str]:

@@ -260,7 +260,10 @@ def test_kernels_import_numba_with_the_first_kernel(run_python, module):
     [
         ("relu", "arrays cache jit relu simd threads"),
         ("gemm", "arrays cache gemm jit simd threads tile"),
-        ("maxpool_reference", "arrays cache geometry jit maxpool simd threads"),
+        (
+            "maxpool_reference",
+            "arrays cache geometry jit maxpool simd steps steps.intrinsics steps.loop steps.records threads",
+        ),
     ],
 )
 def test_a_kernel_imports_what_it_needs(run_python, name, modules):

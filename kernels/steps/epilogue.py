@@ -16,10 +16,11 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..arrays import Array
 from ..jit import jit
 from .records import Address, Map
 
-__all__ = ["LINEAR", "RELU", "Activation", "Epilogue", "activated"]
+__all__ = ["LINEAR", "RELU", "Activation", "Epilogue", "activated", "bias_only"]
 
 
 class Activation(NamedTuple):
@@ -37,14 +38,22 @@ class Epilogue:
     """What a step does to its result.
 
     bias        address of float32[channels], and of as many more as fill the last panel
-    residual    what is added, of the output's pixels and channels; a map of pitch 0 where it is the same for all pixels
-    zeros       address of at least as many zeros as a panel has columns: to be added where there is nothing to add
+    residual    what is added, of the output's pixels and channels; zeros of pitch 0 for nothing: in registers it is cheaper to
+                add them than to ask, loops ask
+    zeros       address of at least as many zeros as a panel has columns
     """
 
     bias: Address
     residual: Map
     activation: Activation
     zeros: Address
+
+
+def bias_only(bias: Address, zeros: Array) -> Epilogue:
+    """The epilogue of what has only a bias, or zeros for that, too. ``zeros`` are at least as many as the output has channels,
+    and as a panel has columns; they must live as long as the step is run."""
+    at = zeros.ctypes.data
+    return Epilogue(bias, Map(at, 0, len(zeros)), LINEAR, at)
 
 
 @jit

@@ -12,7 +12,7 @@ from ..geometry import Window
 from ..grouptile import PIXELS, SPLAT, SPREAD, group_row, layout
 from ..jit import Native, call, jit, native
 from ..simd import LANES, copy_floats
-from .epilogue import LINEAR, Epilogue
+from .epilogue import Epilogue, bias_only
 from .intrinsics import part_of, zero_bytes
 from .loop import run
 from .records import Address, Map, Step, view_of
@@ -178,7 +178,7 @@ def grouped(x: Array, panels: Array, bias: Array, groups: int, window: Window, o
     """
     n, height, width, _ = x.shape
     zeros = np.zeros(out.shape[3] + LANES, np.float32)
-    epilogue = Epilogue(bias.ctypes.data, Map(zeros.ctypes.data, 0, out.shape[3]), LINEAR, zeros.ctypes.data)
+    epilogue = bias_only(bias.ctypes.data, zeros)
     run(
         GroupedStep.cut(Map.of(x), Map.of(out), (n, height, width), window, groups, panels.ctypes.data, epilogue),
         threads,

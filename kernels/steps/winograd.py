@@ -19,7 +19,7 @@ from ..jit import Native, call, jit, native
 from ..simd import LANES
 from ..tile import NR, multiply
 from ..winograd import input_transform2, input_transform4, output_transform2, output_transform4
-from .epilogue import LINEAR, Epilogue, activated
+from .epilogue import Epilogue, activated, bias_only
 from .intrinsics import copy_bytes, float_pointer, part_of, zero_bytes
 from .loop import run
 from .records import Address, Map, Step, offset_of, view_of
@@ -321,7 +321,7 @@ def winograd(x: Array, panels: Array, bias: Array, out: Array, threads: int) -> 
     out     float32[n, h, w, co], C-contiguous, co a multiple of LANES
     """
     zeros = np.zeros(out.shape[3] + NR, np.float32)
-    epilogue = Epilogue(bias.ctypes.data, Map(zeros.ctypes.data, 0, out.shape[3]), LINEAR, zeros.ctypes.data)
+    epilogue = bias_only(bias.ctypes.data, zeros)
     n, height, width, _ = x.shape
     given = InputTiles.of(Map.of(x), n, height, width, 4)
     made = OutputTiles.of(given, Map.of(out), panels.ctypes.data, epilogue)

@@ -42,7 +42,7 @@ from ..plan.memory import Buffer, rounded
 from ..plan.steps import PlanStep
 from . import choice
 
-__all__ = ["ARENA", "IMAGES", "OUTPUTS", "ZEROS", "Builder", "InMemory", "Packed"]
+__all__ = ["ARENA", "IMAGES", "OUTPUTS", "ZEROS", "InMemory", "Packed", "StepBuilder"]
 
 ARENA, IMAGES, ZEROS, OUTPUTS = range(4)
 """Stretches of memory that places lie in; output number i is OUTPUTS + i."""
@@ -75,7 +75,7 @@ def _activation(operator: Operator | None) -> Activation:
     return Activation(*operator.straight()) if operator is not None and operator.epilogue else LINEAR
 
 
-class Builder:
+class StepBuilder:
     """A plan while steps are being added to it.
 
     steps    what people see of each step

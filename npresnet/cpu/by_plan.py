@@ -29,7 +29,7 @@ from ..plan.fusion import fuse
 from ..plan.memory import Memory, place, rounded
 from ..plan.nan import ends, read_by_pools
 from ..plan.steps import PlanStep
-from .building import Builder, InMemory, Packed
+from .building import InMemory, Packed, StepBuilder
 from .packing import Constants
 
 __all__ = ["Plan", "make_plan"]
@@ -160,7 +160,7 @@ def make_plan(
     layers = graph.needed_for(outputs)
     shapes = graph.shapes(height, width, outputs)
     names = tuple(dict.fromkeys(outputs))
-    builder = Builder(n, shapes, names, layers[0].name, threads)
+    builder = StepBuilder(n, shapes, names, layers[0].name, threads)
     nodes = fuse(layers, outputs, shapes)
     pooled = read_by_pools(graph, nodes)
     for node in nodes:

@@ -568,7 +568,12 @@ RELU = [
     *(Relu(shape) for shape in ((1, 1, 1, 1), (2, 3, 5, 7), (1, 7, 9, 65), (1, 4, 4, 16))),
     *_all_values(Relu((1, 5, 3, 11))),
 ]
-LEAKY_RELU = [LeakyRelu(case.shape, case.values, slope) for case in RELU for slope in (0.3, 0.2, 0.0, 1.5, -1.0)]
+LEAKY_RELU = [
+    LeakyRelu(case.shape, case.values, slope)
+    for case in RELU
+    for slope in (0.3, 0.2, 0.0, 1.5, -1.0)
+    if case.values != "few" or slope <= 1  # its largest numbers would overflow in float32 alone
+]
 ADD = [Add(case.shape, case.values) for case in RELU]
 MULTIPLY = [Multiply(case.shape, case.values, gate) for case in RELU for gate in ("", "a", "b")]
 GLOBAL_MAXPOOL = [GlobalMaxpool(case.shape, case.values) for case in RELU]
