@@ -125,10 +125,11 @@ def offset_of(kind: Any, field: str) -> int:
 
 def view_of(kind: Any) -> Callable[[int], Any]:
     """For compiled code: a function that makes of an address the record of this class that lies there."""
-    record = from_dtype(layout(kind))
 
     @intrinsic
     def view(typingctx, address):
+        record = from_dtype(layout(kind))  # here, because most processes find the machine code on disk and need no type
+
         def codegen(context, builder, signature, arguments):
             return builder.inttoptr(arguments[0], context.get_value_type(record))
 
