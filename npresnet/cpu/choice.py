@@ -53,8 +53,8 @@ _WAY = 4096  # bytes of a first-level cache in each of its ways, on all processo
 
 def pixel_pitch(channels: int) -> int:
     """Bytes from pixel to pixel of a map in the arena. A gap of one cache line where all pixels would fall into one set of
-    the first-level cache: a product reads six of them side by side, 7 % slower for 1024 and 2048 channels
-    (``bench/bench_pitch.py``)."""
+    the first-level cache, of which a product reads six side by side: 3 % slower for 1024 and 2048 channels on a Xeon with
+    AVX-512, whose cache has twelve ways (``bench/bench_pitch.py``)."""
     return 4 * channels + (64 if 4 * channels % _WAY == 0 else 0)
 
 
