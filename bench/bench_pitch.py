@@ -2,7 +2,7 @@
 
     python -m bench.bench_pitch [--rounds 9]
 
-Rows of A a power of two apart fall into few sets of the first-level cache, the more of them the more channels there are; a gap
+Rows of A a power of two apart fall into few sets of L1, the more of them the more channels there are; a gap
 of a cache line spreads them. Each row of the table is a layer of ResNet-50 at 224x224, one thread, medians of alternating
 rounds; the outputs are compared bit by bit first. Saved as ``bench/results/pitch-*.json``.
 """

@@ -185,7 +185,12 @@ def avgpool_cpu(
     n, h, w, c = x.shape
     geometry = avgpool_window((h, w), window, stride, padding)
     out = result("avgpool", out, (n, geometry.ho, geometry.wo, c))
-    run(AvgPoolStep(x=Map.of(x), out=Map.of(out), n=n, height=h, width=w, window=geometry), resolve_threads(threads))
+    run(
+        AvgPoolStep(x=Map.of(x), out=Map.of(out), n=n, height=h, width=w, window=geometry),
+        resolve_threads(threads),
+        x,
+        out,
+    )
     return out
 
 
@@ -195,7 +200,7 @@ def global_avgpool(x: Array, *, out: Array | None = None, threads: int | None = 
     n, h, w, c = x.shape
     avgpool_window((h, w), (h, w), None, "valid")  # raises where there is no pixel
     out, threads = result("global_avgpool", out, (n, c)), resolve_threads(threads)
-    run(MeanStep.cut(Map.of(x), Map.of(out), n, h * w, threads), threads)
+    run(MeanStep.cut(Map.of(x), Map.of(out), n, h * w, threads), threads, x, out)
     return out
 
 

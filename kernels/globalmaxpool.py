@@ -71,7 +71,7 @@ def global_maxpool_cpu(x: Array, *, out: Array | None = None, threads: int | Non
     check_pixels(x)
     n, h, w, c = x.shape
     out = result("global_maxpool", out, (n, c))
-    run(GlobalMaxPoolStep(x=Map.of(x), out=Map.of(out), n=n, pixels=h * w), resolve_threads(threads))
+    run(GlobalMaxPoolStep(x=Map.of(x), out=Map.of(out), n=n, pixels=h * w), resolve_threads(threads), x, out)
     return out
 
 

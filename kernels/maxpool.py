@@ -59,7 +59,7 @@ class MaxPoolStep(Step):
     height: int
     width: int
     window: Window
-    zeros: int = 0
+    zeros: int
 
     @property
     def items(self) -> int:
@@ -113,7 +113,12 @@ def maxpool_cpu(
     n, h, w, c = x.shape
     geometry = sliding((h, w), size, step, padding, 1)
     out = result("maxpool", out, (n, geometry.ho, geometry.wo, c))
-    run(MaxPoolStep(x=Map.of(x), out=Map.of(out), n=n, height=h, width=w, window=geometry), resolve_threads(threads))
+    run(
+        MaxPoolStep(x=Map.of(x), out=Map.of(out), n=n, height=h, width=w, window=geometry, zeros=0),
+        resolve_threads(threads),
+        x,
+        out,
+    )
     return out
 
 

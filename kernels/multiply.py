@@ -18,6 +18,7 @@ from .steps.intrinsics import part_of, pixel_of
 from .steps.loop import run
 from .steps.records import Map, Step, view_of
 from .threads import resolve_threads
+from .tile import NR
 
 __all__ = ["ProductStep", "gate_last", "multiply", "multiply_cpu", "multiply_reference"]
 
@@ -71,7 +72,7 @@ def _product_item(step, item, scratch):
     for pixel in range(first, last):
         x, factor = pixel_of(s.x, pixel), pixel_of(s.factor, pixel // s.shared)
         more, out = pixel_of(s.epilogue.residual, pixel), pixel_of(s.out, pixel)
-        if s.epilogue.residual.pitch:
+        if s.epilogue.residual.pitch:  # there is one
             for c in range(channels):
                 out[c] = activated(x[c] * factor[c] + more[c], slope, floor)
         else:
@@ -90,12 +91,12 @@ def multiply_cpu(a: Array, b: Array, *, out: Array | None = None, threads: int |
     n, h, w, c = a.shape
     out = result("multiply", out, a.shape)
     pixels = 1 if b.shape == a.shape else h * w  # how many rows of a go with one row of b
-    threads, zeros = resolve_threads(threads), np.zeros(c, np.float32)
+    threads, zeros = resolve_threads(threads), np.zeros(c + NR, np.float32)
     step = ProductStep(
         x=Map.of(a), factor=Map.of(b), out=Map.of(out), pixels=n * h * w, shared=pixels, blocks=min(4 * threads, n * h * w),
         epilogue=bias_only(zeros.ctypes.data, zeros),
     )  # fmt: skip
-    run(step, threads)
+    run(step, threads, a, b, zeros, out)
     return out
 
 

@@ -18,6 +18,7 @@ from .steps.intrinsics import float_pointer, part_of, pixel_of
 from .steps.loop import run
 from .steps.records import Address, Map, Step, view_of
 from .threads import resolve_threads
+from .tile import NR
 
 __all__ = ["AffineStep", "check_numbers", "scale", "scale_cpu", "scale_pixels", "scale_reference"]
 
@@ -66,7 +67,7 @@ def _affine_item(step, item, scratch):
     first, last = part_of(s.pixels, item, s.blocks, 1)
     for pixel in range(first, last):
         x, more, out = pixel_of(s.x, pixel), pixel_of(s.epilogue.residual, pixel), pixel_of(s.out, pixel)
-        if s.epilogue.residual.pitch:
+        if s.epilogue.residual.pitch:  # there is one
             for c in range(channels):
                 out[c] = activated(x[c] * factor[c] + offset[c] + more[c], slope, floor)
         else:
@@ -77,12 +78,12 @@ def _affine_item(step, item, scratch):
 def scale_pixels(x: Array, factor: Array, offset: Array, out: Array, threads: int) -> None:
     """x * factor + offset into ``out``: both float32[..., c], the numbers float32[c], all of them C-contiguous."""
     channels = len(factor)
-    pixels, zeros = x.size // channels if channels else 0, np.zeros(channels, np.float32)
+    pixels, zeros = x.size // channels if channels else 0, np.zeros(channels + NR, np.float32)
     step = AffineStep(
         x=Map.of(x), out=Map.of(out), factor=factor.ctypes.data, epilogue=bias_only(offset.ctypes.data, zeros), pixels=pixels,
         blocks=min(4 * threads, pixels),
     )  # fmt: skip
-    run(step, threads)
+    run(step, threads, x, factor, offset, zeros, out)
 
 
 def _per_channel(name: str, values: Array, channels: int) -> Array:

@@ -19,6 +19,9 @@ from .threads import resolve_threads
 __all__ = ["SigmoidStep", "sigmoid", "sigmoid_cpu", "sigmoid_reference"]
 
 
+_ROW = 1024  # numbers that are one pixel for the public function
+
+
 def sigmoid_reference(x: Array) -> Array:
     """1 / (1 + exp(-x)) for an array of any float dtype and shape."""
     with np.errstate(over="ignore"):  # exp(-x) may be infinite: then the result is 0, as it should be
@@ -56,10 +59,11 @@ def sigmoid_cpu(x: Array, *, out: Array | None = None, threads: int | None = 1) 
     """1 / (1 + exp(-x)) of x float32, of any shape; ``out`` may be x itself. TypeError for another dtype."""
     x = floats("sigmoid: x", x)
     out = result("sigmoid", out, x.shape)
-    threads, channels = resolve_threads(threads), x.shape[-1] if x.size and x.ndim else 1
+    threads = resolve_threads(threads)
+    channels = math.gcd(x.size, _ROW) or 1  # whatever its shape: rows that are long, but enough to share
     pixels = x.size // channels
     rows, place = (Map.of(array.reshape(pixels, channels)) for array in (x, out))
-    run(SigmoidStep(x=rows, out=place, pixels=pixels, blocks=min(4 * threads, pixels)), threads)
+    run(SigmoidStep(x=rows, out=place, pixels=pixels, blocks=min(4 * threads, pixels)), threads, x, out)
     return out
 
 

@@ -86,7 +86,7 @@ def fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Valu
 
 
 def activated(builder: ir.IRBuilder, value: ir.Value, slope: ir.Value, floor: ir.Value) -> ir.Value:
-    """An activation that is straight on either side of zero (``steps/epilogue.py``): below zero the larger of value * slope
+    """A piecewise linear activation (``steps/epilogue.py``): below zero the larger of value * slope
     and floor, otherwise, and for NaN, the value."""
     scaled = builder.fmul(value, slope)
     scaled = builder.select(builder.fcmp_ordered("<", scaled, floor), floor, scaled)

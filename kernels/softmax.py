@@ -72,7 +72,7 @@ def softmax_cpu(x: Array, *, out: Array | None = None, threads: int | None = 1) 
     x = matrix("softmax: x", x)
     check_scores(x)
     out = result("softmax", out, x.shape)
-    run(SoftmaxStep(x=Map.of(x), out=Map.of(out), pixels=len(x)), resolve_threads(threads))
+    run(SoftmaxStep(x=Map.of(x), out=Map.of(out), pixels=len(x)), resolve_threads(threads), x, out)
     return out
 
 

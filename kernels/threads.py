@@ -61,15 +61,21 @@ def resolve_threads(threads: int | None) -> int:
     return int(threads)
 
 
-def _offer(kernel: Callable[..., Any], calls: list[tuple[Any, ...]]) -> list[Future[Any]]:
-    """Hand each call to the shared pool, made or enlarged to one thread per call."""
+def _offer(kernel: Callable[..., Any], calls: list[tuple[Any, ...]], keep: Any = None) -> list[Future[Any]]:
+    """Hand each call to the shared pool, made or enlarged to one thread per call; ``keep`` lives until they have ended."""
     global _pool, _pool_size
     with _lock:  # held while submitting, so that no other caller shuts this pool down in between
         if _pool is None or _pool_size < len(calls):
             outgrown, _pool, _pool_size = _pool, ThreadPoolExecutor(len(calls), "npresnet"), len(calls)
             if outgrown is not None:
                 outgrown.shutdown(wait=False)  # it still finishes what it was given
-        return [_pool.submit(kernel, *call) for call in calls]
+        return [_pool.submit(_held, kernel, call, keep) for call in calls]
+
+
+def _held(kernel: Callable[..., Any], call: tuple[Any, ...], keep: Any) -> None:
+    """One call. Its arguments may be addresses, so what lies there must live as long: even where the caller has gone on, because
+    it was interrupted, say."""
+    kernel(*call)
 
 
 def _forget_pool() -> None:
@@ -101,12 +107,14 @@ def run(kernel: Callable[..., Any], count: int, threads: int, *arguments: Any) -
         future.result()
 
 
-def start(kernel: Callable[..., Any], calls: list[tuple[Any, ...]]) -> None:
+def start(kernel: Callable[..., Any], calls: list[tuple[Any, ...]], keep: Any) -> None:
     """Call ``kernel(*call)`` for the first of ``calls`` on this thread, and offer the others to the pool.
 
     For kernels that share their work out among whoever is there: returns when the first call returns, without waiting
     for calls that came too late to find any work.
+
+    keep  all arrays that the calls know by their addresses
     """
     if len(calls) > 1:
-        _offer(kernel, calls[1:])
+        _offer(kernel, calls[1:], keep)
     kernel(*calls[0])

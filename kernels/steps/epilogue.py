@@ -2,7 +2,7 @@
 
     out = activation(result + bias + residual)
 
-Activations that are straight on either side of zero can be part of it:
+Activations that are piecewise linear, with one knee at zero, can be part of it:
 
     activation(v) = v                                where v >= 0, and for NaN
                     the larger of v * slope, floor   where v < 0
@@ -24,7 +24,7 @@ __all__ = ["LINEAR", "RELU", "Activation", "Epilogue", "activated", "bias_only"]
 
 
 class Activation(NamedTuple):
-    """A function that is straight on either side of zero, see above."""
+    """A piecewise linear function, see above."""
 
     slope: float
     floor: float
@@ -37,7 +37,7 @@ LINEAR, RELU = Activation(1.0, -math.inf), Activation(1.0, 0.0)
 class Epilogue:
     """What a step does to its result.
 
-    bias        address of float32[channels], and of as many more as fill the last panel
+    bias        address of float32[channels]; for products with panels of as many more as fill the last one
     residual    what is added, of the output's pixels and channels; zeros of pitch 0 for nothing: in registers it is cheaper to
                 add them than to ask, loops ask
     zeros       address of at least as many zeros as a panel has columns

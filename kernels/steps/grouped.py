@@ -179,7 +179,6 @@ def grouped(x: Array, panels: Array, bias: Array, groups: int, window: Window, o
     n, height, width, _ = x.shape
     zeros = np.zeros(out.shape[3] + LANES, np.float32)
     epilogue = bias_only(bias.ctypes.data, zeros)
-    run(
-        GroupedStep.cut(Map.of(x), Map.of(out), (n, height, width), window, groups, panels.ctypes.data, epilogue),
-        threads,
-    )
+    size = (n, height, width)
+    step = GroupedStep.cut(Map.of(x), Map.of(out), size, window, groups, panels.ctypes.data, epilogue)
+    run(step, threads, x, panels, bias, zeros, out)

@@ -16,7 +16,7 @@ from .intrinsics import copy_bytes, part_of, zero_bytes
 from .pointwise import Product, times_panels
 from .records import Map, Step, offset_of, view_of
 
-__all__ = ["CopyStep", "Im2colStep", "Patches"]
+__all__ = ["CopyStep", "Im2colStep", "Patches", "copy_patches"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def copy_patches(patches, first, last, cols):
             for iw in range(start, start + kw * dw, taps * dw):
                 left, right = max(iw, 0), min(iw + taps, width)
                 count = (right - left) * channels
-                if y < 0 or y >= height or right - left < taps:
+                if y < 0 or y >= height or right - left < taps:  # a part of it is outside: zeros, then what is inside
                     zero_bytes(cols, taps * pixel)
                 if y >= 0 and y < height and count > 0:
                     source = s.x.address + ((n * height + y) * width + left) * pitch
@@ -110,7 +110,7 @@ def _im2col_item(step, item, scratch):
 
 @dataclass(frozen=True, kw_only=True)
 class CopyStep(Step):
-    """Pixels copied one by one: every second one, or with a border of zeros; of a window only what it has for one tap.
+    """Pixels copied one by one: every second one, or with a border of zeros. The window has one tap.
 
     rows    output pixels of all images
     blocks  into which they are cut

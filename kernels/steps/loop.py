@@ -9,6 +9,8 @@ Steps' functions are ``native``, and are called by address: Numba would compile 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .. import threads as _threads
@@ -56,11 +58,15 @@ def run_steps(schedule, records, sync, scratch):
             sync[SYNC * s + 2] = clock()
 
 
-def run(step: Step, threads: int) -> None:
-    """Run a single step, all of whose addresses are known, on up to ``threads`` threads."""
+def run(step: Step, threads: int, *keep: Any) -> None:
+    """Run a single step, all of whose addresses are known, on up to ``threads`` threads.
+
+    keep  the arrays that it reads and writes
+    """
     table = Table([step])
     assert not table.places
     records = table.linked()
     schedule, sync = table.schedule(), np.zeros(SYNC + 1, np.int64)
     scratch = [np.empty(step.scratch_bytes // 8 + 1, np.float64) for _ in range(max(1, min(threads, step.items)))]
-    _threads.start(run_steps, [(schedule, records.ctypes.data, sync, own.ctypes.data) for own in scratch])
+    calls = [(schedule, records.ctypes.data, sync, own.ctypes.data) for own in scratch]
+    _threads.start(run_steps, calls, (records, scratch, keep))

@@ -16,7 +16,7 @@ A kind of step is a frozen dataclass, declared where its operator is:
 
 From the types of its fields follows the record in memory: ``int`` is an int64, ``float`` a float32, ``Address`` and
 ``Native`` (a function that the step calls) are addresses, another dataclass or named tuple is a record within the
-record. A field that is left out is an error when the step is made. ``Table`` lays the steps of a plan side by side in
+record. A field that is left out is an error when the step is made, one of another type when the plan is. ``Table`` lays the steps of a plan side by side in
 memory, in the form in which ``loop.run_steps`` works them off.
 
 All addresses and pitches are in bytes.
@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 import types as python_types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, get_origin, get_type_hints
@@ -138,22 +139,22 @@ def view_of(kind: Any) -> Callable[[int], Any]:
     return view
 
 
-def _leaves(record: Any, at: int) -> Iterator[tuple[int, Any]]:
-    """(offset, value) of each number and address of a record that begins at ``at``, those of records within it, too."""
+def _leaves(record: Any, at: int) -> Iterator[tuple[int, np.dtype[Any], Any]]:
+    """(offset, element, value) of each number and address of a record that begins at ``at``, those of records in it, too."""
     kind: Any = type(record)
     fields = layout(kind).fields
     assert fields is not None
-    for name, (_, offset, *_) in fields.items():
+    for name, (element, offset, *_) in fields.items():
         value = getattr(record, name)
-        if isinstance(value, int | float | np.number | Place | Native):
-            yield at + offset, value
+        if element.names is None:
+            yield at + offset, element, value
         else:
             yield from _leaves(value, at + offset)
 
 
 def places(record: Any) -> Iterator[Place]:
     """All addresses of a record that are not known yet."""
-    return (value for _, value in _leaves(record, 0) if isinstance(value, Place))
+    return (value for _, _, value in _leaves(record, 0) if isinstance(value, Place))
 
 
 class Table:
@@ -176,19 +177,19 @@ class Table:
         size = 0
         for kind in kinds:
             self.offsets.append(size)
-            size += -(-layout(kind).itemsize // 64) * 64  # a cache line for each, or several
+            size += -(-layout(kind).itemsize // 8) * 8
         self.records = np.zeros(size, np.uint8)
         words, floats = self.records.view(np.int64), self.records.view(np.float32)
         for step, offset in zip(steps, self.offsets, strict=True):
-            for at, value in _leaves(step, offset):
+            for at, element, value in _leaves(step, offset):
                 if isinstance(value, Place):
                     self.places.append((at, value))
                 elif isinstance(value, Native):
                     self.natives.append((at, value))
-                elif isinstance(value, float | np.floating):
+                elif element == np.float32:
                     floats[at // 4] = value
-                else:
-                    words[at // 8] = value
+                else:  # raises TypeError for a number that is not whole
+                    words[at // 8] = operator.index(value)
 
     def linked(self) -> Array:
         """The records with the addresses of the functions that steps call, which are compiled, or loaded, now if they

@@ -325,4 +325,5 @@ def winograd(x: Array, panels: Array, bias: Array, out: Array, threads: int) -> 
     n, height, width, _ = x.shape
     given = InputTiles.of(Map.of(x), n, height, width, 4)
     made = OutputTiles.of(given, Map.of(out), panels.ctypes.data, epilogue)
-    run(WinogradStep(given=given, made=made, blocks=max(1, -(-given.tiles // TILES))), threads)
+    step = WinogradStep(given=given, made=made, blocks=max(1, -(-given.tiles // TILES)))
+    run(step, threads, x, panels, bias, zeros, out)

@@ -72,7 +72,7 @@ def _as_map(shape: Shape) -> tuple[int, int, int]:
 
 def _activation(operator: Operator | None) -> Activation:
     """What is part of an epilogue, as the kernels do it; a softmax, say, cannot be, and takes a step of its own."""
-    return Activation(*operator.straight()) if operator is not None and operator.epilogue else LINEAR
+    return Activation(*operator.slope_and_floor()) if operator is not None and operator.epilogue else LINEAR
 
 
 class StepBuilder:
@@ -124,7 +124,8 @@ class StepBuilder:
         self.records.append(record)
 
     def _make(self, size: int) -> InMemory:
-        """A new stretch of the arena of so many bytes, needed from the step on that is added next."""
+        """A new stretch of the arena of so many bytes, needed from the step on that is added next: so what a step writes is made
+        after all other steps that it needs are there."""
         index = len(self.records)
         self.buffers.append(Buffer(rounded(size), index, index))
         return InMemory(ARENA, self.buffers[-1])
@@ -199,8 +200,7 @@ class StepBuilder:
     def _winograd(self, node: FusedConv, given: InputTiles, kernels: Packed, epilogue: Epilogue) -> None:
         algorithm = f"F({given.m}x{given.m},3x3)"
         done = self._described(node, algorithm)
-        panels = OutputTiles.of(given, self._zeros(done.shape[-1]), kernels, epilogue).panels
-        if not choice.in_two_steps(given, panels):
+        if not choice.in_two_steps(given, done.shape[-1]):
             made = OutputTiles.of(given, self._target(node.output), kernels, epilogue)
             blocks = choice.winograd_blocks(given, self._threads)
             self._step(done, WinogradStep(given=given, made=made, blocks=blocks))
@@ -249,9 +249,8 @@ class StepBuilder:
         done, co, rows = self._described(node, "multiply"), node.operator.channels, self._pixels(node.leader)
         constant = Constant("panels", node.leader, (), co)
         epilogue = self._epilogue(node.epilogue, constant, co)
-        behind = (
-            node.activation if node.activation and not node.activation.epilogue else None
-        )  # takes a step of its own
+        # what is no part of an epilogue takes a step of its own
+        behind = node.activation if node.activation and not node.activation.epilogue else None
         if behind is None:
             scores = self._target(node.output)
         else:

@@ -128,7 +128,8 @@ class Plan:
         """As ``run``, and the seconds that each step took, float64[steps]."""
         results = {name: memory.array((len(images), *shape)) for name, shape in self.outputs.items()}
         ready = self._ready
-        with memory.lend(self.working_bytes) as base:
+        with memory.lend(self.working_bytes) as block:
+            base = block.ctypes.data
             # in the order of ARENA, IMAGES, ZEROS, OUTPUTS
             given = (images, self._zeros, *results.values())
             bases = np.array([base, *(array.ctypes.data for array in given)], np.int64)
@@ -137,7 +138,8 @@ class Plan:
             sync = np.zeros(SYNC * len(ready.schedule) + 1, np.int64)
             scratch = [base + self.arena_bytes + i * self.scratch_bytes for i in range(self.threads)]
             start = time.perf_counter()
-            _threads.start(run_steps, [(ready.schedule, records.ctypes.data, sync, at) for at in scratch])
+            calls = [(ready.schedule, records.ctypes.data, sync, at) for at in scratch]
+            _threads.start(run_steps, calls, (records, block, given, ready))
             seconds = time.perf_counter() - start
         ticks = np.diff(sync[[-1, *range(SYNC - 1, len(sync) - 1, SYNC)]]).astype(np.float64)
         return results, ticks * (seconds / max(ticks.sum(), 1.0))

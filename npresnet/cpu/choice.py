@@ -1,7 +1,7 @@
 """How a convolution is computed on this processor, and into which parts its work is cut.
 
 The algorithm depends on the shape of one image alone, never on the batch, on threads or on the processor, so that an image
-gives the same bits alone and in company. The parts may depend on anything: they do not change results. Their sizes were
+gives the same bits alone and in a batch. The parts may depend on anything: they do not change results. Their sizes were
 found by measuring (``bench/bench_layers.py``).
 """
 
@@ -48,13 +48,13 @@ def _parts(total: int, most: int, unit: int, multiple: int) -> int:
     return max(1, min(parts, -(-total // unit)))
 
 
-_WAY = 4096  # bytes of a first-level cache in each of its ways, on all processors with 64 sets of 64 bytes
+_WAY = 4096  # bytes of L1 in each of its ways: 64 sets of 64 bytes, on all processors of today
 
 
 def pixel_pitch(channels: int) -> int:
-    """Bytes from pixel to pixel of a map in the arena. A gap of one cache line where all pixels would fall into one set of
-    the first-level cache, of which a product reads six side by side: 3 % slower for 1024 and 2048 channels on a Xeon with
-    AVX-512, whose cache has twelve ways (``bench/bench_pitch.py``)."""
+    """Bytes from pixel to pixel of a map in the arena. A gap of one cache line where all pixels would fall into one set of L1,
+    of which a product reads six side by side: 3 % slower for 1024 and 2048 channels on a Xeon, whose L1 has twelve ways
+    (``bench/bench_pitch.py``). There 256 and 512 channels would gain as much by themselves, and whole networks nothing."""
     return 4 * channels + (64 if 4 * channels % _WAY == 0 else 0)
 
 
@@ -82,8 +82,10 @@ def im2col(patches: Patches, times: Product, rows: int, threads: int) -> Im2colS
     return Im2colStep(patches=patches, product=times, rows=rows, blocks=blocks)
 
 
-def in_two_steps(given: InputTiles, panels: int) -> bool:
-    """Whether the transformed tiles of the whole map are cheaper to keep than the transformed kernels to read again."""
+def in_two_steps(given: InputTiles, channels: int) -> bool:
+    """Whether the transformed tiles of the whole map are cheaper to keep than the transformed kernels, of so many output
+    channels, to read again."""
+    panels = -(-channels // NR)
     return panels > 1 and given.tiles < 2 * panels * NR
 
 

@@ -1,7 +1,7 @@
 """The fast program: layers fused, each convolution by the kernel, the tile and the split that are the fastest,
 as was measured (``measured.py``) or as a model of the card expects (``choice.py``).
 
-The twin of ``npresnet/cpu/by_plan.py``: the same nodes (``fusion.py``), batch-norms folded in float64, everything that follows a
+The twin of ``npresnet/cpu/by_plan.py``: the same nodes (``plan/fusion.py``), batch-norms folded in float64, everything that follows a
 convolution in its epilogue. Precision is the user's choice:
 
     fp32     float32 throughout; Winograd's F(4x4,3x3) where it is faster

@@ -83,7 +83,7 @@ class Architecture:
 
     @property
     def preprocessing(self) -> str:
-        """Convention of ``images.py`` for pictures that go in."""
+        """Convention of ``images/conventions.py`` for pictures that go in."""
         return "none" if self.inside else self.family.preprocessing
 
     def __str__(self) -> str:

@@ -161,15 +161,14 @@ def _relu(layer: LayerConfig) -> list[Operator]:
     limits = tuple(layer.config.get(setting) for setting in ("max_value", "negative_slope", "threshold"))
     if limits[0] is not None or limits[2]:
         raise Unsupported(f"max_value, negative_slope and threshold are {limits}")
-    return [LeakyReLU(float(limits[1]))] if limits[1] else [ReLU()]
+    (slope,) = _constants(limits[1] or 0, 1)
+    return [LeakyReLU(slope)] if slope else [ReLU()]
 
 
 def _leaky_relu(layer: LayerConfig) -> list[Operator]:
     """``alpha`` before Keras 3; 0.3 where a description leaves it out, which Keras itself never does."""
-    slope = layer.config.get("negative_slope", layer.config.get("alpha", 0.3))
-    if isinstance(slope, dict):  # Keras 2 may write an array of one number as an object
-        slope = slope["config"]["value"] if "value" in slope.get("config", {}) else slope["value"]
-    return [LeakyReLU(float(slope))]
+    (slope,) = _constants(layer.config.get("negative_slope", layer.config.get("alpha", 0.3)), 1)
+    return [LeakyReLU(slope)]
 
 
 def _softmax(layer: LayerConfig) -> list[Operator]:

@@ -147,7 +147,7 @@ class Family:
     probabilities  the classifier's softmax is part of its layer, a layer of its own, or missing (then we add it)
     features       what C2 to C5 are: outputs of the stages' last blocks; "activated": those after the next batch-norm
                    and ReLU; "largest depth": the last block before the size changes again, and at the end after ReLU
-    preprocessing  convention of ``images.py`` that its training used
+    preprocessing  convention of ``images/conventions.py`` that its training used
     classifier     whether its networks come with one
 
     What files of the family may differ in, beside depth and widths:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .graph import Graph
-from .operators import Add, Input, MaxPool, ReLU
+from .operators import Add, Input, MaxPool
 
 __all__ = ["feature_maps"]
 
@@ -26,7 +26,7 @@ def feature_maps(graph: Graph) -> dict[str, str]:
     """{"C1": layer, ...} of a residual network whose layers have unknown names.
 
     C1 is the last max-pool that is 4 times smaller than the image, before the first sum of that size. C2 to C5 are the
-    backbone's last sums, or the ReLU after them, that are 4, 8, 16 and 32 times smaller: those from which something smaller
+    backbone's last sums, or the activation after them, that are 4, 8, 16 and 32 times smaller: those from which something smaller
     is computed, or the smallest, and on the way to which no map was made larger.
     """
     halvings = _halvings(graph)
@@ -35,7 +35,7 @@ def feature_maps(graph: Graph) -> dict[str, str]:
     sums = [layer for layer in graph.layers if isinstance(layer.operator, Add) and layer.name in backbone]
     smallest = max((halvings[layer.name] for layer in sums), default=0)
     readers = Counter(name for layer in graph.layers for name in layer.inputs)
-    follower = {layer.inputs[0]: layer.name for layer in graph.layers if isinstance(layer.operator, ReLU)}
+    follower = {layer.inputs[0]: layer.name for layer in graph.layers if layer.operator.pointwise}
     found: dict[str, str] = {}
     for layer in graph.layers:
         if isinstance(layer.operator, MaxPool) and halvings.get(layer.name) == 2:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from npresnet.errors import ImageError
+from ..errors import ImageError
 
-__all__ = ["transpose_hint"]
+__all__ = ["network_input", "transpose_hint"]
 
 
 def network_input(images: object, channels: int = 3, dtype: DTypeLike = np.float32) -> NDArray[Any]:

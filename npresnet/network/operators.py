@@ -50,7 +50,7 @@ class _Operator:
     pointwise    an activation: each number by itself, without tensors
     per_channel  multiplies each channel by a number and adds one
     commutative  of two inputs, in either order
-    epilogue     can be done on a tile of another operator's result before that is stored: ``straight`` says how
+    epilogue     can be done on a tile of another operator's result before that is stored: ``slope_and_floor`` says how
     drops_nan    NaN in its input need not show in its output
     reshapes     the same numbers, in memory too, in another shape
     """
@@ -67,7 +67,7 @@ class _Operator:
         """The weights that this operator needs: {role: shape}, in the order in which Keras stores them."""
         return {}
 
-    def straight(self) -> tuple[float, float]:
+    def slope_and_floor(self) -> tuple[float, float]:
         """(slope, floor) of an activation that can be an epilogue (``kernels/steps/epilogue.py``): x where that is not below
         zero, else the larger of x * slope and floor."""
         raise NotImplementedError
@@ -243,7 +243,7 @@ class ReLU(_Operator):
     pointwise: ClassVar[bool] = True
     epilogue: ClassVar[bool] = True
 
-    def straight(self) -> tuple[float, float]:
+    def slope_and_floor(self) -> tuple[float, float]:
         return 1.0, 0.0
 
 
@@ -256,7 +256,7 @@ class LeakyReLU(_Operator):
     pointwise: ClassVar[bool] = True
     epilogue: ClassVar[bool] = True
 
-    def straight(self) -> tuple[float, float]:
+    def slope_and_floor(self) -> tuple[float, float]:
         return self.slope, -math.inf
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import UsageError
 from ..network.graph import Graph
 from ..network.operators import Add, BatchNorm, Conv2D, Dense, GlobalAveragePool, Input, MaxPool, Pad, ReLU
 from ..network.weights import Weights
@@ -125,6 +126,11 @@ def simplify(graph: Graph, weights: Weights, height: int, width: int) -> list[Pe
                 nodes[name] = PeerNode(name, "mean", inputs)
             case Dense(softmax=softmax):
                 nodes[name] = PeerNode(name, "dense", inputs, w["kernel"], w["bias"], softmax=softmax)
+            case _:
+                raise UsageError(
+                    f"layer {name!r}: the other engines get no networks with {operator.kind!r} layers; measure one of the "
+                    "families without them"
+                )
         sizes[name] = (h, w_)
     return list(nodes.values())
 

@@ -91,11 +91,11 @@ class Memory:
             self._idle.pop(key, None)
 
     @contextmanager
-    def lend(self, size: int) -> Iterator[int]:
-        """The address of ``size`` bytes, until the end of the block; not used again if that ends in an error, because
+    def lend(self, size: int) -> Iterator[Array]:
+        """At least ``size`` bytes, until the end of the block; not used again if that ends in an error, because
         another thread might still write there."""
         block = self._take(max(size, 2 * _PAGE))
-        yield block.ctypes.data
+        yield block
         self._give(block)
 
     def array(self, shape: tuple[int, ...]) -> Array:

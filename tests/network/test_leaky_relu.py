@@ -77,6 +77,10 @@ def test_slopes(file):
     }  # fmt: skip
 
 
+def test_feature_maps_are_what_follows_the_sums(file):
+    assert npresnet.load(file).graph.features == {"C1": "pool", "C2": "out3"}
+
+
 def test_fused_as_relu_is(file):
     """No pass of its own, but where it follows another, or a sum that does."""
     net = npresnet.load(file)
@@ -120,7 +124,9 @@ def operator_of(kind: str, config: dict[str, Any]) -> Any:
         ("LeakyReLU", {"alpha": 0.30000001192092896}, 0.30000001192092896),  # Keras 1 and 2
         ("LeakyReLU", {"alpha": {"type": "ndarray", "value": 0.1}}, 0.1),
         ("LeakyReLU", {"alpha": {"class_name": "__numpy__", "config": {"value": 0.1, "dtype": "float32"}}}, 0.1),
+        ("LeakyReLU", {"alpha": {"class_name": "__numpy__", "config": {"value": [0.1], "dtype": "float32"}}}, 0.1),
         ("LeakyReLU", {"negative_slope": 0.25}, 0.25),  # Keras 3
+        ("ReLU", {"negative_slope": {"class_name": "__numpy__", "config": {"value": 0.1, "dtype": "float32"}}}, 0.1),
         ("LeakyReLU", {}, 0.3),
         ("ReLU", {"max_value": None, "negative_slope": 0.125, "threshold": 0.0}, 0.125),
         ("Activation", {"activation": "leaky_relu"}, 0.2),
