@@ -6,6 +6,7 @@ import itertools
 import os
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -86,27 +87,33 @@ def test_offered_calls_run_side_by_side():
         threads[number] = threading.current_thread()
         barrier.wait()
 
-    start(kernel, [(0,), (1,), (2,)])
+    start(kernel, [(0,), (1,), (2,)], None)
     assert threads[0] is threading.current_thread()
     assert len(set(threads.values())) == 3
     alone: list[str] = []
-    start(alone.append, [("only",)])
+    start(alone.append, [("only",)], None)
     assert alone == ["only"]
 
 
 def test_nobody_waits_for_offered_calls():
-    """They may come late and find no work left."""
+    """They may come late and find no work left; what they know by its address is there until then."""
     free, late = threading.Event(), threading.Event()
+    array = np.zeros(1000)
+    gone = threading.Event()
+    weakref.finalize(array, gone.set)
 
     def kernel(number):
         if number:
             assert free.wait(300)
             late.set()
 
-    start(kernel, [(0,), (1,)])
+    start(kernel, [(0,), (1,)], (array,))
+    del array
     assert not late.is_set()
+    assert not gone.is_set()
     free.set()
     assert late.wait(300)
+    assert gone.wait(300)
 
 
 def test_available_threads():
