@@ -17,7 +17,7 @@ from .intrinsics import part_of, zero_bytes
 from .loop import run
 from .records import Address, Map, Step, view_of
 
-__all__ = ["BAND_BYTES", "GroupedStep", "band_bytes", "grouped"]
+__all__ = ["GroupedStep", "grouped"]
 
 BAND_BYTES = 1 << 15
 """Of the copy that an item makes: it shall stay in L1."""

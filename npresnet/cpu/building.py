@@ -206,12 +206,10 @@ class StepBuilder:
             self._step(done, WinogradStep(given=given, made=made, blocks=blocks))
             return
         v = self._make(v_bytes(given.m, given.tiles, given.x.channels))
-        made = OutputTiles.of(given, self._zeros(done.shape[-1]), kernels, epilogue)
-        first, second = choice.v_blocks(made, self._threads)
         transformed = replace(done, algorithm=f"{algorithm} V", flop=0)
-        self._step(transformed, WinogradInStep(given=given, v=v, blocks=first))
-        made = replace(made, out=self._target(node.output))
-        self._step(done, WinogradOutStep(made=made, v=v, blocks=second))
+        self._step(transformed, WinogradInStep(given=given, v=v, blocks=choice.v_blocks(given, self._threads)))
+        made = OutputTiles.of(given, self._target(node.output), kernels, epilogue)
+        self._step(done, WinogradOutStep(made=made, v=v, blocks=choice.product_blocks(made, self._threads)))
 
     def _every(self, name: str, stride: tuple[int, int], size: tuple[int, int]) -> Map:
         """Every second pixel of a map, kept for all who want them: maps of ``size``."""

@@ -23,6 +23,7 @@ __all__ = [
     "pixel_pitch",
     "pointwise",
     "product",
+    "product_blocks",
     "v_blocks",
     "winograd_blocks",
     "winograd_tile",
@@ -94,6 +95,11 @@ def winograd_blocks(given: InputTiles, threads: int) -> int:
     return _parts(given.tiles, TILES, 1, 2 * threads)
 
 
-def v_blocks(made: OutputTiles, threads: int) -> tuple[int, int]:
-    """The same where it is done in two: for the first step and for the second, which is cut by panel, too."""
-    return min(made.tiles, 8 * threads), _parts(made.tiles, 42, 1, 1 if made.panels >= 2 * threads else threads)
+def v_blocks(given: InputTiles, threads: int) -> int:
+    """The same for the first step where it is done in two ..."""
+    return min(given.tiles, 8 * threads)
+
+
+def product_blocks(made: OutputTiles, threads: int) -> int:
+    """... and for the second, which is cut by panel, too."""
+    return _parts(made.tiles, 42, 1, 1 if made.panels >= 2 * threads else threads)
