@@ -198,7 +198,8 @@ def _build(nodes: Mapping[str, _Node], outputs: Sequence[str], name: str) -> Own
         if node.kind == "InputLayer":
             shape = _input_shape(node.config, first)
             if not layers and shape is not None:
-                layers.append(Layer(node.name, Input(shape[2])))
+                h, w, channels = shape
+                layers.append(Layer(node.name, Input(channels, (h, w) if h is not None and w is not None else None)))
                 shapes[node.name], same[node.name] = shape, node.name
             continue
         if not node.inputs or any(source not in same for source in node.inputs):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from ..kernels.geometry import window_geometry
@@ -100,9 +100,13 @@ def _check_channels(shape: Shape, channels: int) -> None:
 
 @dataclass(frozen=True)
 class Input(_Operator):
-    """The images: float32[n, h, w, channels]."""
+    """The images: float32[n, h, w, channels].
+
+    size  (height, width) where the file fixes both; a network's layers may fit others, too
+    """
 
     channels: int = 3
+    size: tuple[int, int] | None = field(default=None, compare=False)
     kind: ClassVar[str] = "input"
 
     def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
