@@ -5,7 +5,7 @@ code (Lambda, a class of the user's own), or simply not known here, is left out 
 named in ``OwnNetwork.unsupported``.
 
 Here is which layer feeds which, through models inside models, and what becomes of that as a graph. What a layer of one of
-Keras's classes computes ``dialects.py`` says.
+Keras's classes computes ``dialects/`` says.
 
 Layers that do nothing when a network is run (dropout, noise, random flips) are left out of the graph.
 """

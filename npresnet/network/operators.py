@@ -42,6 +42,11 @@ Shape = tuple[int, ...]
 Pads = tuple[int, int, int, int]  # top, bottom, left, right
 Padding = Literal["same", "valid"] | Pads
 
+MOST_CHANNELS = 2**20
+MOST_WEIGHTS = 2**40  # numbers in one tensor, or in an output of one image
+MOST_PIXELS = 2**15  # of a window, a stride, a border
+"""Limits of sizes: far beyond any network, and small enough that products of a few stay within 64 bits."""
+
 
 class _Operator:
     """What all operators have in common, and what others ask of them in place of a list of classes.
@@ -93,6 +98,22 @@ def _windows(
     return height, width
 
 
+def _check_sizes(what: str, sizes: Sequence[int], least: int, most: int) -> None:
+    """Raises ValueError where one of ``sizes`` is out of range: no kernel is ever given such."""
+    if any(isinstance(size, bool) or not isinstance(size, int) or not least <= size <= most for size in sizes):
+        raise ValueError(f"{what} is {tuple(sizes)}; it must be whole numbers from {least} to {most}")
+
+
+def _check_window(
+    kernel: Sequence[int], stride: Sequence[int], padding: Padding, dilation: Sequence[int] = (1, 1)
+) -> None:
+    """Raises ValueError for a window that no kernel can run."""
+    for what, sizes in (("the window", kernel), ("its stride", stride), ("its dilation", dilation)):
+        _check_sizes(what, sizes, 1, MOST_PIXELS)
+    if padding not in ("same", "valid"):
+        _check_sizes("its padding", padding, 0, MOST_PIXELS)  # type: ignore[arg-type]
+
+
 def _check_channels(shape: Shape, channels: int) -> None:
     if shape[-1] != channels:
         raise ValueError(f"the input has {shape[-1]} channels but the weights take {channels}")
@@ -120,6 +141,9 @@ class Pad(_Operator):
     pads: Pads
     kind: ClassVar[str] = "pad"
 
+    def __post_init__(self) -> None:
+        _check_sizes("the border", self.pads, 0, MOST_PIXELS)
+
     def output_shape(self, *inputs: Shape) -> Shape:
         h, w, c = inputs[0]
         return h + self.pads[0] + self.pads[1], w + self.pads[2] + self.pads[3], c
@@ -145,6 +169,12 @@ class Conv2D(_Operator):
     groups: int = 1
     dilation: tuple[int, int] = (1, 1)
     kind: ClassVar[str] = "conv"
+
+    def __post_init__(self) -> None:
+        _check_sizes("the number of channels", (self.channels_in, self.channels, self.groups), 1, MOST_CHANNELS)
+        _check_window(self.kernel, self.stride, self.padding, self.dilation)
+        if self.channels_in % self.groups or self.channels % self.groups:
+            raise ValueError(f"{self.groups} groups do not divide {self.channels_in} and {self.channels} channels")
 
     @property
     def depthwise(self) -> bool:
@@ -319,6 +349,9 @@ class MaxPool(_Operator):
     kind: ClassVar[str] = "maxpool"
     drops_nan: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        _check_window(self.window, self.stride, self.padding)
+
     def output_shape(self, *inputs: Shape) -> Shape:
         return *_windows(inputs[0], self.window, self.stride, self.padding), inputs[0][2]
 
@@ -334,6 +367,9 @@ class AveragePool(_Operator):
     stride: tuple[int, int]
     padding: Padding
     kind: ClassVar[str] = "avgpool"
+
+    def __post_init__(self) -> None:
+        _check_window(self.window, self.stride, self.padding)
 
     def output_shape(self, *inputs: Shape) -> Shape:
         return *_windows(inputs[0], self.window, self.stride, self.padding), inputs[0][2]
@@ -408,6 +444,9 @@ class Dense(_Operator):
     softmax: bool
     bias: bool = True
     kind: ClassVar[str] = "dense"
+
+    def __post_init__(self) -> None:
+        _check_sizes("the number of units", (self.channels_in, self.channels), 1, MOST_WEIGHTS)
 
     def tensors(self) -> dict[str, Shape]:
         kernel: dict[str, Shape] = {"kernel": (self.channels_in, self.channels)}

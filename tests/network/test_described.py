@@ -233,7 +233,7 @@ def test_a_table_row_is_confirmed(tmp_path: Path) -> None:
     ("build", "words"),
     [
         (lambda x: L.ELU(name="odd")(x), "'odd' (ELU: npresnet has no such layer)"),
-        (lambda x: L.ReLU(max_value=6, name="odd")(x), "'odd' (ReLU: max_value, negative_slope and threshold are (6"),
+        (lambda x: L.ReLU(max_value=6, name="odd")(x), "'odd' (ReLU: max_value is 6"),
         (lambda x: L.Activation("gelu", name="odd")(x), "'odd' (Activation: activation 'gelu')"),
         (lambda x: L.LayerNormalization(name="odd")(x), "'odd' (LayerNormalization: npresnet has no such layer)"),
         (lambda x: L.BatchNormalization(axis=1, name="odd")(x), "'odd' (BatchNormalization: it works along axis 1"),

@@ -1,0 +1,87 @@
+"""Layers with weights: convolutions, dense layers, normalisations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..operators import BatchNorm, Conv2D, Dense, Normalization, Operator, Rescale, Scale, Softmax
+from .activations import activation
+from .layer_config import LayerConfig, Maker, Unsupported
+from .settings import along_channels, constants, flag, number, padding_of, pair, setting, whole
+
+__all__ = ["WEIGHTED"]
+
+
+def _bias(layer: LayerConfig) -> bool:
+    return flag("use_bias", setting(layer.config, "use_bias", "bias", default=True))
+
+
+def _conv(layer: LayerConfig) -> list[Operator]:
+    filters = whole("filters", setting(layer.config, "filters", "nb_filter"))
+    return _convolution(layer, filters, whole("groups", setting(layer.config, "groups", default=1)))
+
+
+def _depthwise_conv(layer: LayerConfig) -> list[Operator]:
+    each = whole("depth_multiplier", setting(layer.config, "depth_multiplier", default=1))
+    return _convolution(layer, layer.channels * each, layer.channels)
+
+
+def _convolution(layer: LayerConfig, filters: int, groups: int) -> list[Operator]:
+    config = layer.config
+    if config.get("nb_row") is not None:
+        kernel = pair("the kernel's size", [config["nb_row"], config.get("nb_col")])
+    else:
+        kernel = pair("kernel_size", setting(config, "kernel_size"))
+    stride = pair("strides", setting(config, "strides", "subsample", default=1))
+    dilation = pair("dilation_rate", setting(config, "dilation_rate", "atrous_rate", default=1))
+    padding = "valid" if kernel == (1, 1) else padding_of(config)  # "same" pads nothing around one pixel
+    conv = Conv2D(layer.channels, filters, kernel, stride, padding, _bias(layer), groups, dilation)
+    return [conv, *activation(layer)]
+
+
+def _dense(layer: LayerConfig) -> list[Operator]:
+    if layer.channels_first and len(layer.shape) == 3:
+        raise Unsupported("it works along the width of maps, which come channels first")
+    units = whole("units", setting(layer.config, "units", "output_dim"))
+    operators = activation(layer)
+    softmax = operators == [Softmax()]
+    return [Dense(layer.channels, units, softmax, _bias(layer)), *([] if softmax else operators)]
+
+
+def _batch_norm(layer: LayerConfig) -> list[Operator]:
+    config = layer.config
+    along_channels(layer, setting(config, "axis", default=-1) if len(layer.shape) == 3 else -1)
+    if config.get("mode", 0) == 1:
+        raise Unsupported("it normalises each image by itself (mode 1)")
+    scale, center = (flag(name, setting(config, name, default=True)) for name in ("scale", "center"))
+    return [BatchNorm(layer.channels, number("epsilon", setting(config, "epsilon", default=1e-3), 0), scale, center)]
+
+
+def _normalization(layer: LayerConfig) -> list[Operator]:
+    if layer.config.get("invert"):
+        raise Unsupported("it is inverted")
+    along_channels(layer, setting(layer.config, "axis", default=-1))
+    if layer.config.get("mean") is None:
+        return [Normalization(layer.channels)]
+    mean, variance = (np.array(constants(key, layer.config.get(key), layer.channels)) for key in ("mean", "variance"))
+    factor = 1 / np.maximum(np.sqrt(variance), 1e-7)
+    mean, factor = np.broadcast_arrays(mean, factor)
+    return [Rescale(tuple(map(float, factor)), tuple(map(float, -mean * factor)))]
+
+
+WEIGHTED: Mapping[str, Maker] = {
+    "BatchNorm": _batch_norm,
+    "BatchNormalization": _batch_norm,
+    "BatchNormalizationV1": _batch_norm,
+    "BatchNormalizationV2": _batch_norm,
+    "Conv2D": _conv,
+    "Convolution2D": _conv,
+    "Dense": _dense,
+    "DepthwiseConv2D": _depthwise_conv,
+    "Normalization": _normalization,
+    "Scale": lambda layer: [Scale(layer.channels)],
+    "SyncBatchNormalization": _batch_norm,
+}
+"""{class in Keras: what makes its operators}."""
