@@ -3,7 +3,7 @@
     python -m tests.full_families [--only keras-hub ...] [--out bench/results/families.json]
     python -m tests.full_families --table bench/results/families.json       # the README's table, in Markdown
 
-Needs, besides npresnet: tensorflow-cpu, tf_keras, keras-hub, kimm, image-classifiers, keras-resnet, opennsfw2. What is
+Needs, besides npresnet: tensorflow, tf_keras, keras-hub, kimm, image-classifiers, keras-resnet, opennsfw2. What is
 not installed is left out, and said to be. Weights and batch-norm statistics are random; each network is saved in every
 layout that its Keras can write, read by npresnet, and compared layer by layer: ``||ours - theirs|| <= 1e-5 ||theirs||``.
 
@@ -293,7 +293,7 @@ def main() -> int:
             left_out.append(f"{entry.package} {entry.network}: {error}")
             print(f"{left_out[-1]}; left out", flush=True)
     results.sort(key=lambda result: [entry.family for entry in NETWORKS].index(result["family"]))
-    packages = sorted({entry.package for entry in NETWORKS} | {"tensorflow-cpu", "numpy", "numba", "h5py"})
+    packages = sorted({entry.package for entry in NETWORKS} | {"tensorflow", "numpy", "numba", "h5py"})
     versions = {}
     for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 class TensorFlow(Peer):
     title = "TensorFlow"
     modules = ("tensorflow",)
-    packages = ("tensorflow-cpu",)
+    packages = ("tensorflow",)
     settings = "NHWC, fixed shape, one tf.function with the weights captured as constants, Grappler and oneDNN on"
 
     def __init__(self, graph: Graph, weights: Weights, batch: Batch, threads: int) -> None:
