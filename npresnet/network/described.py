@@ -4,37 +4,24 @@ The description is read as data: names, numbers, which layer feeds which. Nothin
 code (Lambda, a class of the user's own), or simply not known here, is left out together with what depends on it, and
 named in ``OwnNetwork.unsupported``.
 
-Here is which layer feeds which, through models inside models, and what becomes of that as a graph. What a layer of one of
-Keras's classes computes ``dialects/`` says.
-
-Layers that do nothing when a network is run (dropout, noise, random flips) are left out of the graph.
+Which layer feeds which, through models inside models, ``wiring.py`` says; what a layer of one of Keras's classes computes,
+``dialects/``. Here the two become a graph. Layers that do nothing when a network is run (dropout, noise, random flips) are left
+out of it; their names stand for what they read (``Graph.aliases``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .dialects import LayerConfig, Shape, Unsupported, operators_of
+from .dialects import LayerConfig, Shape, Unsupported, one_channel, operators_of, settings, stacked_channels
 from .features import feature_maps
 from .graph import Graph, Layer
-from .operators import (
-    Conv2D,
-    Dense,
-    Flatten,
-    GlobalAveragePool,
-    GlobalMaxPool,
-    Input,
-    Operator,
-)
+from .operators import Channels, Conv2D, Dense, Input, Operator
+from .wiring import Node, NotDescribed, Wiring, flattened
 
-__all__ = ["OwnNetwork", "network_from_config"]
-
-
-_Config = Mapping[str, Any]
-
-_MODELS = ("Functional", "Model", "Sequential")
+__all__ = ["NotDescribed", "OwnNetwork", "network_from_config"]
 
 
 @dataclass(frozen=True)
@@ -44,220 +31,184 @@ class OwnNetwork:
     graph        of all layers that can be run; features are found by the sizes of feature maps
     outputs      the model's own outputs, those that can be run
     unsupported  {layer: why it is not run} of the layers that are not, except those that only depend on such
+    lacking      the model's own outputs that cannot be run, by the layers that would make them
     name         the model's
     """
 
     graph: Graph
     outputs: tuple[str, ...]
     unsupported: Mapping[str, str]
+    lacking: tuple[str, ...]
     name: str
+
+
+def network_from_config(config: Any) -> OwnNetwork:
+    """The network that a model's config describes. Raises NotDescribed where it describes no layers that can be run."""
+    wiring = flattened(config)
+    inner = config["config"]
+    name = inner.get("name") if isinstance(inner, Mapping) else None
+    return _Building(wiring).network(str(name or "model"))
+
+
+# Sizes that a file leaves open are tried with these two, in pixels: what comes out different depends on the image.
+_HEIGHTS, _WIDTHS = (768, 896), (1024, 640)
+
+_Sizes = tuple[tuple[int, ...], tuple[int, ...]]
+"""A shape for each of the two."""
+
+
+def _shape(sizes: _Sizes) -> Shape:
+    return tuple(a if a == b else None for a, b in zip(*sizes, strict=True))
 
 
 @dataclass
-class _Node:
-    """One layer of the flattened description. ``stored`` is its name in the weight file."""
+class _Building:
+    """The graph of a description while it is built."""
 
-    name: str
-    stored: str
-    kind: str
-    config: _Config
-    inputs: list[str] = field(default_factory=list)
-    trouble: str | None = None
+    wiring: Wiring
+    layers: list[Layer] = field(default_factory=list)
+    sizes: dict[str, _Sizes] = field(default_factory=dict)
+    same: dict[str, str] = field(default_factory=dict)  # a node: the layer that makes its output
+    picked: dict[str, int] = field(default_factory=dict)  # a node that is a single channel of a layer: which
+    unsupported: dict[str, str] = field(default_factory=dict)
 
+    def network(self, name: str) -> OwnNetwork:
+        first = any(
+            "channels_first" in str(node.config.get("data_format")) or node.config.get("dim_ordering") == "th"
+            for node in self.wiring.nodes
+        )
+        for node in self.wiring.nodes:
+            try:
+                if node.trouble:
+                    raise Unsupported(node.trouble)
+                if node.kind == "InputLayer":
+                    self.entry(node, first)
+                elif all(source in self.same for source in node.inputs):
+                    self.add(node, first)
+            except (Unsupported, ValueError) as error:
+                self.unsupported[node.name] = f"{node.kind}: {error}"
+            except (KeyError, TypeError, IndexError, AttributeError, OverflowError, ZeroDivisionError) as error:
+                self.unsupported[node.name] = f"{node.kind}: its description is not understood ({error!r})"[:300]
+        return self.finished(name)
 
-def network_from_config(config: _Config) -> OwnNetwork | None:
-    """The network that a model's config describes, or None where it describes no layers or is damaged.
+    def entry(self, node: Node, first: bool) -> None:
+        """Something that the network is fed."""
+        given = node.config.get("batch_shape") or node.config.get("batch_input_shape")
+        given = given or [None, *(node.config.get("shape") or ())]
+        if len(given) == 4:
+            h, w, c = (*given[2:], given[1]) if first else given[1:]
+            if c is None:
+                raise Unsupported("the file does not say how many channels images have")
+            height, width = (n if n is None else settings.whole("a size", n, 1, 2**20) for n in (h, w))
+            size = (height, width) if height is not None and width is not None else None
+            operator = Input(settings.whole("the number of channels", c), size)
+            tried = [(height or _HEIGHTS[i], width or _WIDTHS[i], operator.channels) for i in (0, 1)]
+            self.sizes[node.name] = tried[0], tried[1]
+        elif len(given) == 2 and given[1] is not None:
+            operator = Input(settings.whole("how many numbers it takes", given[1]), maps=False)
+            self.sizes[node.name] = (operator.channels,), (operator.channels,)
+        else:
+            raise Unsupported(
+                f"it takes arrays of shape {tuple(given)}; images, [n, h, w, c], and rows, [n, c], are run"
+            )
+        self.layers.append(Layer(node.name, operator))
+        self.same[node.name] = node.name
 
-    A damaged config is treated as none at all: it is additional to the weights.
-    """
-    try:
-        nodes: dict[str, _Node] = {}
-        outputs = _flatten(config, "", None, nodes)
-        return _build(nodes, outputs, str(_inner(config).get("name", "model")))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError):
-        return None
+    def add(self, node: Node, first: bool) -> None:
+        """The layers of one node."""
+        inputs = [self.same[source] for source in node.inputs]
+        shapes = [_shape(self.sizes[source]) for source in inputs]
+        config = LayerConfig(node.kind, node.config, shapes, first, node.module, self.wiring.keras, node.arguments)
+        channels = [self.picked[source] for source in node.inputs if source in self.picked]
+        if channels:
+            if len(channels) < len(node.inputs) or len(set(inputs)) > 1:
+                raise Unsupported("it puts single channels of several maps together")
+            steps: list[Operator] = [Channels(tuple(stacked_channels(config, channels)))]
+            inputs = inputs[:1]
+        else:
+            channel = one_channel(config)
+            if channel is not None:
+                self.same[node.name], self.picked[node.name] = inputs[0], channel
+                return
+            steps = operators_of(config)
+        made: list[Layer] = []
+        sizes = dict[str, _Sizes]()
+        for position, operator in enumerate(steps):
+            # the last takes the layer's name: what comes out of it is what comes out of Keras's layer
+            label = node.name if position == len(steps) - 1 else f"{node.name}:{position}"
+            stored = self.stored(node) if operator.tensors() and self.stored(node) != label else ""
+            sources = inputs if position == 0 else [made[-1].name]
+            if operator.commutative:  # a sum or product of all inputs, one more at a time
+                sources = [made[-1].name if made else inputs[0], inputs[position + 1]]
+            found = [(sizes.get(source) or self.sizes[source]) for source in sources]
+            sizes[label] = (
+                operator.output_shape(*(pair[0] for pair in found)),
+                operator.output_shape(*(pair[1] for pair in found)),
+            )
+            made.append(Layer(label, operator, tuple(sources), stored))
+        self.layers += made
+        self.sizes.update(sizes)
+        self.same[node.name] = node.name if steps else inputs[0]
 
+    @staticmethod
+    def stored(node: Node) -> str:
+        """The layer of the weight file that holds a node's tensors."""
+        return node.layer if "/" not in node.name.removeprefix(node.layer) else "/".join(node.path)
 
-def _inner(model: _Config) -> _Config:
-    inner = model["config"]
-    return {"layers": inner} if isinstance(inner, list) else inner  # Keras 1 and early 2: a Sequential's bare list
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Which layers, and which feeds which
-
-
-def _flatten(model: _Config, outer: str, feeds: Sequence[str] | None, nodes: dict[str, _Node]) -> list[str]:
-    """Add a model's layers to ``nodes``, those of models inside it too. Returns the names of its outputs.
-
-    feeds  what the model reads, by the names of ``nodes``; None for the outermost
-    """
-    inner = _inner(model)
-    alias: dict[str, str] = {}  # a layer's name in this model: the node that makes its output
-    pending: dict[str, tuple[_Config, list[str]]] = {}
-    chain = model.get("class_name") == "Sequential"
-    previous: list[str] = []
-    for layer in inner["layers"]:
-        settings = layer.get("config", {})
-        name = layer.get("name") or (settings.get("name") if isinstance(settings, dict) else None)
-        if not isinstance(name, str):
-            raise ValueError(layer)
-        pending[name] = (layer, list(previous) if chain else _sources(layer))
-        previous = [name]
-    given = {} if feeds is None else dict(zip(_ends(inner.get("input_layers", [])), feeds, strict=False))
-
-    if chain:
-        first = next(iter(pending))
-        if pending[first][0]["class_name"] == "InputLayer":
-            given = {first: feeds[0]} if feeds else {}
-        elif feeds:
-            pending[first] = (pending[first][0], ["*"])
-            alias["*"] = feeds[0]
-        else:  # the first layer says what it reads
-            shape = pending[first][0]["config"].get("batch_input_shape") or _inner(model).get("build_input_shape")
-            entry = _Node("input", "input", "InputLayer", {"batch_shape": shape})
-            nodes["input"] = entry
-            alias["*"] = "input"
-            pending[first] = (pending[first][0], ["*"])
-
-    while pending:
-        ready = [name for name, (_, sources) in pending.items() if all(source in alias for source in sources)]
-        if not ready:
-            raise ValueError(f"a circle, or a layer that is missing: {list(pending)[:3]}")
-        for name in ready:
-            layer, sources = pending.pop(name)
-            inputs = [alias[source] for source in sources]
-            kind = str(layer["class_name"])
-            if kind == "InputLayer" and name in given:
-                alias[name] = given[name]
-            elif kind in _MODELS and inputs:
-                (alias[name],) = _flatten(layer, name, inputs, nodes)
-            else:
-                unique = name if name not in nodes else f"{outer}/{name}"
-                if unique in nodes:
-                    raise ValueError(f"two layers are called {unique}")
-                config = layer.get("config", {})
-                trouble = _trouble(layer)
-                nodes[unique] = _Node(unique, unique, kind, config, inputs, trouble)
-                alias[name] = unique
-    ends = previous if chain else _ends(inner["output_layers"])
-    return [alias[name] for name in ends]
-
-
-def _ends(layers: Any) -> list[str]:
-    """Names from ``input_layers`` or ``output_layers``: [name, 0, 0], or a list or dict of such."""
-    if isinstance(layers, dict):
-        return [name for one in layers.values() for name in _ends(one)]
-    if layers and isinstance(layers[0], str):
-        return [layers[0]]
-    return [name for one in layers for name in _ends(one)]
-
-
-def _sources(layer: _Config) -> list[str]:
-    """The layers that feed a layer."""
-    nodes = layer.get("inbound_nodes") or []
-    if not nodes:
-        return []
-    node = nodes[0]
-    if isinstance(node, dict):  # Keras 3
-        return list(_tensors(node.get("args", [])))
-    return [str(entry[0]) for entry in node]
-
-
-def _tensors(value: Any) -> Iterable[str]:
-    if isinstance(value, dict):
-        if value.get("class_name") == "__keras_tensor__":
-            yield str(value["config"]["keras_history"][0])
-    elif isinstance(value, list):
-        for item in value:
-            yield from _tensors(item)
+    def finished(self, name: str) -> OwnNetwork:
+        wired = self.wiring.inputs
+        entries = tuple(entry for entry in wired if entry in self.same)
+        pictures = [entry for entry in entries if len(self.sizes[entry][0]) == 3]
+        if not pictures:
+            raise NotDescribed("it has no input for images" + _first_reason(self.unsupported))
+        layers = sorted(
+            self.layers, key=lambda layer: (not isinstance(layer.operator, Input), layer.name != pictures[0])
+        )
+        listed = {layer.name for layer in layers}
+        aliases = {
+            alias: layer for alias, layer in self.same.items() if alias not in listed and alias not in self.picked
+        }
+        outputs = [*_names(self.wiring.outputs)]
+        found = tuple(self.same[output] for output in outputs if output in self.same and output not in self.picked)
+        lacking = tuple(str(output) for output in outputs if output not in self.same or output in self.picked)
+        result = None if lacking else _renamed(self.wiring.outputs, self.same)
+        graph = Graph(tuple(layers), {}, None, entries, result, aliases)
+        by_name = graph.by_name
+        classifier = next((output for output in found if _classifies(by_name, output, self.sizes)), None)
+        graph = Graph(graph.layers, {"C": feature_maps(graph)}, classifier, entries, result, aliases)
+        return OwnNetwork(graph, found, self.unsupported, lacking, name)
 
 
-def _trouble(layer: _Config) -> str | None:
-    """Why the way in which a layer is used is not supported."""
-    nodes = layer.get("inbound_nodes") or []
-    if len(nodes) > 1:
-        return f"it is used {len(nodes)} times in one network"
-    return None
+def _first_reason(unsupported: Mapping[str, str]) -> str:
+    return next((f" ({name!r}: {why})" for name, why in unsupported.items()), "")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The graph
+def _names(outputs: Any) -> Sequence[str | None]:
+    """All names in a structure of outputs."""
+    if isinstance(outputs, Mapping):
+        outputs = list(outputs.values())
+    return [name for one in outputs for name in _names(one)] if isinstance(outputs, list) else [outputs]
 
 
-def _build(nodes: Mapping[str, _Node], outputs: Sequence[str], name: str) -> OwnNetwork:
-    first = any(
-        "channels_first" in str(node.config.get("data_format")) or node.config.get("dim_ordering") == "th"
-        for node in nodes.values()
+def _renamed(outputs: Any, names: Mapping[str, str]) -> Any:
+    """A structure of outputs with other names in it."""
+    if isinstance(outputs, Mapping):
+        return {key: _renamed(one, names) for key, one in outputs.items()}
+    return [_renamed(one, names) for one in outputs] if isinstance(outputs, list) else names[outputs]
+
+
+def _classifies(layers: Mapping[str, Layer], output: str, sizes: Mapping[str, _Sizes]) -> bool:
+    """Whether an output has one number per class: a dense layer made it, or a convolution of a single pixel; but no pool, of
+    features."""
+    layer = layers[output]
+    while (
+        layer.operator.pointwise
+        or layer.operator.per_channel
+        or layer.operator.reshapes
+        or layer.operator.kind == "softmax"
+    ):
+        layer = layers[layer.inputs[0]]
+    pixels = sizes[layer.name][0][:-1]
+    return len(sizes[output][0]) == 1 and (
+        isinstance(layer.operator, Dense) or (isinstance(layer.operator, Conv2D) and pixels == (1, 1))
     )
-    layers: list[Layer] = []
-    shapes: dict[str, Shape] = {}
-    same: dict[str, str] = {}  # a node: the layer that makes its output
-    unsupported: dict[str, str] = {}
-    for node in nodes.values():
-        if node.kind == "InputLayer":
-            shape = _input_shape(node.config, first)
-            if not layers and shape is not None:
-                h, w, channels = shape
-                layers.append(Layer(node.name, Input(channels, (h, w) if h is not None and w is not None else None)))
-                shapes[node.name], same[node.name] = shape, node.name
-            continue
-        if not node.inputs or any(source not in same for source in node.inputs):
-            continue
-        inputs = [same[source] for source in node.inputs]
-        try:
-            if node.trouble:
-                raise Unsupported(node.trouble)
-            steps = operators_of(LayerConfig(node.kind, node.config, [shapes[source] for source in inputs], first))
-            made: list[Layer] = []
-            for position, operator in enumerate(steps):
-                # the last takes the layer's name: what comes out of it is what comes out of Keras's layer
-                label = node.name if operator is steps[-1] else f"{node.name}:{position}"
-                stored = node.stored if operator.tensors() and label != node.stored else ""
-                sources = inputs if position == 0 else [made[-1].name]
-                if operator.commutative:  # a sum or product of all inputs, one more at a time
-                    sources = [made[-1].name if made else inputs[0], inputs[position + 1]]
-                shapes[label] = _after(operator, [shapes[source] for source in sources])
-                made.append(Layer(label, operator, tuple(sources), stored))
-            layers += made
-            same[node.name] = node.name if steps else inputs[0]
-        except Unsupported as error:
-            unsupported[node.name] = f"{node.kind}: {error}"
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            unsupported[node.name] = f"{node.kind}: its description is not understood ({error})"
-    if not layers:
-        raise ValueError("no input")
-    graph = Graph(tuple(layers), {})
-    found = tuple(same[output] for output in outputs if output in same)
-    classifier = next((output for output in found if _classifies(graph.by_name[output], shapes[output])), None)
-    return OwnNetwork(Graph(graph.layers, {"C": feature_maps(graph)}, classifier), found, unsupported, name)
-
-
-def _classifies(layer: Layer, shape: Shape) -> bool:
-    """Whether an output has one number per class; a pool's has one per channel, which is a feature."""
-    return len(shape) == 1 and not isinstance(layer.operator, GlobalAveragePool | GlobalMaxPool)
-
-
-def _input_shape(config: _Config, first: bool) -> tuple[int | None, int | None, int] | None:
-    """(height, width, channels) of an input, or None where it is no batch of images."""
-    shape = config.get("batch_shape") or config.get("batch_input_shape") or [None, *(config.get("shape") or ())]
-    if len(shape) != 4:
-        return None
-    h, w, c = (*shape[2:], shape[1]) if first else shape[1:]
-    return (h, w, int(c)) if c is not None else None
-
-
-def _after(operator: Operator, inputs: Sequence[Shape]) -> Shape:
-    """The shape after an operator, where heights and widths may be unknown."""
-    if all(size is not None for shape in inputs for size in shape):
-        return operator.output_shape(*inputs)  # type: ignore[arg-type]
-    if isinstance(operator, Flatten):
-        return (None,)
-    if isinstance(operator, GlobalAveragePool | GlobalMaxPool):
-        channels = inputs[0][2]
-        return (1, 1, channels) if operator.keep_dims else (channels,)
-    if isinstance(operator, Conv2D):
-        return None, None, operator.channels
-    if isinstance(operator, Dense):
-        return *inputs[0][:-1], operator.channels
-    return max(inputs, key=len)

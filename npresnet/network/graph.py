@@ -10,11 +10,12 @@ Shapes are NHWC without the batch inside a graph: (h, w, c), or (c,) after globa
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from ..errors import UsageError
-from .operators import Input, Operator, Shape
+from .operators import Dense, Input, Operator, Shape, Sigmoid, Softmax
 
 __all__ = ["Graph", "Layer"]
 
@@ -42,17 +43,35 @@ class Graph:
     """The layers of a network, each after those that feed it; the first is the input.
 
     outputs     sets of feature maps by their common names: {"C": {"C1": layer name, "C2": ...}} are the backbone's own
-    classifier  the layer whose output is the class probabilities, or None
+    classifier  the layer whose output has a number for each class, or None
+    entries     the layers that are fed, in the order in which the model takes them; () for the first layer alone
+    result      what the model itself returns, by the names of layers: one, a list, or {key: ...}; None where that is not known, or
+                cannot be run
+    aliases     {layer of Keras that does nothing: the layer whose output is also its}
     """
 
     layers: tuple[Layer, ...]
     outputs: Mapping[str, Mapping[str, str]]
     classifier: str | None = None
+    entries: tuple[str, ...] = ()
+    result: Any = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def features(self) -> Mapping[str, str]:
         """{"C1": layer name, ...}: the set C."""
         return self.outputs.get("C", {})
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The layers that are fed, in the order in which the model takes them."""
+        return self.entries or (self.layers[0].name,)
+
+    @property
+    def probable(self) -> bool:
+        """Whether the classifier's numbers are probabilities, from 0 to 1, and not scores of any size."""
+        last = self.by_name[self.classifier].operator if self.classifier else None
+        return isinstance(last, Softmax | Sigmoid) or (isinstance(last, Dense) and last.softmax)
 
     @property
     def channels(self) -> int:
@@ -65,32 +84,41 @@ class Graph:
         """{layer name: layer}."""
         return {layer.name: layer for layer in self.layers}
 
+    def resolved(self, name: str) -> str:
+        """The layer whose output has this name. Raises UsageError for a name that is not here."""
+        found = self.aliases.get(name, name)
+        if found not in self.by_name:
+            raise UsageError(
+                f"layer {name!r}: this network has none of that name; `npresnet info WEIGHTS --layers` and "
+                f"`net.layers` list them, from {self.layers[0].name!r} to {self.layers[-1].name!r}"
+            )
+        return found
+
     def needed_for(self, outputs: Iterable[str]) -> list[Layer]:
         """The layers that must run to get ``outputs``, in order. Raises UsageError for a name that is not here."""
-        wanted = set()
-        for name in outputs:
-            if name not in self.by_name:
-                raise UsageError(
-                    f"layer {name!r}: this network has none of that name; `npresnet info WEIGHTS --layers` and "
-                    f"`net.layers` list them, from {self.layers[0].name!r} to {self.layers[-1].name!r}"
-                )
-            wanted.add(name)
+        wanted = {self.resolved(name) for name in outputs}
         for layer in reversed(self.layers):
             if layer.name in wanted:
                 wanted.update(layer.inputs)
         return [layer for layer in self.layers if layer.name in wanted]
 
-    def shapes(self, height: int, width: int, outputs: Iterable[str] | None = None) -> dict[str, Shape]:
+    def shapes(
+        self, height: int, width: int, outputs: Iterable[str] | None = None, further: Mapping[str, Shape] | None = None
+    ) -> dict[str, Shape]:
         """{layer name: output shape without the batch} for images of ``height`` x ``width`` pixels.
 
         outputs  only the layers that these need; None for all
+        further  {input: shape} of those beside the first, where they are not what the file says, or as the first
 
         Raises UsageError, with the layer's name, where an image is too small for the network.
         """
         found: dict[str, Shape] = {}
         for layer in self.layers if outputs is None else self.needed_for(outputs):
             if isinstance(layer.operator, Input):
-                found[layer.name] = (height, width, layer.operator.channels)
+                first = layer is self.layers[0]
+                size = (height, width) if first or layer.operator.size is None else layer.operator.size
+                shape = (*size, layer.operator.channels) if layer.operator.maps else (layer.operator.channels,)
+                found[layer.name] = shape if first or not further else further.get(layer.name, shape)
                 continue
             try:
                 found[layer.name] = layer.operator.output_shape(*(found[name] for name in layer.inputs))

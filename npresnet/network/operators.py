@@ -17,6 +17,7 @@ __all__ = [
     "Add",
     "AveragePool",
     "BatchNorm",
+    "Channels",
     "Conv2D",
     "Dense",
     "Flatten",
@@ -121,14 +122,19 @@ def _check_channels(shape: Shape, channels: int) -> None:
 
 @dataclass(frozen=True)
 class Input(_Operator):
-    """The images: float32[n, h, w, channels].
+    """What the network is fed: images, float32[n, h, w, channels], or rows of numbers, float32[n, channels].
 
-    size  (height, width) where the file fixes both; a network's layers may fit others, too
+    size  (height, width) of images where the file fixes both; a network's layers may fit others, too
+    maps  whether it is images
     """
 
     channels: int = 3
     size: tuple[int, int] | None = field(default=None, compare=False)
+    maps: bool = True
     kind: ClassVar[str] = "input"
+
+    def __post_init__(self) -> None:
+        _check_sizes("the number of channels", (self.channels,), 1, MOST_CHANNELS)
 
     def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
         return 0
@@ -147,6 +153,26 @@ class Pad(_Operator):
     def output_shape(self, *inputs: Shape) -> Shape:
         h, w, c = inputs[0]
         return h + self.pads[0] + self.pads[1], w + self.pads[2] + self.pads[3], c
+
+    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return 0
+
+
+@dataclass(frozen=True)
+class Channels(_Operator):
+    """Some of the channels in another order: channel i of the result is channel ``order[i]``. RGB to BGR, say."""
+
+    order: tuple[int, ...]
+    kind: ClassVar[str] = "channels"
+
+    def __post_init__(self) -> None:
+        _check_sizes("the number of channels", (len(self.order),), 1, MOST_CHANNELS)
+        _check_sizes("the order of channels", self.order, 0, MOST_CHANNELS - 1)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        if max(self.order) >= inputs[0][-1]:
+            raise ValueError(f"the input has {inputs[0][-1]} channels, but channel {max(self.order)} is taken (from 0)")
+        return *inputs[0][:-1], len(self.order)
 
     def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
         return 0
@@ -461,6 +487,6 @@ class Dense(_Operator):
 
 
 Operator = (
-    Input | Pad | Conv2D | BatchNorm | Scale | Rescale | Normalization | ReLU | LeakyReLU | Sigmoid | Softmax | Add
+    Input | Pad | Channels | Conv2D | BatchNorm | Scale | Rescale | Normalization | ReLU | LeakyReLU | Sigmoid | Softmax | Add
     | Multiply | MaxPool | AveragePool | GlobalAveragePool | GlobalMaxPool | Flatten | Reshape | Dense
 )  # fmt: skip

@@ -20,7 +20,7 @@ from ..files.layers import StoredFile
 from .architecture import Request, own_architecture
 from .building import build_graph
 from .by_names import recognised
-from .described import network_from_config
+from .described import NotDescribed, OwnNetwork, network_from_config
 from .found import Network, Notes
 from .operators import Add
 from .orientation import oriented
@@ -28,6 +28,17 @@ from .reconcile import followed, reconciled, refused
 from .without_names import named_by_position
 
 __all__ = ["Network", "find_network"]
+
+
+def _own_network(file: StoredFile, notes: Notes) -> OwnNetwork | None:
+    """The network that a file describes; a description that is there and cannot be followed is doubtful."""
+    if file.config is None:
+        return None
+    try:
+        return network_from_config(file.config)
+    except NotDescribed as why:
+        notes.doubts.append(f"the file describes its model, but the description was not understood: {why}")
+        return None
 
 
 def find_network(file: StoredFile, path: Path, request: Request | None) -> Network:
@@ -40,7 +51,7 @@ def find_network(file: StoredFile, path: Path, request: Request | None) -> Netwo
     """
     notes = Notes()
     layers = oriented(file, path, notes)
-    own = network_from_config(file.config) if file.config else None
+    own = _own_network(file, notes)
     try:
         variant = None
         if file.unnamed:

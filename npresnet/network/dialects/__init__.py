@@ -10,29 +10,64 @@ things differently; all are understood. A new layer is one entry of the table of
     weighted.py      convolutions, dense layers, normalisations
     maps.py          pools, borders, other shapes
     joining.py       sums, products
+    functions.py     functions in the place of layers
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from ..operators import Operator
+from ..operators import Channels, Operator
+from . import settings
 from .activations import ACTIVATION_LAYERS, activation
+from .functions import function_of, layers_of, one_channel, stacked_channels
 from .joining import JOINING
 from .layer_config import LayerConfig, Maker, Shape, Unsupported
 from .maps import MAPS
 from .weighted import WEIGHTED
 
-__all__ = ["LAYERS", "LayerConfig", "Shape", "Unsupported", "operators_of"]
+__all__ = [
+    "LAYERS",
+    "LayerConfig",
+    "Shape",
+    "Unsupported",
+    "one_channel",
+    "operators_of",
+    "settings",
+    "stacked_channels",
+]
 
 
 def operators_of(layer: LayerConfig) -> list[Operator]:
     """The operators of one layer, in order; none for a layer that does nothing. Raises Unsupported."""
-    if len(layer.shapes) != 1 and layer.kind not in (*IDLE, *JOINING):
-        raise Unsupported(f"it has {len(layer.shapes)} inputs")
+    if function_of(layer) is not None:
+        return [
+            operator
+            for kind, config in layers_of(layer)
+            for operator in _made(replace(layer, kind=kind, config=config))
+        ]
+    return _made(layer)
+
+
+def _made(layer: LayerConfig) -> list[Operator]:
     if layer.kind not in LAYERS:
         raise Unsupported("npresnet has no such layer")
+    if len(layer.shapes) != 1 and layer.kind not in JOINING:
+        raise Unsupported(f"it has {len(layer.shapes)} inputs")
+    if layer.kind in IDLE and layer.arguments.get("training"):
+        raise Unsupported("it is called with training=True, so that it changes numbers at random; npresnet does not")
+    if "Normalization" in layer.kind and layer.arguments.get("training") and layer.config.get("trainable") is not False:
+        raise Unsupported(
+            "it is called with training=True: then it goes by the statistics of the batch, so that no image has an answer of its "
+            "own; call it with training=False and save again"
+        )
     return LAYERS[layer.kind](layer)
+
+
+def _channels(layer: LayerConfig) -> list[Operator]:
+    """No layer of Keras's: what some functions come to (``functions.py``)."""
+    return [Channels(tuple(layer.config["order"]))]
 
 
 def _code(layer: LayerConfig) -> list[Operator]:
@@ -64,8 +99,7 @@ LAYERS: Mapping[str, Maker] = {
     **MAPS,
     **WEIGHTED,
     "Activation": activation,
+    "Channels": _channels,
     "Lambda": _code,
-    "SlicingOpLambda": _code,
-    "TFOpLambda": _code,
 }
 """{class in Keras: what makes its operators}; a maker raises Unsupported where settings are not run here."""

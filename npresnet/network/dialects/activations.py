@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ..operators import LeakyReLU, Operator, ReLU, Sigmoid, Softmax
 from .layer_config import LayerConfig, Maker, Unsupported
@@ -17,7 +18,7 @@ def activation(layer: LayerConfig) -> list[Operator]:
     if isinstance(found, dict):  # a function by name, as Keras 3 writes some, or a layer
         kind, settings = str(found.get("class_name")), found.get("config")
         if isinstance(settings, dict) and kind in ACTIVATION_LAYERS:
-            return ACTIVATION_LAYERS[kind](LayerConfig(kind, settings, layer.shapes, layer.channels_first, layer.name))
+            return ACTIVATION_LAYERS[kind](replace(layer, kind=kind, config=settings))
         found = settings if isinstance(settings, str) else kind
     return by_name("linear" if found is None else str(found), layer)
 
@@ -25,7 +26,7 @@ def activation(layer: LayerConfig) -> list[Operator]:
 def by_name(name: str, layer: LayerConfig) -> list[Operator]:
     """The operators of an activation function; ``layer`` is what it is applied in."""
     if name == "softmax":
-        return _softmax(LayerConfig("Softmax", {}, layer.shapes, layer.channels_first, layer.name))
+        return _softmax(replace(layer, kind="Softmax", config={}))
     if name not in ACTIVATIONS:
         raise Unsupported(f"its activation is {name!r}, which npresnet has not")
     return [*ACTIVATIONS[name]]

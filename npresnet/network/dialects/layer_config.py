@@ -25,15 +25,17 @@ class LayerConfig:
     kind            its class in Keras
     shapes          of what it reads, in NHWC without the batch, however the images were
     channels_first  the network was made for (channels, height, width)
-    name            the layer's, for messages
-    arguments       what else it is called with: {name or position: value}
+    module          where its class is from, as far as the file says
+    keras           version of Keras that wrote the description: 2 for all before 3
+    arguments       what it is called with, {position or name: value}, with a ``Tensor`` for each thing that it reads
     """
 
     kind: str
     config: Mapping[str, Any]
     shapes: Sequence[Shape]
     channels_first: bool = False
-    name: str = ""
+    module: str = ""
+    keras: int = 3
     arguments: Mapping[str | int, Any] = field(default_factory=dict)
 
     @property

@@ -16,7 +16,7 @@ import numpy as np
 from ..operators import MOST_CHANNELS, MOST_PIXELS
 from .layer_config import LayerConfig, Unsupported
 
-__all__ = ["along_channels", "constants", "flag", "number", "padding_of", "pads", "pair", "setting", "whole"]
+__all__ = ["along_channels", "constants", "flag", "number", "padding_of", "pads", "pair", "setting", "short", "whole"]
 
 _MISSING: Any = object()
 
@@ -37,28 +37,28 @@ def whole(what: str, value: Any, least: int = 1, most: int = MOST_CHANNELS) -> i
     if isinstance(value, float) and value.is_integer():
         found = int(value)
     if isinstance(found, bool) or not isinstance(found, int) or not least <= found <= most:
-        raise Unsupported(f"{what} is {_short(value)}; it must be a whole number from {least} to {most}")
+        raise Unsupported(f"{what} is {short(value)}; it must be a whole number from {least} to {most}")
     return found
 
 
 def number(what: str, value: Any, least: float = -math.inf) -> float:
     """A finite number that is at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Unsupported(f"{what} is {_short(value)}; it must be a number")
+        raise Unsupported(f"{what} is {short(value)}; it must be a number")
     try:
         found = float(value)
     except OverflowError:
         found = math.inf
     if not math.isfinite(np.float32(found)) or found < least:
         rule = "" if least == -math.inf else f" that is at least {least:g}"
-        raise Unsupported(f"{what} is {_short(value)}; it must be a finite float32{rule}")
+        raise Unsupported(f"{what} is {short(value)}; it must be a finite float32{rule}")
     return found
 
 
 def flag(what: str, value: Any) -> bool:
     """True or false; 0 and 1 are, too."""
     if value not in (True, False):
-        raise Unsupported(f"{what} is {_short(value)}; it must be true or false")
+        raise Unsupported(f"{what} is {short(value)}; it must be true or false")
     return bool(value)
 
 
@@ -68,7 +68,7 @@ def pair(what: str, value: Any, least: int = 1, most: int = MOST_PIXELS) -> tupl
         if len(value) == 1:
             value = [*value, *value]
         if len(value) != 2:
-            raise Unsupported(f"{what} is {_short(value)}; it must be one or two whole numbers")
+            raise Unsupported(f"{what} is {short(value)}; it must be one or two whole numbers")
         return whole(what, value[0], least, most), whole(what, value[1], least, most)
     found = whole(what, value, least, most)
     return found, found
@@ -93,7 +93,7 @@ def padding_of(config: Mapping[str, Any]) -> Literal["same", "valid"]:
     """The padding of a window."""
     padding = str(setting(config, "padding", "border_mode", default="valid")).lower()
     if padding not in ("same", "valid"):
-        raise Unsupported(f"padding is {_short(padding)}; 'same' and 'valid' are run")
+        raise Unsupported(f"padding is {short(padding)}; 'same' and 'valid' are run")
     return "same" if padding == "same" else "valid"
 
 
@@ -104,7 +104,7 @@ def along_channels(layer: LayerConfig, axis: Any) -> None:
     rank = len(layer.shape) + 1
     channels = 1 if layer.channels_first and rank == 4 else rank - 1
     if axes not in ([channels], [channels - rank]):
-        raise Unsupported(f"it works along axis {_short(axis)}, not along the channels")
+        raise Unsupported(f"it works along axis {short(axis)}, not along the channels")
 
 
 def constants(what: str, value: Any, channels: int) -> tuple[float, ...]:
@@ -113,7 +113,7 @@ def constants(what: str, value: Any, channels: int) -> tuple[float, ...]:
     try:
         found = np.ravel(np.asarray(value))
     except (ValueError, TypeError):
-        raise Unsupported(f"{what} is {_short(value)}; it must be numbers") from None
+        raise Unsupported(f"{what} is {short(value)}; it must be numbers") from None
     if len(found) not in (1, channels):
         raise Unsupported(f"{what} has {len(found)} numbers for {channels} channels")
     return tuple(number(what, one) for one in found.tolist())
@@ -127,6 +127,7 @@ def array_of(value: Any) -> Any:
     return value
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value of a description for a message."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}..."
