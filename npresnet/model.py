@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
@@ -17,7 +17,7 @@ from .errors import UsageError
 from .images.prepare import prepare
 from .network.architecture import Architecture, parse_architecture
 from .network.graph import Graph
-from .network.inputs import network_input
+from .network.inputs import network_inputs
 from .network.weights import Inspection, Weights, load_weights
 
 if TYPE_CHECKING:
@@ -118,25 +118,30 @@ class ResNet:
         ``npresnet.cuda.arrays.DeviceArray``. Raises ImageError for anything that is no batch of images, UsageError for an
         unknown layer or images too small for the network, DeviceError where the card's memory is short.
         """
-        names = tuple(self.graph.features.values()) if outputs is None else self._names(outputs)
+        asked = tuple(self.graph.features.values()) if outputs is None else self._names(outputs)
+        resolved = {name: self.graph.resolved(name) for name in asked}
+        names = tuple(dict.fromkeys(resolved.values()))
         found = self._planned(images, names) if self._runner is None else self._runner.run(images, names)
         if found is None:
             steps = self._run(images, names)
             kept = ((step.name, step.array.copy() if step.kind == "input" else step.array) for step in steps)
             found = {name: array for name, array in kept if name in names}
         if outputs is not None:
-            return {name: found[name] for name in names}
+            return _apart(resolved, found)
         maps = {feature.lower(): found[name] for feature, name in self.graph.features.items()}
         return Features(**{field: maps.get(field) for field in Features._fields})  # type: ignore[arg-type]
 
-    def predict(self, images: Array) -> Array:
-        """Class probabilities, float32[n, classes]. Raises UsageError if the file holds no classifier."""
-        if self.graph.classifier is None:
-            raise UsageError(
-                f"predict: the weights of {self.architecture} hold no classifier; call the network itself for feature maps, "
-                "or give a file that was saved with its top"
-            )
-        return self(images, outputs=[self.graph.classifier])[self.graph.classifier]
+    def predict(self, images: Any) -> Any:
+        """What the model in the file returns: class probabilities, float32[n, classes], of a classifier.
+
+        A file that describes a whole model may have any other head: then it is what Keras's ``predict`` returns, an array, or a
+        list or a dict of arrays. Raises UsageError where the file holds feature maps alone, or a head that is not run.
+        """
+        result = self.graph.classifier if self.graph.result is None else self.graph.result
+        if result is None or self._inspection.lacking:
+            raise UsageError(self._inspection.no_prediction)
+        names = list(dict.fromkeys(_names_in(result)))
+        return _filled(result, self(images, outputs=names))
 
     def trace(self, images: Array, outputs: Sequence[str] | None = None) -> Iterator[LayerStep]:
         """Run layer by layer, whatever the algorithm, and yield each layer as it is done: name, kind, shape, array,
@@ -144,7 +149,7 @@ class ResNet:
         without ``outputs``, all layers run."""
         names = [self.graph.layers[-1].name] if outputs is None else self._names(outputs)
         steps = self._run(images, names) if self._runner is None else self._runner.trace(images, names)
-        height, width = (images if hasattr(images, "shape") else network_input(images)).shape[-3:-1]
+        height, width = self._size_of(images)
         planned = self._algorithms((height, width))
         return (replace(step, planned=planned.get(step.name, "")) for step in steps)
 
@@ -158,7 +163,7 @@ class ResNet:
         if self._runner is not None:
             found = self._runner.profile(images, names, repeats)
         else:
-            batch = network_input(images, self.graph.channels)
+            batch = network_inputs(images, self.graph)
             found = self._by_plan(lambda plans: plans.profile(batch, names, self.algorithm == "auto", repeats))
         if found is not None:
             return found
@@ -218,6 +223,18 @@ class ResNet:
         where = f"threads={self.threads}" if self._runner is None else f"device={self.device!r}"
         return f"<npresnet {self.architecture}, algorithm={self.algorithm!r}, {where}>"
 
+    @property
+    def _several(self) -> bool:
+        """Whether the network has several inputs."""
+        return len(self.graph.inputs) > 1
+
+    def _size_of(self, images: Any) -> tuple[int, int]:
+        """(height, width) of the images that the network is called with."""
+        if self._several or not hasattr(images, "shape"):
+            images = network_inputs(images, self.graph)[self.graph.layers[0].name]
+        height, width = images.shape[-3:-1]
+        return height, width
+
     @staticmethod
     def _names(outputs: Sequence[str]) -> tuple[str, ...]:
         if isinstance(outputs, str):
@@ -239,13 +256,12 @@ class ResNet:
 
     def _planned(self, images: Array, names: tuple[str, ...]) -> dict[str, Array] | None:
         """The outputs by plan, or None."""
-        batch = network_input(images, self.graph.channels)
-        entry = self.graph.layers[0].name
-        wanted = tuple(name for name in names if name != entry)
+        batch = network_inputs(images, self.graph)
+        wanted = tuple(name for name in names if name not in batch)
         if not wanted:
             return None
         found = self._by_plan(lambda plans: plans.run(batch, wanted, self.algorithm == "auto"))
-        return {**found, entry: batch.copy()} if found is not None and entry in names else found
+        return None if found is None else {**found, **{name: batch[name].copy() for name in names if name in batch}}
 
     def _usual(self) -> tuple[str, ...]:
         """The layers that users ask for: feature maps and class probabilities."""
@@ -263,10 +279,39 @@ class ResNet:
         return {layer.name: by_layer for layer in self.graph.layers if layer.operator.kind != "input"}
 
     def _run(self, images: Array, names: Sequence[str]) -> Iterator[LayerStep]:
-        wide = self.algorithm == "reference" and getattr(images, "dtype", None) == np.float64
-        batch = network_input(images, self.graph.channels, np.float64 if wide else np.float32)
+        first = next(iter(images.values() if isinstance(images, dict) else images), None) if self._several else images
+        wide = self.algorithm == "reference" and getattr(first, "dtype", None) == np.float64
+        batch = network_inputs(images, self.graph, np.float64 if wide else np.float32)
         algorithm = "reference" if self.algorithm == "reference" else "im2col"
         return by_layer.run(self.graph, self.weights, batch, names, algorithm=algorithm, threads=self.threads)
+
+
+def _names_in(result: Any) -> Iterator[str]:
+    """The layers in the structure of what a model returns."""
+    if isinstance(result, str):
+        yield result
+    else:
+        for one in result.values() if isinstance(result, dict) else result:
+            yield from _names_in(one)
+
+
+def _filled(result: Any, arrays: Mapping[str, Array]) -> Any:
+    """The same structure with arrays in the place of names."""
+    if isinstance(result, str):
+        return arrays[result]
+    if isinstance(result, dict):
+        return {key: _filled(one, arrays) for key, one in result.items()}
+    return [_filled(one, arrays) for one in result]
+
+
+def _apart(resolved: Mapping[str, str], found: Mapping[str, Array]) -> dict[str, Array]:
+    """{name that was asked for: array}, each with memory of its own."""
+    seen = set[str]()
+    results = {}
+    for name, layer in resolved.items():
+        results[name] = found[layer].copy() if layer in seen else found[layer]
+        seen.add(layer)
+    return results
 
 
 def load(

@@ -42,10 +42,10 @@ from ..plan.memory import Buffer, rounded
 from ..plan.steps import PlanStep
 from . import choice
 
-__all__ = ["ARENA", "IMAGES", "OUTPUTS", "ZEROS", "InMemory", "Packed", "StepBuilder"]
+__all__ = ["ARENA", "GIVEN", "ZEROS", "InMemory", "Packed", "StepBuilder"]
 
-ARENA, IMAGES, ZEROS, OUTPUTS = range(4)
-"""Stretches of memory that places lie in; output number i is OUTPUTS + i."""
+ARENA, ZEROS, GIVEN = range(3)
+"""Stretches of memory that places lie in; input number i is GIVEN + i, and the outputs follow."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,16 @@ class StepBuilder:
     """
 
     def __init__(
-        self, batch: int, shapes: Mapping[str, Shape], outputs: Sequence[str], entry: str, threads: int
+        self, batch: int, shapes: Mapping[str, Shape], outputs: Sequence[str], entries: Sequence[str], threads: int
     ) -> None:
         self._n, self._shapes, self._outputs, self._threads = batch, shapes, outputs, threads
         self.steps: list[PlanStep] = []
         self.records: list[Step] = []
         self.buffers: list[Buffer] = []
-        self._maps = {entry: Map.plain(InMemory(IMAGES), shapes[entry][-1])}
+        self._maps = {
+            name: Map.plain(InMemory(GIVEN + number), shapes[name][-1]) for number, name in enumerate(entries)
+        }
+        self._first_output = GIVEN + len(entries)
         self._subsampled: dict[tuple[str, tuple[int, int]], Map] = {}
 
     def add(self, node: Node, winograd: bool) -> None:
@@ -143,7 +146,7 @@ class StepBuilder:
         """Where a layer's output goes; ``plain``: without gaps, wherever that is."""
         channels = self._shapes[name][-1]
         if name in self._outputs:
-            made = Map.plain(InMemory(OUTPUTS + self._outputs.index(name)), channels)
+            made = Map.plain(InMemory(self._first_output + self._outputs.index(name)), channels)
         elif plain:
             made = Map.plain(self._make(4 * self._pixels(name) * channels), channels)
         else:

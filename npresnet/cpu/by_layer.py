@@ -53,7 +53,7 @@ def _kernels(algorithm: str, threads: int) -> _Apply:
 def run(
     graph: Graph,
     weights: Mapping[str, _Tensors],
-    images: Array,
+    images: Array | Mapping[str, Array],
     outputs: Sequence[str],
     *,
     algorithm: str,
@@ -61,32 +61,38 @@ def run(
 ) -> Iterator[LayerStep]:
     """Run the layers that ``outputs`` need, in order, and yield each as it is done.
 
-    images     float32[n, h, w, 3], C-contiguous; any float dtype for the reference
+    images     float32[n, h, w, 3], C-contiguous, or {input: ...} for a network of several; any float dtype for the reference
     algorithm  "im2col" or "reference"
 
     An activation is dropped as soon as no later layer needs it, so that memory holds a few feature maps, not all:
     keep from a step what you want kept. Raises UsageError for an unknown layer or an image too small.
     """
     layers = graph.needed_for(outputs)
-    shapes = graph.shapes(images.shape[1], images.shape[2], outputs)
-    return _steps(layers, shapes, weights, images, _kernels(algorithm, threads))
+    entry = graph.layers[0].name
+    given = images if isinstance(images, Mapping) else {entry: images}
+    further = {name: array.shape[1:] for name, array in given.items()}
+    height, width = given[entry].shape[1:3]
+    shapes = graph.shapes(height, width, outputs, further)
+    return _steps(layers, shapes, weights, given, _kernels(algorithm, threads))
 
 
 def _steps(
     layers: Sequence[Layer],
     shapes: Mapping[str, tuple[int, ...]],
     weights: Mapping[str, _Tensors],
-    images: Array,
+    given: Mapping[str, Array],
     apply: _Apply,
 ) -> Iterator[LayerStep]:
     """The loop of ``run``, on its own so that wrong arguments are an error at the call and not at the first step."""
     uses = Counter(name for layer in layers for name in layer.inputs)
     alive: dict[str, Array] = {}
+    n = len(next(iter(given.values())))
     for layer in layers:
         start = time.perf_counter()
-        result = images
-        if not isinstance(layer.operator, Input):
-            result = _applied(apply, layer, alive, weights, (len(images), *shapes[layer.name]))
+        if isinstance(layer.operator, Input):
+            result = given[layer.name]
+        else:
+            result = _applied(apply, layer, alive, weights, (n, *shapes[layer.name]))
         seconds = time.perf_counter() - start
         for name in layer.inputs:
             uses[name] -= 1
@@ -94,7 +100,7 @@ def _steps(
                 del alive[name]
         if uses[layer.name]:
             alive[layer.name] = result
-        flop = layer.operator.flop([shapes[name] for name in layer.inputs], shapes[layer.name]) * len(images)
+        flop = layer.operator.flop([shapes[name] for name in layer.inputs], shapes[layer.name]) * n
         yield LayerStep(layer.name, layer.operator.kind, result.shape, result, seconds, flop)
 
 

@@ -24,7 +24,7 @@ from ..kernels.steps.loop import SYNC, run_steps
 from ..kernels.steps.records import Table
 from ..kernels.tile import NR
 from ..network.graph import Graph
-from ..network.operators import Shape
+from ..network.operators import Input, Shape
 from ..plan.fusion import fuse
 from ..plan.memory import Memory, place, rounded
 from ..plan.nan import ends, read_by_pools
@@ -61,6 +61,7 @@ class Plan:
 
     steps          what is done, in order
     batch          (n, h, w) of the images
+    entries        the inputs that are read: the images, and whatever a network of several takes beside
     outputs        {name: shape of one image's}
     ends           the outputs that no other output is computed from
     arena_bytes    memory for activations; scratch_bytes: each thread's own
@@ -68,6 +69,7 @@ class Plan:
 
     steps: tuple[PlanStep, ...]
     batch: tuple[int, int, int]
+    entries: tuple[str, ...]
     outputs: Mapping[str, Shape]
     ends: tuple[str, ...]
     arena_bytes: int
@@ -120,18 +122,20 @@ class Plan:
             list(packed.values()),
         )
 
-    def run(self, images: Array, memory: Memory) -> dict[str, Array]:
-        """{output name: float32[n, ...]} for ``images`` float32[n, h, w, c], C-contiguous, of the plan's shape."""
+    def run(self, images: Array | Mapping[str, Array], memory: Memory) -> dict[str, Array]:
+        """{output name: float32[n, ...]} for ``images`` float32[n, h, w, c], C-contiguous, of the plan's shape; {input: ...} where
+        there are several inputs."""
         return self.timed(images, memory)[0]
 
-    def timed(self, images: Array, memory: Memory) -> tuple[dict[str, Array], Array]:
+    def timed(self, images: Array | Mapping[str, Array], memory: Memory) -> tuple[dict[str, Array], Array]:
         """As ``run``, and the seconds that each step took, float64[steps]."""
-        results = {name: memory.array((len(images), *shape)) for name, shape in self.outputs.items()}
+        fed = images if isinstance(images, Mapping) else {self.entries[0]: images}
+        results = {name: memory.array((self.batch[0], *shape)) for name, shape in self.outputs.items()}
         ready = self._ready
         with memory.lend(self.working_bytes) as block:
             base = block.ctypes.data
-            # in the order of ARENA, IMAGES, ZEROS, OUTPUTS
-            given = (images, self._zeros, *results.values())
+            # in the order of ARENA, ZEROS, GIVEN, and the outputs behind all that is given
+            given = (self._zeros, *(fed[name] for name in self.entries), *results.values())
             bases = np.array([base, *(array.ctypes.data for array in given)], np.int64)
             records = ready.records.copy()
             records.view(np.int64)[ready.words] += bases[ready.stretches]
@@ -150,19 +154,23 @@ def make_plan(
     constants: Constants,
     batch: tuple[int, int, int],
     outputs: Sequence[str],
+    further: Mapping[str, Shape] | None = None,
     *,
     winograd: bool,
     threads: int,
 ) -> Plan:
-    """The plan for images of ``batch`` = (n, h, w) and the wanted ``outputs``, which are layers other than the input.
+    """The plan for images of ``batch`` = (n, h, w) and the wanted ``outputs``, which are layers other than inputs.
+
+    further  {input: shape} of those beside the images, as ``Graph.shapes`` takes it
 
     Raises UsageError for unknown outputs or images that are too small.
     """
     n, height, width = batch
     layers = graph.needed_for(outputs)
-    shapes = graph.shapes(height, width, outputs)
+    shapes = graph.shapes(height, width, outputs, further)
     names = tuple(dict.fromkeys(outputs))
-    builder = StepBuilder(n, shapes, names, layers[0].name, threads)
+    entries = tuple(layer.name for layer in layers if isinstance(layer.operator, Input))
+    builder = StepBuilder(n, shapes, names, entries, threads)
     nodes = fuse(layers, outputs, shapes)
     pooled = read_by_pools(graph, nodes)
     for node in nodes:
@@ -170,7 +178,7 @@ def make_plan(
     arena = place(builder.buffers)
     widest = max(shape[-1] for shape in shapes.values())
     return Plan(
-        tuple(builder.steps), batch, {name: shapes[name] for name in names}, ends(graph, names), rounded(arena),
+        tuple(builder.steps), batch, entries, {name: shapes[name] for name in names}, ends(graph, names), rounded(arena),
         rounded(max(record.scratch_bytes for record in builder.records)), threads, winograd, Table(builder.records),
         np.zeros(widest + NR, np.float32), constants,
     )  # fmt: skip

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..network.graph import Graph
+from ..network.operators import Shape
 from ..network.weights import Weights
 from ..plan.memory import Memory
 from ..plan.recent import Recent
@@ -41,39 +42,56 @@ class Planner:
         self._memory = Memory()
         self._plans: Recent[tuple[Any, ...], Plan] = Recent(_PLANS, self._limit_memory)
 
-    def plan(self, batch: tuple[int, int, int], outputs: tuple[str, ...], winograd: bool) -> Plan:
-        """The plan for images of ``batch`` = (n, h, w); made if it is not at hand. Raises UsageError."""
+    def plan(
+        self,
+        batch: tuple[int, int, int],
+        outputs: tuple[str, ...],
+        winograd: bool,
+        further: tuple[tuple[str, Shape], ...] = (),
+    ) -> Plan:
+        """The plan for images of ``batch`` = (n, h, w); made if it is not at hand. Raises UsageError.
+
+        further  (input, shape) of those beside the images, as far as it is not what ``Graph.shapes`` takes them for
+        """
         return self._plans.get(
-            (batch, outputs, winograd),
+            (batch, outputs, winograd, further),
             lambda: make_plan(
-                self._graph, self._constants, batch, outputs, winograd=winograd, threads=self._threads
+                self._graph, self._constants, batch, outputs, dict(further), winograd=winograd, threads=self._threads
             ),
         )  # fmt: skip
+
+    def _plan_for(self, images: Mapping[str, Array], outputs: tuple[str, ...], winograd: bool) -> Plan:
+        entry = self._graph.layers[0].name
+        n, height, width, _ = images[entry].shape
+        further = tuple((name, array.shape[1:]) for name, array in images.items() if name != entry)
+        return self.plan((n, height, width), outputs, winograd, further)
 
     def _limit_memory(self, plans: Sequence[Plan]) -> None:
         """As much may lie idle as the largest plan needs."""
         self._memory.limit = max(plan.memory_bytes for plan in plans)
 
-    def run(self, images: Array, outputs: tuple[str, ...], winograd: bool) -> dict[str, Array]:
-        """{output: array} for float32[n, h, w, c] images. Raises UsageError."""
-        n, height, width, _ = images.shape
-        plan = self.plan((n, height, width), outputs, winograd)
+    def run(self, images: Array | Mapping[str, Array], outputs: tuple[str, ...], winograd: bool) -> dict[str, Array]:
+        """{output: array} for float32[n, h, w, c] images; {input: ...} for a network of several inputs. Raises UsageError."""
+        images = images if isinstance(images, Mapping) else {self._graph.layers[0].name: images}
+        plan = self._plan_for(images, outputs, winograd)
         results = plan.run(images, self._memory)
         if not plan.winograd:
             return results
-        for index in range(n):  # why: see ``plan/nan.py``
+        for index in range(plan.batch[0]):  # why: see ``plan/nan.py``
             if any(_has_nan(results[name][index]) for name in plan.ends):
-                alone = self.plan((1, height, width), outputs, False).run(images[index : index + 1], self._memory)
-                for name, array in alone.items():
+                one = {name: array[index : index + 1] for name, array in images.items()}
+                alone = self._plan_for(one, outputs, False)
+                for name, array in alone.run(one, self._memory).items():
                     results[name][index] = array[0]
         return results
 
-    def profile(self, images: Array, outputs: tuple[str, ...], winograd: bool, repeats: int) -> list[StepTime]:
+    def profile(
+        self, images: Mapping[str, Array], outputs: tuple[str, ...], winograd: bool, repeats: int
+    ) -> list[StepTime]:
         """Each step's median time in ``repeats`` whole runs, after one that is not counted. Raises as ``run``."""
-        n, height, width, _ = images.shape
-        plan = self.plan((n, height, width), outputs, winograd)
+        plan = self._plan_for(images, outputs, winograd)
         seconds = np.median([plan.timed(images, self._memory)[1] for _ in range(repeats + 1)][1:], axis=0)
-        return step_times(plan.steps, n, seconds)
+        return step_times(plan.steps, plan.batch[0], seconds)
 
     def algorithms(self, size: tuple[int, int], outputs: tuple[str, ...], winograd: bool) -> dict[str, str]:
         """{layer: how it is computed} for images of ``size`` (h, w). Raises UsageError."""

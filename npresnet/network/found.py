@@ -22,6 +22,8 @@ class Network:
     layers   the file's tensors under the names of the graph's layers, kernels in the order and direction of TensorFlow's
     reasons  how it was recognised
     doubts   what was assumed because the file does not say
+    refused  {layer: why it is not run} of the layers that the file describes and that are not run
+    lacking  what the model in the file returns and this network does not, by layers' names
     """
 
     architecture: Architecture
@@ -29,6 +31,8 @@ class Network:
     layers: StoredLayers
     reasons: Sequence[str]
     doubts: Sequence[str] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    lacking: Sequence[str] = ()
 
 
 @dataclass

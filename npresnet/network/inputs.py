@@ -3,14 +3,74 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..errors import ImageError
+from .graph import Graph
+from .operators import Input
 
-__all__ = ["network_input", "transpose_hint"]
+__all__ = ["network_input", "network_inputs", "transpose_hint"]
+
+
+def network_inputs(images: object, graph: Graph, dtype: DTypeLike = np.float32) -> dict[str, NDArray[Any]]:
+    """Check what a network is called with, and return it by the names of its inputs: {name: dtype[n, ...]}.
+
+    images  for a network of one input, what ``network_input`` takes; for one of several, a list or tuple with something for each in
+            the model's order, or {input: ...}. Tables are numbers[n, channels], or [channels] for one row
+
+    Raises ImageError where that does not fit, and as ``network_input`` does.
+    """
+    names = graph.inputs
+    if len(names) == 1:
+        given: Mapping[str, Any] = {names[0]: images}
+        if isinstance(images, Mapping):
+            given = images
+    elif isinstance(images, Mapping):
+        given = images
+    elif isinstance(images, Sequence) and len(images) == len(names):
+        given = dict(zip(names, images, strict=True))
+    else:
+        raise ImageError(
+            f"input: {type(images).__name__}: the network takes {_listed(graph)}; give a list, or a dict by these names"
+        )
+    if set(given) != set(names):
+        raise ImageError(f"input: got {sorted(map(str, given))}; the network takes {_listed(graph)}")
+    found = {}
+    for name in names:
+        operator = graph.by_name[name].operator
+        assert isinstance(operator, Input)
+        found[name] = (network_input if operator.maps else _rows)(given[name], operator.channels, dtype)
+    counts = {len(array) for array in found.values()}
+    if len(counts) > 1:
+        raise ImageError(
+            f"input: {', '.join(f'{len(array)} for {name!r}' for name, array in found.items())}; give as many for each"
+        )
+    return found
+
+
+def _listed(graph: Graph) -> str:
+    """A network's inputs in words."""
+    operators = [(name, graph.by_name[name].operator) for name in graph.inputs]
+    return f"{len(operators)} inputs: " + ", ".join(
+        f"{name!r} [n, {'h, w, ' if operator.maps else ''}{operator.channels}]"
+        for name, operator in operators
+        if isinstance(operator, Input)
+    )
+
+
+def _rows(numbers: object, channels: int, dtype: DTypeLike) -> NDArray[Any]:
+    """A table of numbers as dtype[n, channels]."""
+    array = np.asarray(numbers)
+    if array.dtype.kind not in "uif" or array.ndim not in (1, 2) or array.shape[-1] != channels or not array.size:
+        raise ImageError(
+            f"input of shape {list(array.shape)} and dtype {array.dtype}: this input takes rows of numbers, [n, {channels}]"
+        )
+    with np.errstate(over="ignore"):
+        return np.require(array.reshape(-1, channels), dtype, ["C_CONTIGUOUS", "ALIGNED", "WRITEABLE"])
 
 
 def network_input(images: object, channels: int = 3, dtype: DTypeLike = np.float32) -> NDArray[Any]:

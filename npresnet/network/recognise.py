@@ -24,7 +24,7 @@ from .described import NotDescribed, OwnNetwork, network_from_config
 from .found import Network, Notes
 from .operators import Add
 from .orientation import oriented
-from .reconcile import followed, reconciled, refused
+from .reconcile import followed, in_words, reconciled
 from .without_names import named_by_position
 
 __all__ = ["Network", "find_network"]
@@ -60,11 +60,11 @@ def find_network(file: StoredFile, path: Path, request: Request | None) -> Netwo
     except WeightsError as failure:
         if request is not None or own is None:
             raise
-        if own.unsupported:
-            raise WeightsError(
-                f"{failure}; nor can the network be run that the file describes: {refused(own)}"
-            ) from None
         if not any(isinstance(layer.operator, Add) for layer in own.graph.layers):
+            if own.unsupported:
+                raise WeightsError(
+                    f"{failure}; nor can the network be run that the file describes: {in_words(own.unsupported)}"
+                ) from None
             raise
         notes.doubts.append("nothing says how pictures were prepared for this network: pixels go in as RGB, 0 to 255")
         return followed(own, layers, own_architecture(own.name, own.graph), own.graph.outputs, notes)

@@ -16,12 +16,12 @@ from .fingerprints import fingerprints
 from .found import Network, Notes, StoredLayers
 from .graph import Graph, Layer
 
-__all__ = ["followed", "reconciled", "refused"]
+__all__ = ["followed", "in_words", "reconciled"]
 
 
-def refused(own: OwnNetwork) -> str:
-    """The layers of a description that are not run, in words, with the reasons."""
-    items = [f"{name!r} ({why})" for name, why in own.unsupported.items()]
+def in_words(refused: Mapping[str, str]) -> str:
+    """Layers of a description that are not run, {layer: why}, in words."""
+    items = [f"{name!r} ({why})" for name, why in refused.items()]
     return ", ".join(items[:4]) + (f", and {len(items) - 4} more" if len(items) > 4 else "")
 
 
@@ -70,7 +70,7 @@ def reconciled(
         notes.doubts.append(f"the file's own description differs from what was asked for, first at {odd.name!r}")
     elif own.unsupported and not _covers(own, graph):
         notes.doubts.append(
-            f"the file's own description of its layers cannot be followed, because of {refused(own)}; the table's "
+            f"the file's own description of its layers cannot be followed, because of {in_words(own.unsupported)}; the table's "
             f"{architecture.name} is taken instead"
         )
         notes.doubts += notes.assumed

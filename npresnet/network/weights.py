@@ -23,6 +23,7 @@ from .architecture import Architecture, parse_architecture
 from .graph import Graph, Layer
 from .operators import BatchNorm
 from .recognise import find_network
+from .reconcile import in_words
 from .stored_form import as_needed, by_role, stored_shapes
 
 __all__ = ["Inspection", "Weights", "inspect", "load_weights"]
@@ -43,6 +44,8 @@ class Inspection:
     missing     'layer/role (shape)' that the network needs and the file lacks
     misshaped   'layer/role: shape in the file, shape needed'
     unsound     'layer/role: what is wrong with its numbers'
+    refused     {layer: why} of the layers that the file describes and that are not run
+    lacking     what the model in the file returns and this network does not, by layers' names
     suspicious  sentences about numbers that can be run but look wrong
     unused      layers of the file that are not part of the network (a detector's heads, say), with their tensor count
     """
@@ -63,11 +66,27 @@ class Inspection:
     unused: Mapping[str, int] = field(default_factory=dict)
     doubts: Sequence[str] = ()
     suspicious: Sequence[str] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    lacking: Sequence[str] = ()
 
     @property
     def parameters(self) -> int:
         """Numbers in the network's own tensors."""
         return sum(array.size for tensors in self.weights.values() for array in tensors.values())
+
+    @property
+    def no_prediction(self) -> str:
+        """Why the network does not return what the model in the file does."""
+        if self.lacking or self.refused:
+            ends = ", ".join(map(repr, self.lacking)) or "what the model returns"
+            return (
+                f"predict: the file's own output {ends} is not run, because of {in_words(self.refused)}; call the network itself "
+                "for feature maps, or for any layer before"
+            )
+        return (
+            f"predict: the weights of {self.architecture} hold no classifier; call the network itself for feature maps, or give a "
+            "file that was saved with its top"
+        )
 
     @property
     def problems(self) -> list[str]:
@@ -153,7 +172,7 @@ def inspect(path: str | os.PathLike[str], architecture: str | None = None) -> In
         return Inspection(
             Path(path), root.size, file.layout, file.keras_version, file.backend, network.architecture,
             network.reasons, network.graph, report.weights, report.matched, report.missing, report.misshaped,
-            [*report.unsound, *half_loaded], unused, network.doubts, suspicious,
+            [*report.unsound, *half_loaded], unused, network.doubts, suspicious, network.refused, network.lacking,
         )  # fmt: skip
 
 

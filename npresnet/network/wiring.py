@@ -179,6 +179,11 @@ class _Laid:
         if any(_written_by_keras_3(layer) for layer in layers.values()):
             self.keras = 3
         uses = _chained(layers) if chain else {name: _uses(layer) for name, layer in layers.items()}
+        ends = None if chain else inner["output_layers"]
+        shifted = _counted_from_one(layers, uses, [*_sources(ends)])
+        if not any(map(_written_by_keras_3, layers.values())):
+            for called in (called for ones in uses.values() for called in ones):
+                called.sources = [_from_zero(source, shifted) for source in called.sources]
         values: dict[tuple[str, int], _Value] = {}
         if chain:
             self._begin_chain(inner, layers, uses, path, feeds, values)
@@ -188,7 +193,7 @@ class _Laid:
             self._lay(layers[name], (*path, name), uses[name][use], values, (name, use))
         if chain:
             return values[next(reversed(layers)), 0][0]
-        return _mapped(inner["output_layers"], lambda source: _output(values, source))
+        return _mapped(ends, lambda source: _output(values, _from_zero(source, shifted)))
 
     def _begin_chain(
         self,
@@ -251,8 +256,11 @@ class _Laid:
                 )
             else:
                 feeds = self._feeds(use, reads) if use.sources else None
-                values[place] = list(_flat(self.model(layer, path, feeds)))
-                return
+                try:
+                    values[place] = list(_flat(self.model(layer, path, feeds)))
+                    return
+                except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+                    use.trouble = f"its layers are not understood ({error!r})"[:200]
         if not entry and not inputs and use.trouble is None:
             use.trouble = "it reads nothing"
         values[place] = [self.add(path, layer, use, inputs)]
@@ -264,6 +272,29 @@ class _Laid:
         if isinstance(first, dict):
             return {key: reads[one.position] for key, one in first.items() if isinstance(one, Tensor)}
         return reads
+
+
+def _counted_from_one(
+    layers: Mapping[str, Config], uses: Mapping[str, list[_Use]], ends: Sequence[_Source]
+) -> set[str]:
+    """The models whose uses are counted from 1, because Keras takes their making for the first, though it does not list that: Keras
+    2, since it is part of TensorFlow, everywhere; Keras 3 where it names the outputs."""
+    keras_3 = any(map(_written_by_keras_3, layers.values()))
+    read = [] if keras_3 else [source for ones in uses.values() for use in ones for source in use.sources]
+    numbers: dict[str, set[int]] = {}
+    for source in (*read, *ends):
+        numbers.setdefault(source.layer, set()).add(source.use)
+    return {
+        name
+        for name, layer in layers.items()
+        if is_model(layer)
+        and 0 not in numbers.get(name, {0})
+        and not (keras_3 and layer.get("class_name") == "Sequential")
+    }
+
+
+def _from_zero(source: _Source, shifted: set[str]) -> _Source:
+    return source._replace(use=source.use - 1) if source.layer in shifted else source
 
 
 def _name(layer: Any) -> str | None:
