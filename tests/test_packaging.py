@@ -26,7 +26,7 @@ CORE = {"numpy", "numba", "h5py"}
 def clone(target: Path) -> Path:
     """The files of the checkout that the package is made of, the link npresnet/kernels included."""
     target.mkdir(exist_ok=True)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, target)
     for name in ("npresnet", "kernels"):
         shutil.copytree(ROOT / name, target / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
@@ -38,7 +38,7 @@ def backend() -> None:
     """Skips where setuptools is too old to build with."""
     backend = PROJECT["build-system"]["requires"][0]
     version = tuple(map(int, importlib.metadata.version("setuptools").split(".")[:1]))
-    if version < tuple(map(int, re.findall(r"\d+", backend))):
+    if version < tuple(map(int, re.findall(r"\d+", backend.split(";")[0]))):
         pytest.skip(f"building needs {backend}, and without the network it must be installed; found {version[0]}")
 
 
@@ -107,6 +107,21 @@ def test_every_package_is_listed():
 
 def test_core_dependencies():
     assert {re.split(r"[^\w-]", text)[0] for text in PROJECT["project"]["dependencies"]} == CORE
+
+
+@pytest.mark.parametrize("version", [(3, 10, 13), (3, 7, 0)])
+def test_a_python_that_is_too_old_is_told_at_once(version):
+    """Before pip looks for dependencies, and the user reads it in the first lines of the README."""
+    needed = PROJECT["project"]["requires-python"]
+    number = needed.removeprefix(">=")
+    code = f"import sys, setuptools, runpy; sys.version_info = {version}; runpy.run_path('setup.py')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    said = f"npresnet needs Python {number} or newer; this is Python {version[0]}.{version[1]}\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+    first, second = PROJECT["build-system"]["requires"]  # one that old Pythons have, too, or they do not get so far
+    assert first.endswith(f"; python_version >= '{number}'")
+    assert second == f"setuptools; python_version < '{number}'"
+    assert f"Python {number} or newer" in (ROOT / "README.md").read_text().split("pip install")[0]
 
 
 def test_link_to_the_kernels_is_relative():
