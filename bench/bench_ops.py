@@ -46,6 +46,7 @@ def operands() -> dict[str, tuple[tuple, dict[str, Any], float]]:
     channels = [np.abs(_random(512)) + 0.5 for _ in range(4)]
     return {
         "pad": ((stem, 3), {}, 0),
+        "channels": ((_random(1, 224, 224, 3), np.array([2, 1, 0], np.float32)), {}, 0),
         "im2col": ((x, 3), {"padding": "same"}, 0),
         "gemm": ((_random(pixels, 512), _random(512, 128), _random(128)), {}, 2 * pixels * 512 * 128),
         # eight images, so that packing and transforming the kernels, which networks do once, is no large part

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .add import add, add_cpu, add_reference
     from .avgpool import avgpool, avgpool_cpu, avgpool_reference, global_avgpool, global_avgpool_reference
     from .batchnorm import batchnorm, batchnorm_cpu, batchnorm_reference
+    from .channels import channels, channels_cpu, channels_reference
     from .conv2d import conv2d, conv2d_direct, conv2d_im2col, conv2d_reference, conv2d_winograd
     from .dense import dense, dense_cpu, dense_reference
     from .gemm import gemm, gemm_blocked, gemm_naive, gemm_packed, gemm_reference
@@ -60,6 +61,7 @@ __all__ = [
     "add", "add_cpu", "add_reference",
     "avgpool", "avgpool_cpu", "avgpool_reference",
     "batchnorm", "batchnorm_cpu", "batchnorm_reference",
+    "channels", "channels_cpu", "channels_reference",
     "conv2d", "conv2d_direct", "conv2d_im2col", "conv2d_reference", "conv2d_winograd",
     "dense", "dense_cpu", "dense_reference",
     "depthwise_kernel",
@@ -81,6 +83,7 @@ __all__ = [
 
 _LADDER = {
     "pad": ("pad_reference", "pad_cpu"),
+    "channels": ("channels_reference", "channels_cpu"),
     "im2col": ("im2col_reference", "im2col_cpu"),
     "gemm": ("gemm_reference", "gemm_naive", "gemm_blocked", "gemm_packed"),
     "conv2d": ("conv2d_reference", "conv2d_direct", "conv2d_im2col", "conv2d_winograd"),

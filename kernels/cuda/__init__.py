@@ -20,6 +20,7 @@ if importlib.util.find_spec("numba_cuda") is None:
 from .add import add_cuda
 from .avgpool import avgpool_cuda, global_avgpool_cuda
 from .batchnorm import batchnorm_cuda
+from .channels import channels_cuda
 from .conv2d import conv2d_cuda, conv2d_cuda_direct, conv2d_cuda_im2col, workspace_rows
 from .dense import dense_cuda
 from .gemm import gemm_cuda, gemm_cuda_naive, gemm_cuda_shared, gemm_cuda_tiled, gemm_cuda_vectorized
@@ -40,6 +41,7 @@ __all__ = [
     "add_cuda",
     "avgpool_cuda",
     "batchnorm_cuda",
+    "channels_cuda",
     "conv2d_cuda",
     "conv2d_cuda_direct",
     "conv2d_cuda_im2col",
@@ -66,6 +68,7 @@ __all__ = [
 
 LADDER: dict[str, tuple[Callable[..., Any], ...]] = {
     "pad": (pad_cuda,),
+    "channels": (channels_cuda,),
     "im2col": (im2col_cuda,),
     "gemm": (gemm_cuda_naive, gemm_cuda_shared, gemm_cuda_tiled, gemm_cuda_vectorized),
     "conv2d": (conv2d_cuda_direct, conv2d_cuda_im2col),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from ..kernels.avgpool import AvgPoolStep, MeanStep
+from ..kernels.channels import ChannelsStep
 from ..kernels.geometry import Window, resolve_padding
 from ..kernels.globalmaxpool import GlobalMaxPoolStep
 from ..kernels.maxpool import MaxPoolStep
@@ -27,6 +28,7 @@ from ..kernels.steps.records import Map, Place, Step, places
 from ..kernels.steps.winograd import InputTiles, OutputTiles, WinogradInStep, WinogradOutStep, WinogradStep, v_bytes
 from ..network.operators import (
     AveragePool,
+    Channels,
     Flatten,
     GlobalMaxPool,
     Operator,
@@ -294,11 +296,16 @@ class StepBuilder:
             case Flatten() | Reshape():
                 same = Window(1, 1, 1, 1, 1, 1, 0, 0, h, w)
                 self._copy(self._described(node, "copy"), node.x, same, Map.plain(out.address, c))
+            case Channels(order):
+                numbers = Packed(Constant("order", node.leader, (), len(order)))
+                blocks = choice.pieces(pixels, self._threads)
+                record = ChannelsStep(x=x, out=out, order=numbers, pixels=pixels, blocks=blocks)
+                self._step(self._described(node, "channels"), record)
             case AveragePool(kernel, stride, padding):
                 top, _, left, _ = resolve_padding(padding, (h, w), kernel, stride, (1, 1))
                 window = Window(*kernel, *stride, 1, 1, top, left, ho, wo)
-                record = AvgPoolStep(x=x, out=out, n=n, height=h, width=w, window=window)
-                self._step(self._described(node, "avgpool"), record)
+                averages = AvgPoolStep(x=x, out=out, n=n, height=h, width=w, window=window)
+                self._step(self._described(node, "avgpool"), averages)
             case GlobalMaxPool():
                 self._step(self._described(node, "maximum"), GlobalMaxPoolStep(x=x, out=out, n=n, pixels=h * w))
             case Sigmoid():

@@ -1,6 +1,7 @@
 """The weights as a plan's steps read them: batch-norms and scales folded in, packed in the order of reading.
 
-The forms of a constant (``Constant.form``): "panels", "grouped", "winograd2", "winograd4", and "scale" for what has no kernel.
+The forms of a constant (``Constant.form``): "panels", "grouped", "winograd2", "winograd4", "scale" for what has no kernel, and
+"order" for channels' numbers.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ..kernels.simd import LANES
 from ..kernels.tile import NR
 from ..kernels.winograd import pack_transformed
 from ..network.graph import Graph
+from ..network.operators import Channels
 from ..network.weights import Weights
 from ..plan.folding import Constant, fold
 from ..plan.memory import Slab
@@ -47,6 +49,11 @@ class Constants:
             return [self._made[constant] for constant in wanted]
 
     def _make(self, constant: Constant) -> tuple[Array, Array]:
+        if constant.form == "order":
+            assert constant.layer is not None
+            operator = self._graph.by_name[constant.layer].operator
+            assert isinstance(operator, Channels)
+            return np.array(operator.order, np.float32), np.empty(0, np.float32)
         kernel, scale, bias = fold(self._graph, self._weights, constant)
         if kernel is None:
             return scale.astype(np.float32), bias.astype(np.float32)

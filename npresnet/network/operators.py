@@ -164,6 +164,7 @@ class Channels(_Operator):
 
     order: tuple[int, ...]
     kind: ClassVar[str] = "channels"
+    drops_nan: ClassVar[bool] = True  # in a channel that is left out
 
     def __post_init__(self) -> None:
         _check_sizes("the number of channels", (len(self.order),), 1, MOST_CHANNELS)

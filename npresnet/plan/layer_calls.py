@@ -18,6 +18,7 @@ from ..network.operators import (
     Add,
     AveragePool,
     BatchNorm,
+    Channels,
     Conv2D,
     Dense,
     Flatten,
@@ -130,6 +131,7 @@ _WINDOW = _fields("window", "stride", "padding")
 CALLS: Mapping[type[Any], tuple[LayerCall, ...]] = {
     Input: (),
     Pad: (LayerCall("pad", options=_fields("pads")),),
+    Channels: (LayerCall("channels", as_maps, lambda op, w: [np.array(op.order)]),),
     Conv2D: (
         LayerCall("conv2d", tensors=_kernel_and_bias, options=_fields("stride", "padding", "dilation"),
              when=lambda op: op.groups == 1),

@@ -22,6 +22,7 @@ from ..support.cases import Conv2d
 # Batches of two, sizes that no block divides; what can be read in vectors of four, and what cannot.
 SAMPLES: dict[str, list[Any]] = {
     "pad": [cases.Pad((2, 3, 4, 3), (1, 2, 3, 0), 0.5)],
+    "channels": [cases.Channels((2, 3, 4, 3), (2, 1, 0)), cases.Channels((2, 3, 2, 5), (4, 0, 0))],
     "im2col": [
         cases.Im2col((2, 5, 4, 3), (3, 2), 0, (2, 1), "same"),
         cases.Im2col((2, 5, 4, 4), (3, 2), 0, (2, 1), "same"),

@@ -18,6 +18,7 @@ from ..support.cases import (
     Avgpool,
     Batchnorm,
     Case,
+    Channels,
     Conv2d,
     Dense,
     Gemm,
@@ -38,6 +39,7 @@ from ..support.cases import (
 # Three images or more each, sizes that no tile divides, and more parts than the 8 threads below.
 SAMPLES: dict[str, list[Case]] = {
     "pad": [Pad((3, 4, 5, 3), (1, 2, 3, 0), 0.5)],
+    "channels": [Channels((3, 4, 5, 3), (2, 1, 0)), Channels((3, 3, 5, 7), (6, 0, 0, 2))],
     "im2col": [Im2col((3, 5, 6, 5), (3, 2), 0, (2, 1), "same")],
     "gemm": [Gemm(2 * MR + 1, 37, NR + 3), Gemm(19, 1100, 5)],
     "conv2d": [

@@ -22,6 +22,7 @@ from npresnet.network.operators import (
     Add,
     AveragePool,
     BatchNorm,
+    Channels,
     Conv2D,
     Dense,
     Flatten,
@@ -52,6 +53,7 @@ COMPUTED = [kind for kind in OPERATORS if kind is not Input]
 # A layer of Keras that is made into the operator: its class and what its description says. It reads 8 x 8 pixels of 4.
 KERAS: dict[type[Any], tuple[str, dict[str, Any]]] = {
     Pad: ("ZeroPadding2D", {"padding": [[1, 2], [3, 0]]}),
+    Channels: ("Channels", {"order": [2, 1, 0]}),
     Conv2D: ("Conv2D", {"filters": 5, "kernel_size": [3, 3], "padding": "same"}),
     BatchNorm: ("BatchNormalization", {"epsilon": 1e-3}),
     Scale: ("Scale", {}),
@@ -241,7 +243,7 @@ def test_a_description_that_makes_another_operator_does_not_count(monkeypatch):
         ("per_channel", {BatchNorm, Scale, Rescale, Normalization}),
         ("commutative", {Add, Multiply}),
         ("epilogue", {ReLU, LeakyReLU}),
-        ("drops_nan", {MaxPool}),
+        ("drops_nan", {MaxPool, Channels}),
         ("reshapes", {Flatten, Reshape}),
     ],
 )

@@ -175,6 +175,21 @@ class Pad(Case):
 
 
 @dataclass(frozen=True)
+class Channels(Case):
+    operator = "channels"
+    shape: tuple[int, int, int, int]
+    order: tuple[int, ...]
+    values: str = "normal"
+
+    def __str__(self) -> str:
+        order = str(self.order) if len(self.order) < 8 else f"{len(self.order)} of them"
+        return f"{_size(*self.shape)} channels {order} {self.values}"
+
+    def arrays(self) -> tuple[Any, ...]:
+        return numbers(self, self.shape, self.values), np.array(self.order, np.float32)
+
+
+@dataclass(frozen=True)
 class Conv2d(Case):
     operator = "conv2d"
     shape: tuple[int, int, int, int]
@@ -551,6 +566,16 @@ PAD = [
     *_all_values(Pad((2, 3, 4, 5), (2, 1, 0, 1))),
 ]
 
+CHANNEL_ORDERS = [
+    Channels((1, 1, 1, 1), (0,)),
+    Channels((2, 5, 7, 3), (2, 1, 0)),  # RGB to BGR
+    Channels((2, 5, 7, 1), (0, 0, 0)),  # grey to RGB
+    Channels((1, 4, 3, 65), (64,)),
+    Channels((1, 3, 5, 130), tuple(range(129, -1, -1))),
+    Channels((3, 3, 2, 5), (4, 4, 0, 2, 1, 0, 3)),
+    *_all_values(Channels((2, 3, 4, 3), (2, 0, 1))),
+]
+
 BATCHNORM = [
     *(Batchnorm((1, 3, 5, c)) for c in CHANNELS),
     Batchnorm((1, 1, 1, 1)),
@@ -628,6 +653,7 @@ SOFTMAX = [
 
 CASES: dict[str, list[Any]] = {
     "pad": PAD,
+    "channels": CHANNEL_ORDERS,
     "im2col": IM2COL,
     "gemm": GEMM,
     "conv2d": CONV2D,
