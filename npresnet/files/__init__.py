@@ -7,6 +7,8 @@ with a file that is not what it should be. Nothing in a file is executed, follow
     shards.py     weights split over several files     impostors.py  what is none of these, by name
     contained.py  HDF5 files of other programs, left   hdf5/         the format itself
                   to h5py in a process of its own
-    layers.py     from the tree to layers, whatever    keras_h5.py   writing the legacy layout
-                  the layout                           safe_write.py files that are whole or not there
+    layers.py     from the tree to layers, whatever    stored.py     what comes out: tensors by layer and role
+                  the layout                           config_names.py  the names of layers in a model's config
+    legacy.py     groups named after layers            objects.py    trees of objects, counted by class
+    keras_h5.py   writing the legacy layout            safe_write.py files that are whole or not there
 """

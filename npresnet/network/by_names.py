@@ -13,7 +13,7 @@ from itertools import zip_longest
 from statistics import mode
 
 from ..errors import WeightsError
-from ..files.layers import StoredFile
+from ..files.stored import StoredFile
 from .architecture import Architecture, Request
 from .families import FAMILIES
 from .family import Family, block_kind

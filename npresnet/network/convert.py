@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from ..errors import UsageError, WeightsError
 from ..files.keras_h5 import write_layers
-from ..files.layers import StoredFile, StoredLayer, read_layers
+from ..files.layers import read_layers
 from ..files.opening import open_weights
 from ..files.safe_write import check_writable, replaced
+from ..files.stored import StoredFile, StoredLayer
 from .architecture import Architecture, parse_architecture
 from .graph import Graph, Layer
 from .recognise import find_network
@@ -70,7 +71,8 @@ def convert(
         network = find_network(file, source, parse_architecture(architecture) if architecture else None)
         weighted = [layer for layer in network.graph.layers if layer.operator.tensors()]
         names = _keras_names(file, network.layers)
-        arrays = ((names[layer.source], _read(layer, network.layers[layer.source])) for layer in weighted)
+        held = {layer.source: layer for layer in weighted}  # several of the graph's may be one in the file
+        arrays = ((names[source], _read(layer, network.layers[source])) for source, layer in held.items())
         with replaced(target) as temporary:
             write_layers(temporary, _listed(file, network.graph, names), arrays, file.config)
             again = inspect(temporary, architecture)
@@ -80,13 +82,13 @@ def convert(
                     f"as {again.architecture}; run the file as it is"
                 )
             size = temporary.stat().st_size
-    tensors = sum(len(network.layers[layer.source]) for layer in weighted)
+    tensors = sum(len(network.layers[source]) for source in held)
     return Conversion(found.architecture, len(weighted), tensors, size, found.unused)
 
 
 def _read(layer: Layer, stored: StoredLayer) -> dict[str, npt.NDArray[np.float32]]:
     """A layer's tensors as the file keeps them, in Keras's order, by which Keras tells them apart."""
-    order = {role: position for position, role in enumerate(layer.operator.tensors())}
+    order = {role: position for position, role in enumerate(() if layer.share else layer.operator.tensors())}
     return {role: stored[role].read() for role in sorted(stored, key=lambda role: order.get(role, -1))}
 
 
@@ -95,7 +97,10 @@ def _keras_names(file: StoredFile, layers: Mapping[str, StoredLayer]) -> dict[st
     if file.unnamed:
         return {name: name for name in layers}
     known = {tensor.path: name for name, tensors in file.layers.items() for tensor in tensors.values()}
-    return {name: known[next(iter(tensors.values())).path] for name, tensors in layers.items()}
+    return {
+        name: name if name in file.paths else known[next(iter(tensors.values())).path]
+        for name, tensors in layers.items()
+    }
 
 
 def _listed(file: StoredFile, graph: Graph, names: Mapping[str, str]) -> list[str]:

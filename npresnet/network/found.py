@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..files.layers import StoredLayer
+from ..files.stored import StoredLayer
 from .architecture import Architecture
 from .graph import Graph
 

@@ -24,13 +24,17 @@ __all__ = ["Graph", "Layer"]
 class Layer:
     """One step of a network: its Keras name, what it does, and the names of the layers that feed it.
 
-    stored  the layer of the weight file that holds its tensors, where that is not the layer of its own name
+    stored  the layer of the weight file that holds its tensors, where that is not the layer of its own name: a name, or
+            OUTER/MODEL/NAME, the names from the outermost model's layer inwards, where several layers have that name
+    share   (first, all): where one of Keras's layers has become several with tensors, as a separable convolution does, its own
+            are those from number ``first`` on of ``all`` that the file holds of it, in Keras's order; None for all of them
     """
 
     name: str
     operator: Operator
     inputs: tuple[str, ...] = ()
     stored: str = ""
+    share: tuple[int, int] | None = None
 
     @property
     def source(self) -> str:

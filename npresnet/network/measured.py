@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from statistics import mode
 
-from ..files.layers import StoredFile, Tensor
+from ..files.stored import StoredFile, Tensor
 from .architecture import Architecture
 from .family import Border, Family, block_kind
 from .found import Notes, StoredLayers

@@ -12,16 +12,18 @@ The way through, step by step:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from ..errors import WeightsError
-from ..files.layers import StoredFile
+from ..files.stored import StoredFile
 from .architecture import Request, own_architecture
 from .building import build_graph
 from .by_names import recognised
 from .described import NotDescribed, OwnNetwork, network_from_config
-from .found import Network, Notes
+from .found import Network, Notes, StoredLayers
+from .graph import Graph
 from .operators import Add
 from .orientation import oriented
 from .reconcile import followed, in_words, reconciled
@@ -50,14 +52,17 @@ def find_network(file: StoredFile, path: Path, request: Request | None) -> Netwo
     Raises WeightsError when nothing fits, or what fits is not what was asked for.
     """
     notes = Notes()
-    layers = oriented(file, path, notes)
+    notes.doubts += file.doubts
     own = _own_network(file, notes)
+    layers = oriented(file, own.graph if own else None, path, notes)
     try:
         variant = None
         if file.unnamed:
             layers, variant = named_by_position(file, request, notes)
         architecture, layers = recognised(replace(file, layers=layers), request, notes, variant)
     except WeightsError as failure:
+        if own is None and notes.doubts:
+            raise WeightsError("; ".join([str(failure), *notes.doubts])) from None
         if request is not None or own is None:
             raise
         if not any(isinstance(layer.operator, Add) for layer in own.graph.layers):
@@ -67,8 +72,17 @@ def find_network(file: StoredFile, path: Path, request: Request | None) -> Netwo
                 ) from None
             raise
         notes.doubts.append("nothing says how pictures were prepared for this network: pixels go in as RGB, 0 to 255")
+        layers = _asked_for(own.graph, layers, file.paths)
         return followed(own, layers, own_architecture(own.name, own.graph), own.graph.outputs, notes)
     graph = build_graph(architecture)
     if own is None:
         return Network(architecture, graph, layers, notes.reasons, [*notes.doubts, *notes.assumed])
-    return reconciled(architecture, graph, own, layers, request, notes)
+    found = reconciled(architecture, graph, own, layers, request, notes)
+    return replace(found, layers=_asked_for(found.graph, layers, file.paths))
+
+
+def _asked_for(graph: Graph, layers: StoredLayers, paths: Mapping[str, str]) -> StoredLayers:
+    """Tensors under the names by which a graph asks for them, which may be paths through models; all others as they were."""
+    keys = {layer.source: paths.get(layer.source, layer.source) for layer in graph.layers if layer.operator.tensors()}
+    asked = {source: layers[key] for source, key in keys.items() if key in layers}
+    return {key: tensors for key, tensors in layers.items() if key not in keys.values()} | asked

@@ -76,8 +76,17 @@ def reconciled(
         notes.doubts += notes.assumed
     else:
         notes.reasons.append(_difference(odd, own.graph, architecture))
-        return followed(own, layers, replace(architecture, classes=None, own=own.name), own.graph.outputs, notes)
+        return followed(
+            own, layers, replace(architecture, classes=None, own=own.name), _feature_maps(graph, own.graph), notes
+        )
     return Network(architecture, graph, layers, notes.reasons, notes.doubts)
+
+
+def _feature_maps(graph: Graph, own: Graph) -> Mapping[str, Mapping[str, str]]:
+    """The sets of feature maps of a description: those of the row by its layers' names, so that C5 means the same in a network
+    with another head or front; by their sizes those whose layers are not there."""
+    named = {feature: name for feature, name in graph.features.items() if name in own.by_name}
+    return {**own.outputs, "C": dict(sorted({**own.features, **named}.items()))}
 
 
 def _covers(own: OwnNetwork, graph: Graph) -> bool:

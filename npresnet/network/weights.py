@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import WeightsError
-from ..files.layers import StoredLayer, read_layers
+from ..files.layers import read_layers
 from ..files.opening import open_weights
 from ..files.shards import remedy
+from ..files.stored import StoredLayer
 from .architecture import Architecture, parse_architecture
 from .graph import Graph, Layer
 from .operators import BatchNorm
@@ -188,7 +189,7 @@ class _Report:
 
     def compare(self, layer: Layer, stored: StoredLayer) -> None:
         """Read one layer's tensors, if they fit."""
-        stored = by_role(layer.operator, stored)
+        stored = by_role(layer, stored)
         needed = stored_shapes(layer.operator, stored)
         epsilon = layer.operator.epsilon if isinstance(layer.operator, BatchNorm) else None
         arrays: dict[str, npt.NDArray[np.float32]] = {}

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ..errors import WeightsError
 from ..files.hdf5.tree import StoredTensor
-from ..files.layers import StoredFile, StoredLayer
+from ..files.stored import StoredFile, StoredLayer
 from .architecture import Architecture, Request
 from .building import build_graph
 from .by_names import candidates, depth_fits, first_layers_fit
