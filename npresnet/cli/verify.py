@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..files.safe_write import check_writable
 from .options import ArchitectureOption, DeviceOption, SizeOption, ThreadsOption, WeightsArgument, load_network
 from .printing import counted, fact, fail, guarded, print_table, say, shape_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..model import ResNet
 
 __all__ = ["verify"]
 
@@ -34,7 +40,6 @@ def verify(
     architecture: ArchitectureOption = None,
 ) -> None:
     """Compare every layer with TensorFlow, or with a recording of it. Exit status 1 if any layer disagrees."""
-    from ..data.photograph import photograph
     from ..verify import rows as checks
     from ..verify.compare import RELATIVE, WORST
     from ..verify.recording import Recording
@@ -45,7 +50,7 @@ def verify(
     net = load_network(weights, architecture, device, "im2col", threads)
     recording: Recording | None = None
     if against in ("tensorflow", "reference"):
-        images = net.prepare(str(image or photograph()), size)
+        images = _photograph(net, size) if image is None else net.prepare(str(image), size)
         if record:
             recording = Recording(weights, images, against)
         if against == "tensorflow":
@@ -72,6 +77,8 @@ def verify(
     worst = max(verdicts, key=lambda row: row.difference.relative)
     say()
     fact("network", f"{net.architecture}, on an input of {shape_text(images.shape)}")
+    if against == "tensorflow" and (trained := checks.trained_in(weights)) is not None:
+        fact("precision", f"the file asks for {trained}; both sides compute in float32")
     fact("result", f"{len(verdicts) - len(failed)} of {len(verdicts)} layers agree with {against}")
     fact("largest", f"relative error {worst.difference.relative:.1e} at {worst.name}")
     fact(
@@ -83,3 +90,21 @@ def verify(
         fact("recorded", f"{record} ({record.stat().st_size:,} bytes)")
     if failed:
         fail(f"verify: {len(failed)} of {len(verdicts)} layers disagree, first {failed[0].name!r}", 1)
+
+
+def _photograph(net: ResNet, size: str | None) -> NDArray[np.float32]:
+    """The bundled photograph as the network takes it. Where that is not in three colours, they are given in turn: any numbers
+    will do for a comparison."""
+    import numpy as np
+
+    from ..data.photograph import photograph
+    from ..images.prepare import prepare
+    from ..network.operators import Input
+
+    channels = net.graph.channels
+    if channels == 3:
+        return net.prepare(str(photograph()), size)
+    entry = net.graph.layers[0].operator
+    fixed = entry.size if size is None and isinstance(entry, Input) else None
+    picture = prepare(str(photograph()), net.architecture.preprocessing, size if fixed is None else fixed[::-1])
+    return np.ascontiguousarray(picture[..., np.arange(channels) % 3])

@@ -20,6 +20,7 @@ from ..errors import WeightsError
 from ..files.safe_write import file_hash
 from ..model import ResNet
 from ..network.architecture import Architecture
+from ..network.graph import Layer
 from .compare import Difference, compare
 from .recording import Recording
 
@@ -31,6 +32,7 @@ __all__ = [
     "keras_model",
     "layers_against_recording",
     "plan_against_recording",
+    "trained_in",
 ]
 
 
@@ -76,13 +78,22 @@ def against_tensorflow(net: ResNet, weights: Path, images: Array, recording: Rec
     from . import oracle
 
     if net.architecture.own:
-        model = oracle.load_model(weights)
-    else:
-        model = keras_model(net.architecture)
-        oracle.load_file(model, weights)
+        program = oracle.described(weights)
+        # a head that is code, say, neither runs
+        both = [step.name for step in program.steps if step.name in net.graph.by_name]
+        return _rows(net, images, oracle.activations(program, images, both), recording)
+    model = keras_model(net.architecture)
+    oracle.load_file(model, weights)
     names = _pools_without_names(net, model)
     outputs = ((names.get(name, name), array) for name, array in oracle.activations(model, images))
     return _rows(net, images, outputs, recording)
+
+
+def trained_in(weights: Path) -> str | None:
+    """What the file says that its network computes in, where that is not float32, in which all is compared: "mixed_float16"."""
+    from . import oracle
+
+    return oracle.precision(weights)
 
 
 def _pools_without_names(net: ResNet, model: Any) -> dict[str, str]:
@@ -99,10 +110,8 @@ def against_reference(net: ResNet, images: Array, recording: Recording | None = 
     """Compare every layer with this project's own float64 reference: needs nothing else, proves less."""
     from ..cpu import by_layer
 
-    outputs = [net.graph.layers[-1].name]
-    truth = by_layer.run(
-        net.graph, net.weights, images.astype(np.float64), outputs, algorithm="reference", threads=1
-    )  # fmt: skip
+    wide = images.astype(np.float64)
+    truth = by_layer.run(net.graph, net.weights, wide, _ends(net), algorithm="reference", threads=1)
     return _rows(net, images, ((step.name, step.array) for step in truth), recording)
 
 
@@ -110,7 +119,7 @@ def _rows(
     net: ResNet, images: Array, oracle: Iterable[tuple[str, Array]], recording: Recording | None
 ) -> Iterator[Row]:
     """Both sides run in step, so that neither keeps all its activations; a layer that only one side has is a failure."""
-    ours = iter(net.trace(images))
+    ours = iter(net.trace(images, _ends(net)))
     waiting: dict[str, Any] = {}
     compared = set()
     known = set(net.layers)
@@ -126,9 +135,21 @@ def _rows(
         compared.add(name)
         yield Row(name, step.kind, step.shape, compare(step.array, expected))
     for layer in net.graph.layers[1:]:
-        if layer.name not in compared and not layer.stored:  # a half of one of Keras's layers has no name there
+        if layer.name not in compared and not _part(net, layer):
             missing = Difference(np.inf, np.inf, "the oracle has no layer of this name")
             yield Row(layer.name, layer.operator.kind, (), missing)
+
+
+def _ends(net: ResNet) -> list[str]:
+    """The layers that no other reads: whoever runs them runs all."""
+    read = {source for layer in net.graph.layers for source in layer.inputs}
+    return [layer.name for layer in net.graph.layers if layer.name not in read]
+
+
+def _part(net: ResNet, layer: Layer) -> bool:
+    """Whether a layer is a part of one of Keras's, and has no name there: ``conv:0`` before the activation that is ``conv``."""
+    whole, _, number = layer.name.rpartition(":")
+    return bool(layer.stored) or (number.isdecimal() and whole in net.graph.by_name)
 
 
 def against_recording(net: ResNet, weights: Path, recording: Recording) -> Iterator[Row]:

@@ -15,7 +15,6 @@ import pytest
 import npresnet
 from npresnet.errors import WeightsError
 from npresnet.network.weights import inspect
-from npresnet.verify import oracle
 from npresnet.verify.compare import compare
 from npresnet.verify.rows import against_tensorflow
 
@@ -392,11 +391,3 @@ def test_images_as_theano_has_them(tmp_path: Path) -> None:
         file.attrs["model_config"] = json.dumps(config)
     found = check_file(model, tmp_path / "turned.h5", pictures(48, 57) - 120)
     assert not found.failures, "\n".join(found.failures)
-
-
-def test_the_oracle_loads_the_same_model(tmp_path: Path) -> None:
-    model = own_network(HEADS["average"])
-    randomize(model, pixels=1)
-    model.save(tmp_path / "mine.keras")
-    other = oracle.load_model(tmp_path / "mine.keras")
-    assert all(np.array_equal(a.numpy(), b.numpy()) for a, b in zip(model.weights, other.weights, strict=True))

@@ -5,13 +5,14 @@ mistake in npresnet's own table of architectures shows up as a difference instea
 
     build       a family's network in Keras            families.py and the builders that it lists
     load_file   a weight file into it                  files.py
-    load_model  the model that a file describes
-    activations what each of a model's layers computes  layers.py
+    described   the network that a file describes       described.py
+    activations what each of a network's layers computes  layers.py
 """
 
 from .building import build
+from .described import described, precision
 from .families import BUILDERS
-from .files import load_file, load_model
+from .files import load_file
 from .layers import activations
 
-__all__ = ["BUILDERS", "activations", "build", "load_file", "load_model"]
+__all__ = ["BUILDERS", "activations", "build", "described", "load_file", "precision"]

@@ -3,11 +3,14 @@ sets that first (``TF_CPP_MIN_LOG_LEVEL``)."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ...errors import MissingExtraError, UsageError
 
-__all__ = ["tensorflow_and_keras"]
+__all__ = ["short", "tensorflow_and_keras"]
+
+_MOST = 300  # characters of what another program says; Keras puts whole descriptions of models into its errors
 
 
 def tensorflow_and_keras() -> tuple[Any, Any]:
@@ -35,3 +38,9 @@ def tensorflow_and_keras() -> tuple[Any, Any]:
                 "change KERAS_BACKEND, ~/.keras/keras.json or the calling program"
             )
     return tensorflow, keras
+
+
+def short(error: object) -> str:
+    """What another program says, in one line of some 300 characters."""
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())  # without a terminal's colours
+    return text if len(text) <= _MOST else f"{text[:_MOST]}... ({len(text) - _MOST:,} more characters left out)"

@@ -1,32 +1,36 @@
-"""What every layer of a Keras model computes, one layer at a time."""
+"""What every layer of a model computes, one layer at a time."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ImageError, UsageError
 from .backend import tensorflow_and_keras
+from .program import Program, Step, program_of
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["activations"]
+__all__ = ["Images", "activations"]
+
+Images = NDArray[np.float32] | Sequence[NDArray[np.float32]] | Mapping[str, NDArray[np.float32]]
+"""What a network with several inputs takes as a list, or by the names of its input layers; with one, the array."""
 
 
 def activations(
-    model: keras.Model, images: NDArray[np.float32], layers: Sequence[str] | None = None
+    model: keras.Model | Program, images: Images, layers: Sequence[str] | None = None
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Run a model one layer at a time and yield each layer's name and output, as soon as it is there.
 
     Plain TensorFlow operations on the CPU, no graph and no XLA, batch-norm on its moving statistics. A tensor is
     dropped with its last use, so that of a whole network only a few are held at any time.
 
-    images  float32[n, h, w, 3], n, h, w at least 1, prepared as the family wants it
+    images  float32[n, h, w, c], n, h, w at least 1, prepared as the family wants it; of several inputs a list, or {name: array}
     layers  only these layers' outputs, and only what they need is computed; None for all but the input itself
     yields  (name, array float32[n, h', w', c] or float32[n, c]), inputs before what is computed from them; the array
             is the caller's own
@@ -35,39 +39,32 @@ def activations(
     the first step; MissingExtraError without TensorFlow.
     """
     tensorflow, _ = tensorflow_and_keras()
-    channels = model.inputs[0].shape[3]
-    if not isinstance(images, np.ndarray) or images.dtype != np.float32 or images.shape[3:] != (channels,):
-        given = f"{images.dtype}{list(images.shape)}" if isinstance(images, np.ndarray) else type(images).__name__
-        raise ImageError(
-            f"images: {given} was given; they must be float32[n, h, w, {channels}]; convert and stack them"
-        )
-    if 0 in images.shape:
-        raise ImageError(f"images: {list(images.shape)} was given; there must be a pixel; check how they were read")
-
-    source, steps = _flattened(model)
-    wanted = {step.layer.name for step in steps} if layers is None else set(layers)
-    if unknown := sorted(wanted - {step.layer.name for step in steps}):
+    program = model if isinstance(model, Program) else program_of(model)
+    given = _given(program, images)
+    names = {step.name for step in program.steps}
+    wanted = names if layers is None else set(layers)
+    if unknown := sorted(wanted - names):
         raise UsageError(
-            f"layers: {', '.join(unknown)} not in {model.name}; they must be names of its layers; "
+            f"layers: {', '.join(unknown)} not in {program.name}; they must be names of its layers; "
             "see `npresnet info` for the list"
         )
 
     # Backwards: keep what is wanted or read by something kept, and count the readers of each tensor.
-    readers: Counter[int] = Counter()
-    kept: list[_Step] = []
-    for step in reversed(steps):
-        if step.layer.name in wanted or readers[step.output]:
+    readers: Counter[Hashable] = Counter()
+    kept: list[Step] = []
+    for step in reversed(program.steps):
+        if step.name in wanted or readers[step.output]:
             kept.append(step)
             readers.update(step.inputs)
-    # Keras's symbolic tensors, by id, and their values, as long as a layer still reads them.
-    live = {source: tensorflow.constant(images)}
+    # The tensors' values by their keys, as long as a layer still reads them.
+    live = {key: tensorflow.constant(array) for key, array in given.items()}
 
     def run() -> Iterator[tuple[str, NDArray[np.float32]]]:
         for step in reversed(kept):
             values = [live[x] for x in step.inputs]
             # A graphics card would convolve in TF32. Entered per layer: open over a yield it would reach the caller.
             with tensorflow.device("/CPU:0"):
-                output = step.layer(values if step.listed else values[0], **step.options)
+                output = step.call(values)
             del values
             readers.subtract(step.inputs)
             for x in step.inputs:
@@ -75,52 +72,40 @@ def activations(
                     live.pop(x, None)
             if readers[step.output]:
                 live[step.output] = output
-            array = output.numpy() if step.layer.name in wanted else None
+            array = output.numpy() if step.name in wanted else None
             del output
             if array is not None:
-                yield step.layer.name, array
+                yield step.name, array
 
     return run()
 
 
-class _Step(NamedTuple):
-    """One layer of a model: the ids of the symbolic tensors that it reads and makes, and how it is called.
+def _given(program: Program, images: Any) -> dict[Hashable, NDArray[np.float32]]:
+    """{key of the input: its array}. Raises ImageError where they do not fit."""
+    inputs = program.inputs
+    if isinstance(images, Mapping):
+        arrays = [images.get(name) for name, _ in inputs.values()]
+    else:
+        arrays = list(images) if isinstance(images, list | tuple) and len(inputs) > 1 else [images]
+    if len(arrays) != len(inputs):
+        names = ", ".join(name for name, _ in inputs.values())
+        raise ImageError(
+            f"images: {len(arrays)} given, but {program.name} has {len(inputs)} inputs ({names}); give a list of arrays, or "
+            "{name: array}"
+        )
+    found: dict[Hashable, NDArray[np.float32]] = {}
+    for (key, (name, shape)), array in zip(inputs.items(), arrays, strict=True):
+        what = "images" if len(inputs) == 1 else f"images for {name}"
+        if not isinstance(array, np.ndarray) or array.dtype != np.float32 or not _fits(array.shape, shape):
+            said = f"{array.dtype}{list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+            wanted = f"n, h, w, {shape[3]}" if len(shape) == 4 else ", ".join(map(str, ("n", *shape[1:])))
+            raise ImageError(f"{what}: {said} was given; they must be float32[{wanted}]; convert and stack them")
+        if 0 in array.shape:
+            raise ImageError(f"{what}: {list(array.shape)} was given; there must be a pixel; check how they were read")
+        found[key] = array
+    return found
 
-    listed   it takes its inputs as a list
-    options  what it is called with besides: the value that ``keras.ops.pad`` fills in, for one; and that nothing is
-             being trained, which layers that augment images assume
-    """
 
-    layer: Any
-    inputs: tuple[int, ...]
-    output: int
-    listed: bool
-    options: dict[str, Any]
-
-
-def _flattened(model: Any, alias: dict[int, int] | None = None) -> tuple[int, list[_Step]]:
-    """A model's input, by the id of its tensor, and its layers in the order in which Keras runs them; of models inside
-    it their layers. ``alias`` has the ids of their inputs and outputs in the model around."""
-    from keras.src.ops.function import make_node_key
-
-    alias = {} if alias is None else alias
-    graph = getattr(model, "_functional", None) or model  # a Sequential keeps its graph there
-    steps: list[_Step] = []
-    for layer in graph.operations:
-        nodes = enumerate(layer._inbound_nodes)
-        node = next(node for i, node in nodes if make_node_key(layer, i) in graph._nodes)
-        if node.is_input:
-            continue
-        inputs = tuple(alias.get(id(x), id(x)) for x in node.input_tensors)
-        if hasattr(layer, "layers"):
-            inner = getattr(layer, "_functional", None) or layer
-            alias.update(zip(map(id, inner.inputs), inputs, strict=True))
-            steps += _flattened(layer, alias)[1]
-            alias.update((id(x), alias.get(id(y), id(y))) for x, y in zip(node.outputs, inner.outputs, strict=True))
-            continue
-        given = node.arguments
-        options = {name: value for name, value in given.kwargs.items() if isinstance(value, float)}
-        if getattr(layer, "_call_has_training_arg", False):
-            options["training"] = False
-        steps.append(_Step(layer, inputs, id(node.outputs[0]), isinstance(given.args[0], list), options))
-    return id(graph.inputs[0]), steps
+def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    """Height and width are a network's own affair: many fit more than one size, whatever their input says."""
+    return len(shape) == len(wanted) and (wanted[-1] is None or shape[-1] == wanted[-1])
