@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +54,7 @@ class _Call:
 
     def __init__(self, layer: LayerConfig, name: str) -> None:
         self.layer, self.name = layer, name
-        self._given = {**cast("Mapping[str | int, Any]", layer.config), **layer.arguments}
+        self._given: dict[Any, Any] = {**layer.config, **layer.arguments}
 
     def get(self, *keys: str | int, default: Any = None) -> Any:
         """The first of these arguments that is there and is not None."""
