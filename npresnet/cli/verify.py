@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 
 from ..files.safe_write import check_writable
-from .options import ArchitectureOption, DeviceOption, SizeOption, ThreadsOption, WeightsArgument, load_network
+from .options import (
+    ArchitectureOption,
+    DeviceOption,
+    PreprocessingOption,
+    SizeOption,
+    ThreadsOption,
+    WeightsArgument,
+    load_network,
+)
 from .printing import counted, fact, fail, guarded, print_table, say, shape_text
 
 __all__ = ["verify"]
@@ -29,6 +37,7 @@ def verify(
         Path | None, typer.Option(metavar="FILE", help="Keep what the oracle computed, to check without it.")
     ] = None,
     size: SizeOption = None,
+    preprocessing: PreprocessingOption = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     architecture: ArchitectureOption = None,
@@ -42,7 +51,7 @@ def verify(
     if record is not None:
         check_writable(record)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's remarks about itself
-    net = load_network(weights, architecture, device, "im2col", threads)
+    net = load_network(weights, architecture, device, "im2col", threads, preprocessing=preprocessing)
     recording: Recording | None = None
     if against in ("tensorflow", "reference"):
         images = net.prepare(str(image or photograph()), size)

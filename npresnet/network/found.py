@@ -19,9 +19,10 @@ StoredLayers = Mapping[str, StoredLayer]
 class Network:
     """The network in a file.
 
-    layers   the file's tensors under the names of the graph's layers, kernels in the order and direction of TensorFlow's
-    reasons  how it was recognised
-    doubts   what was assumed because the file does not say
+    layers         the file's tensors under the names of the graph's layers, kernels in the order and direction of TensorFlow's
+    reasons        how it was recognised
+    doubts         what was assumed because the file does not say
+    preprocessing  why its pictures are prepared as they are
     """
 
     architecture: Architecture
@@ -29,6 +30,7 @@ class Network:
     layers: StoredLayers
     reasons: Sequence[str]
     doubts: Sequence[str] = ()
+    preprocessing: str = ""
 
 
 @dataclass

@@ -8,6 +8,7 @@ The way through, step by step:
     measured.py       what the shapes tell beside: widths, groups, the classifier
     described.py      the network that the file describes, if it does
     reconcile.py      which of the two is built
+    preprocessing.py  how its pictures are prepared
 """
 
 from __future__ import annotations
@@ -19,28 +20,51 @@ from ..errors import WeightsError
 from ..files.layers import StoredFile
 from .architecture import Request, own_architecture
 from .building import build_graph
-from .by_names import recognised
-from .described import network_from_config
+from .by_names import cut_from, recognised
+from .described import OwnNetwork, network_from_config
+from .family import Family
 from .found import Network, Notes
-from .operators import Add
+from .graph import Graph
+from .operators import Add, Input
 from .orientation import oriented
+from .preprocessing import preprocessing_of
 from .reconcile import followed, reconciled, refused
 from .without_names import named_by_position
 
 __all__ = ["Network", "find_network"]
 
 
-def find_network(file: StoredFile, path: Path, request: Request | None) -> Network:
+def find_network(file: StoredFile, path: Path, request: Request | None, preprocessing: str | None = None) -> Network:
     """The network in a file.
 
-    path     the file's, whose name may tell how kernels are stored
-    request  restricts the search to some families and depths
+    path           the file's, whose name may tell how kernels are stored
+    request        restricts the search to some families and depths
+    preprocessing  how pictures are prepared for it, None to find out
 
     Raises WeightsError when nothing fits, or what fits is not what was asked for.
     """
     notes = Notes()
-    layers = oriented(file, path, notes)
     own = network_from_config(file.config) if file.config else None
+    found, habits = _found(file, path, request, own, notes)
+    graph = found.graph if own is None else _sized(found.graph, own.graph.size)
+    pixels, why, doubt = preprocessing_of(found.architecture, graph, habits, preprocessing)
+    doubts = [*found.doubts, *([doubt] if doubt else [])]
+    return replace(
+        found, architecture=replace(found.architecture, pixels=pixels), graph=graph, doubts=doubts, preprocessing=why
+    )
+
+
+def _sized(graph: Graph, size: tuple[int, int] | None) -> Graph:
+    """A graph for images of the size that the file's own description fixes."""
+    entry, *others = graph.layers
+    return replace(graph, layers=(replace(entry, operator=Input(graph.channels, size)), *others))
+
+
+def _found(
+    file: StoredFile, path: Path, request: Request | None, own: OwnNetwork | None, notes: Notes
+) -> tuple[Network, Family | None]:
+    """The network in a file that describes ``own``, and the family whose habits it has, if that is known."""
+    layers = oriented(file, path, notes)
     try:
         variant = None
         if file.unnamed:
@@ -55,9 +79,9 @@ def find_network(file: StoredFile, path: Path, request: Request | None) -> Netwo
             ) from None
         if not any(isinstance(layer.operator, Add) for layer in own.graph.layers):
             raise
-        notes.doubts.append("nothing says how pictures were prepared for this network: pixels go in as RGB, 0 to 255")
-        return followed(own, layers, own_architecture(own.name, own.graph), own.graph.outputs, notes)
+        habits = cut_from(replace(file, layers=layers))
+        return followed(own, layers, own_architecture(own.name, own.graph, habits), own.graph.outputs, notes), habits
     graph = build_graph(architecture)
     if own is None:
-        return Network(architecture, graph, layers, notes.reasons, [*notes.doubts, *notes.assumed])
-    return reconciled(architecture, graph, own, layers, request, notes)
+        return Network(architecture, graph, layers, notes.reasons, [*notes.doubts, *notes.assumed]), architecture.family
+    return reconciled(architecture, graph, own, layers, request, notes), architecture.family
