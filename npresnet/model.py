@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from .cpu import by_layer
 from .errors import UsageError
+from .images.conventions import convention_for, default_size
 from .images.prepare import prepare
 from .network.architecture import Architecture, parse_architecture
 from .network.graph import Graph
@@ -90,15 +91,19 @@ class ResNet:
         return tuple(layer.name for layer in self.graph.layers)
 
     def prepare(self, source: Any, size: str | tuple[int, int] | None = None) -> npt.NDArray[np.float32]:
-        """Pictures as this network's family wants them: decoded, resized, channels ordered, means subtracted.
+        """Pictures as this network wants them: decoded, resized, channels ordered, means subtracted.
 
         source  a picture file, a `.npy` file that is already prepared, a uint8 or float RGB array [h, w, 3] or
-                [n, h, w, 3] of values 0 to 255, or a list of such
-        size    "square", "pad64", "none", "640x480" (width x height), (width, height), or None for the family's own
+                [n, h, w, 3] of values 0 to 255, or a list of such; for a network of one channel picture files are read as
+                grey, and arrays are [h, w], [h, w, 1] or [n, h, w, 1]; one of any other number takes arrays of just so many
+        size    "square", "pad64", "none", "640x480" (width x height), (width, height); None for the one that the file fixes, or
+                else what is usual in the network's family
 
-        Returns float32[n, h, w, 3]. Raises ImageError, UsageError, MissingExtraError (pictures need Pillow).
+        Which arithmetic it is ``architecture.preprocessing`` says, and ``load(preprocessing=)`` changes. Returns float32[n, h, w,
+        channels]. Raises ImageError, UsageError, MissingExtraError (pictures need Pillow).
         """
-        return prepare(source, self.architecture.preprocessing, size)
+        size = default_size(self.architecture, self.graph) if size is None else size
+        return prepare(source, self.architecture.preprocessing, size, self.graph.channels)
 
     @overload
     def __call__(self, images: Array, outputs: None = None) -> Features: ...
@@ -116,9 +121,10 @@ class ResNet:
 
         Returns ``Features``, or {layer name: array} for ``outputs``: NumPy arrays, or, for images that were on the card,
         ``npresnet.cuda.arrays.DeviceArray``. Raises ImageError for anything that is no batch of images, UsageError for an
-        unknown layer or images too small for the network, DeviceError where the card's memory is short.
+        unknown layer, images of a size that the network does not take, or without ``outputs`` where there are no feature
+        maps, DeviceError where the card's memory is short.
         """
-        asked = tuple(self.graph.features.values()) if outputs is None else self._names(outputs)
+        asked = self._features() if outputs is None else self._names(outputs)
         resolved = {name: self.graph.resolved(name) for name in asked}
         names = tuple(dict.fromkeys(resolved.values()))
         found = self._planned(images, names) if self._runner is None else self._runner.run(images, names)
@@ -150,16 +156,16 @@ class ResNet:
         names = [self.graph.layers[-1].name] if outputs is None else self._names(outputs)
         steps = self._run(images, names) if self._runner is None else self._runner.trace(images, names)
         height, width = self._size_of(images)
-        planned = self._algorithms((height, width))
+        planned = self._algorithms((height, width), self._usual() if outputs is None else tuple(names))
         return (replace(step, planned=planned.get(step.name, "")) for step in steps)
 
     def profile(self, images: Array, outputs: Sequence[str] | None = None, repeats: int = 5) -> list[StepTime]:
         """How long each step of ``net(images)`` takes: its last layer, algorithm, shape, median seconds, FLOP.
 
-        Arguments as for calling the network; ``repeats`` runs are timed after one that is not. Raises as calling the
+        Arguments as for calling the network, and without feature maps up to its last layer; ``repeats`` runs are timed after one that is not. Raises as calling the
         network; UsageError for an algorithm that runs layer by layer, which ``trace`` times.
         """
-        names = tuple(self.graph.features.values()) if outputs is None else self._names(outputs)
+        names = (tuple(self.graph.features.values()) or self._usual()) if outputs is None else self._names(outputs)
         if self._runner is not None:
             found = self._runner.profile(images, names, repeats)
         else:
@@ -207,10 +213,11 @@ class ResNet:
         self._runner.tune(batch, self._usual() if outputs is None else self._names(outputs), note)
         return rows
 
-    def summary(self, size: tuple[int, int] = (224, 224)) -> str:
+    def summary(self, size: tuple[int, int] | None = None) -> str:
         """The network in words, one line per layer: name, kind, weights' shapes, what feeds it, and how it is computed
-        for images of ``size`` (height, width)."""
-        planned = self._algorithms(size)
+        for images of ``size`` (height, width); None for the size that the file fixes, or 224x224."""
+        size = size or self.graph.size or (224, 224)
+        planned = self._algorithms(size, self._usual())
         rows = [("layer", "kind", "weights", "inputs", f"at {size[0]}x{size[1]}")]
         for layer in self.graph.layers:
             shapes = " ".join("x".join(map(str, shape)) for shape in layer.operator.tensors().values())
@@ -263,13 +270,23 @@ class ResNet:
         found = self._by_plan(lambda plans: plans.run(batch, wanted, self.algorithm == "auto"))
         return None if found is None else {**found, **{name: batch[name].copy() for name in names if name in batch}}
 
-    def _usual(self) -> tuple[str, ...]:
-        """The layers that users ask for: feature maps and class probabilities."""
-        return (*self.graph.features.values(), *([self.graph.classifier] if self.graph.classifier else []))
+    def _features(self) -> tuple[str, ...]:
+        """The layers that make the feature maps. Raises UsageError for a network without any."""
+        if not self.graph.features:
+            raise UsageError(
+                f"{self.architecture} has no feature maps C1 to C5: no map that is 4, 8, 16 or 32 times smaller than its images; "
+                f"name layers, outputs=[{self.graph.layers[-1].name!r}] for instance"
+                + ("" if self.graph.classifier is None else ", or call predict")
+            )
+        return tuple(self.graph.features.values())
 
-    def _algorithms(self, size: tuple[int, int]) -> dict[str, str]:
-        """{layer: how calling the network for its feature maps and class probabilities computes it}."""
-        outputs = self._usual()
+    def _usual(self) -> tuple[str, ...]:
+        """The layers that users ask for: feature maps and class probabilities; the last layer where there are none."""
+        usual = (*self.graph.features.values(), *([self.graph.classifier] if self.graph.classifier else []))
+        return usual or (self.graph.layers[-1].name,)
+
+    def _algorithms(self, size: tuple[int, int], outputs: tuple[str, ...]) -> dict[str, str]:
+        """{layer: how calling the network for ``outputs`` computes it}."""
         if self._runner is not None:
             return self._runner.algorithms(size, outputs)
         found = self._by_plan(lambda plans: plans.algorithms(size, outputs, self.algorithm == "auto"))
@@ -321,6 +338,7 @@ def load(
     algorithm: str = "auto",
     threads: int | None = None,
     precision: str = "fp32",
+    preprocessing: str | None = None,
 ) -> ResNet:
     """Read a Keras weight file and return the network in it, ready to run.
 
@@ -333,11 +351,18 @@ def load(
     threads       how many share the work; None: one per available processor. The results do not depend on it.
     precision     of the convolutions on a card with "auto" and "direct": "fp32"; "tf32", tensor cores, with errors near 3e-4
                   in each layer; "3xtf32", tensor cores at nearly float32's accuracy
+    preprocessing how ``prepare`` is to change pixels: "caffe", "torch", "tf", "unit" (0 to 1), "none" (0 to 255, as they
+                  are), "matterport", "nsfw"; None: none where the network scales them itself, else as is usual in its family
 
     Raises WeightsError for a file that is no complete ResNet, UsageError for a wrong argument; for a card that cannot be
     used DeviceError, and MissingExtraError where numba-cuda is not installed.
     """
-    return _ready(lambda: load_weights(Path(path), architecture), device, algorithm, threads, precision)
+    if preprocessing is not None:
+        convention_for(preprocessing)  # before the file is read
+    net = _ready(lambda: load_weights(Path(path), architecture, preprocessing), device, algorithm, threads, precision)
+    if preprocessing is not None:
+        convention_for(preprocessing, net.graph.channels)
+    return net
 
 
 def assemble(

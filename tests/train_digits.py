@@ -10,6 +10,7 @@ Random weights cannot show what training does to a network: its probabilities, f
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,14 @@ def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return (np.stack(enlarged)[..., None] * tints).astype(np.uint8)[order], found.target[order]
 
 
+def sized(model: Any) -> Any:
+    """The same layers, new, for images of just the size of the digits, as whoever trains on one size says it."""
+    import keras
+
+    image = keras.Input((SIDE, SIDE, 3), name=model.inputs[0].name)
+    return keras.models.clone_model(model, input_tensors=image)
+
+
 def main() -> None:
     """Train, save, record."""
     import keras
@@ -46,7 +55,7 @@ def main() -> None:
     pictures, labels = digits()
     images = prepare(pictures, PREPROCESSING, "none")
     held_out = 360
-    model = oracle.build(FAMILY, DEPTH, stem_width=STEM_WIDTH, stage_widths=STAGE_WIDTHS, classes=10)
+    model = sized(oracle.build(FAMILY, DEPTH, stem_width=STEM_WIDTH, stage_widths=STAGE_WIDTHS, classes=10))
     model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(images[held_out:], labels[held_out:], batch_size=32, epochs=12, verbose=2)
     _, accuracy = model.evaluate(images[:held_out], labels[:held_out], verbose=0)

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -18,8 +18,11 @@ from rich.table import Table
 from ..errors import UsageError
 from ..files.safe_write import check_writable, replaced
 from ..peers.engines import PEERS
-from .options import BatchesOption, SizesOption, parse_counts, parse_size, parse_words
+from .options import BatchesOption, SizesOption, parse_counts, parse_sizes, parse_words
 from .printing import fact, fail, guarded, printable, say
+
+if TYPE_CHECKING:
+    from ..network.graph import Graph
 
 __all__ = ["bench"]
 
@@ -33,7 +36,7 @@ def bench(
     weights: Annotated[
         Path | None, typer.Option(metavar="WEIGHTS", help="Measure this Keras file (.h5) instead.")
     ] = None,
-    sizes: SizesOption = "224",
+    sizes: SizesOption = None,
     batches: BatchesOption = "1",
     threads: Annotated[str | None, typer.Option(metavar="A,B", help="Threads; else 1 and all processors.")] = None,
     engines: Annotated[str | None, typer.Option(metavar="A,B", help=f"{', '.join(PEERS)}; else all.")] = None,
@@ -54,15 +57,19 @@ def bench(
         check_writable(out)
     chosen = ENGINES if engines is None else parse_words("--engines", engines, ENGINES)
     counts = sorted({1, available_threads()}) if threads is None else parse_counts("--threads", threads)
-    shapes = [parse_size("--sizes", size) for size in parse_words("--sizes", sizes)]
+    graph: Graph | None = None
     if weights is None:
         names = [full_name(name) for name in parse_words("--networks", networks or "matterport/resnet50")]
     elif networks is None:
-        names = [load_weights(weights).architecture.name]
+        found = load_weights(weights)
+        names, graph = [found.architecture.name], found.graph
+        if graph.channels != 3:
+            raise UsageError(f"{weights}: its images have {graph.channels} channels; engines are compared on three")
     else:
         raise UsageError(
             f"--networks: got {networks!r} beside --weights, whose network is in the file; give one of them"
         )
+    shapes = parse_sizes("--sizes", sizes, graph)
     batch_sizes = parse_counts("--batches", batches)
     cases = [Case(name, (n, *shape), count) for name, shape, n, count in product(names, shapes, batch_sizes, counts)]
     fact("machine", describe())

@@ -13,6 +13,8 @@ from .printing import dimensions, fact, fail, guarded, print_table, print_unused
 
 __all__ = ["info"]
 
+_SIZES = {"none": "each picture's own: the file fixes none"}
+
 
 @guarded
 def info(
@@ -24,7 +26,7 @@ def info(
     devices: Annotated[bool, typer.Option("--devices", help="Show which devices networks can run on.")] = False,
 ) -> None:
     """Show what a weight file holds. Family, depth, layers matched, missing and unused, parameters, checks."""
-    from ..images.conventions import CONVENTIONS
+    from ..images.conventions import CONVENTIONS, default_size
     from ..network.weights import inspect
 
     if devices:
@@ -45,11 +47,17 @@ def info(
         fact("", reason)
     fact("parameters", f"{found.parameters:,} in {sum(map(len, found.weights.values()))} tensors")
     maps = ", ".join(f"{feature} {name}" for feature, name in found.graph.features.items())
-    fact("feature maps", maps)
+    fact("feature maps", maps or "none: no map is 4, 8, 16 or 32 times smaller than the images")
     for doubt in found.doubts:
         fact("doubt", doubt)
     convention = found.architecture.preprocessing
-    fact("preprocessing", f"{convention}: pixels go in as {CONVENTIONS[convention].meaning}")
+    fact("preprocessing", f"{convention}: pixels go in as {CONVENTIONS[convention].in_words(found.graph.channels)}")
+    fact("", found.preprocessing)
+    size = default_size(found.architecture, found.graph)
+    if isinstance(size, str):
+        fact("picture size", _SIZES.get(size, f"{size}, as is usual: the file fixes none"))
+    else:
+        fact("picture size", f"{dimensions(size)} (width x height): the file fixes it")
     fact("matched", f"{len(found.matched)} of {total} layers with weights")
     for title, items in (("missing", found.missing), ("mis-shaped", found.misshaped), ("unusable", found.unsound)):
         fact(title, f"{len(items)} {'tensor' if len(items) == 1 else 'tensors'}" if items else "none")

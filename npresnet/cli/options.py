@@ -14,6 +14,7 @@ from ..errors import UsageError
 
 if TYPE_CHECKING:
     from ..model import ResNet
+    from ..network.graph import Graph
 
 __all__ = [
     "Algorithm",
@@ -23,6 +24,7 @@ __all__ = [
     "DeviceOption",
     "Precision",
     "PrecisionOption",
+    "PreprocessingOption",
     "SizeOption",
     "SizesOption",
     "ThreadsOption",
@@ -30,6 +32,7 @@ __all__ = [
     "load_network",
     "parse_counts",
     "parse_size",
+    "parse_sizes",
     "parse_words",
 ]
 
@@ -65,11 +68,18 @@ DeviceOption = Annotated[
     str, typer.Option(metavar="DEVICE", help="Where to run: cpu, cuda, or cuda:1 for the second card.")
 ]
 PrecisionOption = Annotated[Precision, typer.Option(help="Of convolutions on a card.")]
+PreprocessingOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="caffe, torch, tf, unit, none, matterport or nsfw; else what `info` shows."),
+]
 SizeOption = Annotated[
     str | None,
-    typer.Option(metavar="SIZE", help="square, pad64, none or WIDTHxHEIGHT, such as 640x480; else the family's own."),
+    typer.Option(metavar="SIZE", help="square, pad64, none or WIDTHxHEIGHT, such as 640x480; else what `info` shows."),
 ]
-SizesOption = Annotated[str, typer.Option(metavar="A,B", help="Sizes of image: 224, or 640x480 (width x height).")]
+SizesOption = Annotated[
+    str | None,
+    typer.Option(metavar="A,B", help="Sizes of image: 224, or 640x480 (width x height); else the file's, or 224."),
+]
 ThreadsOption = Annotated[int | None, typer.Option(metavar="N", help="Threads to use; else all processors.", min=1)]
 
 
@@ -80,11 +90,13 @@ def load_network(
     algorithm: str,
     threads: int | None,
     precision: str = "fp32",
+    preprocessing: str | None = None,
 ) -> ResNet:
     """``npresnet.load``, imported now: it takes longer than `--help` should."""
     from ..model import load
 
-    return load(weights, architecture, device, str(algorithm), threads, str(precision))  # not the options' enumerations
+    # texts, not the options' enumerations
+    return load(weights, architecture, device, str(algorithm), threads, str(precision), preprocessing)
 
 
 def parse_words(option: str, text: str, allowed: Sequence[str] | None = None) -> list[str]:
@@ -104,6 +116,14 @@ def parse_counts(option: str, text: str) -> list[int]:
     if not all(word.isascii() and word.isdigit() and 0 < int(word) < 10000 for word in words):
         raise UsageError(f"{option}: got {text!r}; it must be whole numbers of at least 1, separated by commas")
     return [int(word) for word in words]
+
+
+def parse_sizes(option: str, text: str | None, graph: Graph | None) -> list[tuple[int, int]]:
+    """(height, width) of each size of "224,640x480"; without text the one that the file of ``graph`` fixes, or 224x224. Raises
+    UsageError for anything else."""
+    if text is None:
+        return [graph.size if graph is not None and graph.size is not None else (224, 224)]
+    return [parse_size(option, size) for size in parse_words(option, text)]
 
 
 def parse_size(option: str, text: str) -> tuple[int, int]:

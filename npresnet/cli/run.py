@@ -19,6 +19,7 @@ from .options import (
     DeviceOption,
     Precision,
     PrecisionOption,
+    PreprocessingOption,
     SizeOption,
     ThreadsOption,
     load_network,
@@ -26,6 +27,10 @@ from .options import (
 from .printing import fact, guarded, print_table, progress, say, shape_text
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..model import ResNet
     from ..plan.times import LayerStep
 
 __all__ = ["run"]
@@ -44,6 +49,7 @@ def run(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the results go.")] = Path("features.npz"),
     layers: Annotated[str | None, typer.Option(metavar="A,B", help="Save these layers' outputs, not C1 to C5.")] = None,
     size: SizeOption = None,
+    preprocessing: PreprocessingOption = None,
     device: DeviceOption = "cpu",
     algorithm: AlgorithmOption = Algorithm.auto,
     precision: PrecisionOption = Precision.fp32,
@@ -65,7 +71,7 @@ def run(
     from ..results.saving import save_arrays
 
     check_writable(out)
-    net = load_network(weights, architecture, device, algorithm, threads, precision)
+    net = load_network(weights, architecture, device, algorithm, threads, precision, preprocessing)
     names = dict(net.graph.features) if layers is None else _named_layers(layers)
     net.graph.needed_for(names.values())  # an unknown layer is an error before the pictures are read
     classify = top is not None or classes is not None
@@ -76,6 +82,11 @@ def run(
                 "saved with its top"
             )
         names["probabilities"] = net.graph.classifier
+    if not names:
+        raise UsageError(
+            f"{weights}: {net.architecture} has no feature maps C1 to C5, and so there is nothing to save; name layers with "
+            "--layers" + ("" if net.graph.classifier is None else ", or classify with --top")
+        )
     batch = net.prepare([str(image) for image in images], size)
     count, labels = 0, None
     if classify:
@@ -89,7 +100,9 @@ def run(
     collected: dict[str, list[Any]] = {name: [] for name in wanted}
     steps: list[LayerStep] = []
     if trace:
-        list(net.trace(batch[:1, :32, :32], wanted))  # kernels get ready here, not in the first layers' time
+        list(
+            net.trace(_smaller(net, batch[:1], wanted), wanted)
+        )  # kernels get ready here, not in the first layers' time
     start = time.perf_counter()
     with progress("images", len(batch)) as advance:
         for index in range(len(batch)):  # one image at a time: memory does not grow with their number
@@ -124,6 +137,16 @@ def run(
     fact("network", str(net.architecture))
     fact("images", f"{len(batch)} of {batch.shape[2]}x{batch.shape[1]} pixels in {seconds:.2f} s")
     fact("saved", str(out))
+
+
+def _smaller(net: ResNet, image: NDArray[np.float32], wanted: Sequence[str]) -> NDArray[np.float32]:
+    """A corner of an image, or all of it where the network takes one size alone."""
+    corner = image[:, :32, :32]
+    try:
+        net.graph.shapes(corner.shape[1], corner.shape[2], wanted)
+    except UsageError:
+        return image
+    return corner
 
 
 def _named_layers(text: str) -> dict[str, str]:

@@ -16,8 +16,7 @@ from .options import (
     WeightsArgument,
     load_network,
     parse_counts,
-    parse_size,
-    parse_words,
+    parse_sizes,
 )
 from .printing import fact, guarded, print_table, progress, say
 
@@ -27,7 +26,7 @@ __all__ = ["tune"]
 @guarded
 def tune(
     weights: WeightsArgument,
-    sizes: SizesOption = "224",
+    sizes: SizesOption = None,
     batches: BatchesOption = "1",
     device: DeviceOption = "cuda",
     algorithm: AlgorithmOption = Algorithm.auto,
@@ -38,9 +37,11 @@ def tune(
 
     What is found is kept on disk; networks on a card of that kind go by it from then on.
     """
-    shapes = [parse_size("--sizes", size) for size in parse_words("--sizes", sizes)]
     counts = parse_counts("--batches", batches)
+    if sizes is not None:
+        parse_sizes("--sizes", sizes, None)  # before the file is read
     net = load_network(weights, architecture, device, algorithm, None, precision)
+    shapes = parse_sizes("--sizes", sizes, net.graph)
     rows = []
     with progress("convolutions measured", None) as advance:
         for (height, width), count in product(shapes, counts):

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..files.safe_write import check_writable
-from .options import ArchitectureOption, DeviceOption, SizeOption, ThreadsOption, WeightsArgument, load_network
+from .options import (
+    ArchitectureOption,
+    DeviceOption,
+    PreprocessingOption,
+    SizeOption,
+    ThreadsOption,
+    WeightsArgument,
+    load_network,
+)
 from .printing import counted, fact, fail, guarded, print_table, say, shape_text
 
 if TYPE_CHECKING:
@@ -35,6 +43,7 @@ def verify(
         Path | None, typer.Option(metavar="FILE", help="Keep what the oracle computed, to check without it.")
     ] = None,
     size: SizeOption = None,
+    preprocessing: PreprocessingOption = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     architecture: ArchitectureOption = None,
@@ -47,7 +56,7 @@ def verify(
     if record is not None:
         check_writable(record)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's remarks about itself
-    net = load_network(weights, architecture, device, "im2col", threads)
+    net = load_network(weights, architecture, device, "im2col", threads, preprocessing=preprocessing)
     recording: Recording | None = None
     if against in ("tensorflow", "reference"):
         images = _photograph(net, size) if image is None else net.prepare(str(image), size)

@@ -1,7 +1,7 @@
 """What each family subtracts from pixels and divides them by, and the size of its pictures.
 
-The arithmetic takes RGB 0..255 of any dtype, [..., 3], and returns float32[..., 3], C-contiguous. A new convention is one
-function and one row of ``CONVENTIONS``.
+The arithmetic takes RGB 0..255 of any dtype, [..., 3], and returns float32[..., 3], C-contiguous; where it treats all channels
+alike, of any number of channels. A new convention is one function and one row of ``CONVENTIONS``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import UsageError
+from ..network.architecture import Architecture
+from ..network.graph import Graph
 from .reading import Float32, Picture
-from .resizing import Interpolation
+from .resizing import Interpolation, Size
 
-__all__ = ["CONVENTIONS", "Convention", "subtract_mean_pixel"]
+__all__ = ["CONVENTIONS", "Convention", "convention_for", "default_size", "subtract_mean_pixel"]
 
 MEAN_PIXEL = np.array([123.7, 116.8, 103.9])  # RGB; float64, see subtract_mean_pixel
 CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)  # BGR
@@ -82,6 +85,12 @@ class Convention:
     arithmetic: Callable[[Picture], Float32]
     default_size: str
     interpolation: Interpolation  # for an explicit WIDTHxHEIGHT
+    colours: bool = True  # means or an order of red, green and blue: for three channels alone
+
+    def in_words(self, channels: int) -> str:
+        """The arithmetic in words, for pictures of so many channels."""
+        kind = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
+        return self.meaning.replace("RGB", kind)
 
 
 CONVENTIONS = {
@@ -90,8 +99,32 @@ CONVENTIONS = {
     "torch": Convention(
         "RGB, 0 to 1, minus (0.485, 0.456, 0.406), over (0.229, 0.224, 0.225)", torch, "224x224", "nearest"
     ),
-    "tf": Convention("RGB, -1 to 1", tf, "224x224", "nearest"),
-    "unit": Convention("RGB, 0 to 1", unit, "224x224", "nearest"),
+    "tf": Convention("RGB, -1 to 1", tf, "224x224", "nearest", colours=False),
+    "unit": Convention("RGB, 0 to 1", unit, "224x224", "nearest", colours=False),
     "nsfw": Convention("BGR, 0 to 255, minus (104, 117, 123)", nsfw, "224x224", "bilinear"),
-    "none": Convention("RGB, 0 to 255, as they are", unchanged, "none", "nearest"),
+    "none": Convention("RGB, 0 to 255, as they are", unchanged, "none", "nearest", colours=False),
 }
+
+
+def convention_for(preprocessing: str, channels: int = 3) -> Convention:
+    """The convention of this name for pictures of so many channels. Raises UsageError for a name that is none, and where the
+    arithmetic is one of colours that the pictures have not."""
+    convention = CONVENTIONS.get(preprocessing)
+    if convention is None:
+        raise UsageError(f"preprocessing {preprocessing!r}: the conventions are {', '.join(CONVENTIONS)}; choose one")
+    if convention.colours and channels != 3:
+        others = ", ".join(name for name, other in CONVENTIONS.items() if not other.colours)
+        raise UsageError(
+            f"preprocessing {preprocessing!r}: it is for red, green and blue, but the network takes {channels} "
+            f"{'channel' if channels == 1 else 'channels'}; choose one of {others}"
+        )
+    return convention
+
+
+def default_size(architecture: Architecture, graph: Graph) -> Size:
+    """The size that a network's pictures are given where none is asked for: (width, height) if the file fixes it, else what is
+    usual in its family, whatever is done to the pixels."""
+    if graph.size is not None:
+        height, width = graph.size
+        return width, height
+    return CONVENTIONS[architecture.family.preprocessing].default_size

@@ -15,15 +15,15 @@ from ..network.inputs import network_input
 
 __all__ = ["Float32", "Picture", "load_picture", "load_prepared"]
 
-Picture = NDArray[Any]  # [h, w, 3] RGB, values 0..255, uint8 or floating point
+Picture = NDArray[Any]  # [h, w, 3] RGB, or [h, w, c], values 0..255, uint8 or floating point
 Float32 = NDArray[np.float32]
 
 
-def load_picture(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Read a picture file of any format that Pillow knows, as uint8[h, w, 3] RGB.
+def load_picture(path: str | os.PathLike[str], grey: bool = False) -> NDArray[np.uint8]:
+    """Read a picture file of any format that Pillow knows, as uint8[h, w, 3] RGB, or as uint8[h, w, 1] ``grey``.
 
-    Grey, palette, CMYK, YCbCr and 1-bit pictures are converted to RGB; alpha is dropped, not blended; of an animation
-    the first frame is read. 16-bit grey keeps its high byte, as Pillow does by itself for 16-bit colour (its own
+    Grey, palette, CMYK, YCbCr and 1-bit pictures are converted to RGB, or all but grey ones to grey (Pillow's "L"); alpha is
+    dropped, not blended; of an animation the first frame is read. 16-bit grey keeps its high byte, as Pillow does by itself for 16-bit colour (its own
     conversion of 16-bit grey saturates at 255 and whitens the picture). An EXIF orientation is not applied: neither
     Keras nor Mask R-CNN turns the pixels, so turning them here would give other features than theirs.
 
@@ -62,7 +62,7 @@ def load_picture(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
             # Dropped by the conversion anyway, with a warning for some palettes.
             image.info.pop("transparency", None)
             mode = image.mode
-            pixels = np.array(image if mode.startswith(("I", "F")) else image.convert("RGB"))
+            pixels = np.array(image if mode.startswith(("I", "F")) else image.convert("L" if grey else "RGB"))
     except UnidentifiedImageError as error:
         raise ImageError(
             f"{path}: not a picture in any format that Pillow reads (it begins with {data[:12]!r}); "
@@ -88,12 +88,14 @@ def load_picture(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
                 f"{path}: integer pixels from {pixels.min()} to {pixels.max()}; the range of a 16-bit picture is "
                 "0..65535: scale them to 0..255 and give the array instead"
             )
-        pixels = np.repeat((pixels >> 8).astype(np.uint8)[..., None], 3, axis=2)
+        pixels = (pixels >> 8).astype(np.uint8)
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 1 if grey else 3, axis=2)
     return pixels
 
 
-def load_prepared(path: str | os.PathLike[str]) -> Float32:
-    """A ``.npy`` of prepared input as float32[n, h, w, 3]; nothing is unpickled, and shapes are checked before data."""
+def load_prepared(path: str | os.PathLike[str], channels: int = 3) -> Float32:
+    """A ``.npy`` of prepared input as float32[n, h, w, channels]; nothing is unpickled, and shapes are checked before data."""
     try:
         # Mapping refuses a file shorter than its header says, before any memory is taken.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -106,11 +108,13 @@ def load_prepared(path: str | os.PathLike[str]) -> Float32:
         raise ImageError(f"{path}: a .npz archive named .npy; write one array with numpy.save")
     if array.dtype.kind != "f":
         raise ImageError(
-            f"{path}: holds {array.dtype}, but a .npy is prepared input: float32[n, h, w, 3]; "
+            f"{path}: holds {array.dtype}, but a .npy is prepared input: float32[n, h, w, {channels}]; "
             "give a picture file instead, or the loaded array as a picture"
         )
     try:
-        prepared: Float32 = network_input(array)  # writeable, hence a copy: the file may change while the array lives
+        prepared: Float32 = network_input(
+            array, channels
+        )  # writeable, hence a copy: the file may change while the array lives
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
     return prepared

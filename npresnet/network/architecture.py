@@ -28,8 +28,10 @@ class Architecture:
     pool        border of the max-pool, None for the family's
     epsilon     of the batch-norms, None for the family's
     groups      of the 3x3 convolutions
+    channels    of the images
     inside      whether the network scales pixels itself
     own         the model's name, where the network is built from the file's own description instead of the table
+    pixels      the convention by which pictures are prepared, None for the family's
     """
 
     family: Family
@@ -43,8 +45,10 @@ class Architecture:
     pool: PoolBorder | None = None
     epsilon: float | None = None
     groups: int = 1
+    channels: int = 3
     inside: bool = False
     own: str = ""
+    pixels: str | None = None
 
     @classmethod
     def standard(
@@ -84,7 +88,7 @@ class Architecture:
     @property
     def preprocessing(self) -> str:
         """Convention of ``images/conventions.py`` for pictures that go in."""
-        return "none" if self.inside else self.family.preprocessing
+        return self.family.preprocessing if self.pixels is None else self.pixels
 
     def __str__(self) -> str:
         text = self.name
@@ -97,6 +101,8 @@ class Architecture:
             text += (
                 f", stem {self.stem_width} and stages {'/'.join(str(outer) for _, outer in self.widths)} channels wide"
             )
+        if self.channels != 3:
+            text += f", images of {self.channels} {'channel' if self.channels == 1 else 'channels'}"
         if self.groups != self.family.groups:
             text += f", {self.groups} groups"
         if self.stem != self.family.stem:
@@ -112,8 +118,10 @@ class Architecture:
         return text
 
 
-def own_architecture(name: str, graph: Graph) -> Architecture:
+def own_architecture(name: str, graph: Graph, habits: Family | None) -> Architecture:
     """What is to be said of a network that is in no row of the table: its name, and how deep it is.
+
+    habits  the family whose pictures it has, if that is known
 
     The depth counts as those of the table do: convolutions and dense layers on the longest way through.
     """
@@ -122,7 +130,9 @@ def own_architecture(name: str, graph: Graph) -> Architecture:
         before = max((longest[source] for source in layer.inputs), default=0)
         longest[layer.name] = before + isinstance(layer.operator, Conv2D | Dense)
     model = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-    return Architecture(replace(OWN, model=model), max(longest.values(), default=0), own=name)
+    preprocessing = OWN.preprocessing if habits is None else habits.preprocessing
+    family = replace(OWN, model=model, preprocessing=preprocessing)
+    return Architecture(family, max(longest.values(), default=0), own=name)
 
 
 @dataclass(frozen=True)

@@ -102,18 +102,18 @@ def build_graph(architecture: Architecture) -> Graph:
 def _stem(builder: _Builder) -> str:
     """From the images to the pool's output."""
     architecture, family, names = builder.architecture, builder.family, builder.names
-    x = builder.add("input", Input())
+    x = builder.add("input", Input(architecture.channels))
     for name, rescale in family.inside if architecture.inside else ():
         x = builder.add(name, rescale, x)
     if names.input_bn:
-        x = builder.norm(names.input_bn, x, 3, scale=False)
+        x = builder.norm(names.input_bn, x, architecture.channels, scale=False)
     explicit = architecture.stem == "explicit"
     width = architecture.stem_width
     size = 3 if family.deep_stem else 7
     if explicit:
         x = builder.add(names.stem_pad, Pad((size // 2,) * 4), x)
     biased = family.bias != "none"
-    channels = 3
+    channels = architecture.channels
     for i, out in enumerate((width // 2, width // 2, width) if family.deep_stem else (width,), 1):
         builder.place = {"i": i}
         first = i == 1

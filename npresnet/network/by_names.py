@@ -20,7 +20,7 @@ from .family import Family, block_kind
 from .found import Notes, StoredLayers
 from .measured import blocks_found, convolutions, depthwise, measured
 
-__all__ = ["candidates", "depth_fits", "first_layers_fit", "recognised"]
+__all__ = ["candidates", "cut_from", "depth_fits", "first_layers_fit", "recognised"]
 
 
 def candidates(request: Request | None) -> tuple[tuple[Family, int], ...]:
@@ -67,6 +67,18 @@ def recognised(
     return (replace(architecture, **request.options) if request else architecture), layers
 
 
+def cut_from(file: StoredFile) -> Family | None:
+    """The family of whose networks the file holds the beginning, as far as the first block, or None."""
+    fitting = [
+        family for family in FAMILIES.values() if first_layers_fit(file.layers, family, strict=True, whole=False)
+    ]
+    if not fitting:
+        return None
+    most = max(len(_tell_tales(family, whole=False)) for family in fitting)
+    fitting = [family for family in fitting if len(_tell_tales(family, whole=False)) == most]
+    return _told_apart(file, [(family, family.depths[0]) for family in fitting], Notes())[0]
+
+
 def _told_apart(file: StoredFile, matching: Sequence[tuple[Family, int]], notes: Notes) -> tuple[Family, int]:
     """Of families that name their layers with weights alike the one whose sign is there, the surest sign first; among equals,
     and without a sign, the first row."""
@@ -100,27 +112,28 @@ def _namesakes(family: Family) -> list[Family]:
     return [other for other in every if (other.names.conv, _tell_tales(other)) == names]
 
 
-def _tell_tales(family: Family) -> list[str]:
-    """Layers with weights by which a family is known, those of the first block included."""
+def _tell_tales(family: Family, whole: bool = True) -> list[str]:
+    """Layers with weights by which a family is known, those of the first block included; the last one's only if ``whole``."""
     names, depth = family.names, family.depths[0]
     stems = 3 if family.deep_stem else 1
     found = [names.stem_conv.format(i=i) for i in range(1, stems + 1)]
     found += [names.stem_bn.format(i=stems)] if family.stem_norm else []
     found += [name for name in (names.input_bn, names.stem_scale) if name]
     if family.order == "pre":
-        found += [names.final_bn, names.pre_bn.format(**family.place(depth, 2, 0))]
+        found += [names.pre_bn.format(**family.place(depth, 2, 0)), *([names.final_bn] if whole else [])]
     return found
 
 
-def first_layers_fit(layers: StoredLayers, family: Family, *, strict: bool) -> bool:
-    """Whether the family's tell-tale layers are there; ``strict``: and kernels and biases are of its kind."""
-    if not all(name in layers for name in _tell_tales(family)) or not any(
+def first_layers_fit(layers: StoredLayers, family: Family, *, strict: bool, whole: bool = True) -> bool:
+    """Whether the family's tell-tale layers are there; ``strict``: and kernels and biases are of its kind; ``whole``: and the
+    network may go on to its end."""
+    if not all(name in layers for name in _tell_tales(family, whole)) or not any(
         blocks_found(layers, family, family.depths[0])
     ):
         return False
     if (depthwise(layers, family) is not None) != (family.groups > 1):
         return False
-    if family.names.squeeze:  # one of those whose networks have gates or not
+    if family.names.squeeze and whole:  # one of those whose networks have gates or not
         counts = [2 * sum(blocks) for blocks in family.blocks.values()]
         if (len(_gates(layers, family)) in counts) != bool(family.squeeze):
             return False

@@ -401,6 +401,7 @@ FAMILIES: Mapping[str, Family] = {
             probabilities="layer",
             preprocessing="nsfw",
             classifier=True,
+            classes=2,
             optional_stage5=False,
             signs=(),
         ),

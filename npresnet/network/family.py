@@ -149,6 +149,7 @@ class Family:
                    and ReLU; "largest depth": the last block before the size changes again, and at the end after ReLU
     preprocessing  convention of ``images/conventions.py`` that its training used
     classifier     whether its networks come with one
+    classes        how many its own classifier tells apart
 
     What files of the family may differ in, beside depth and widths:
 
@@ -190,6 +191,7 @@ class Family:
     probabilities: Literal["fused", "layer", "missing"] = "fused"
     features: Literal["blocks", "activated", "largest depth"] = "blocks"
     classifier: bool = True
+    classes: int = 1000
     stems: Mapping[Border, str] = field(default_factory=dict, hash=False)
     pools: Mapping[PoolBorder, str] = field(default_factory=dict, hash=False)
     inside: tuple[tuple[str, Rescale], ...] = ()

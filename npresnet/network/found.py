@@ -19,11 +19,12 @@ StoredLayers = Mapping[str, StoredLayer]
 class Network:
     """The network in a file.
 
-    layers   the file's tensors under the names of the graph's layers, kernels in the order and direction of TensorFlow's
-    reasons  how it was recognised
-    doubts   what was assumed because the file does not say
-    refused  {layer: why it is not run} of the layers that the file describes and that are not run
-    lacking  what the model in the file returns and this network does not, by layers' names
+    layers         the file's tensors under the names of the graph's layers, kernels in the order and direction of TensorFlow's
+    reasons        how it was recognised
+    doubts         what was assumed because the file does not say
+    refused        {layer: why it is not run} of the layers that the file describes and that are not run
+    lacking        what the model in the file returns and this network does not, by layers' names
+    preprocessing  why its pictures are prepared as they are
     """
 
     architecture: Architecture
@@ -33,6 +34,7 @@ class Network:
     doubts: Sequence[str] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
     lacking: Sequence[str] = ()
+    preprocessing: str = ""
 
 
 @dataclass

@@ -83,6 +83,12 @@ class Graph:
         entry = self.layers[0].operator
         return entry.channels if isinstance(entry, Input) else 0
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of the images, where the file fixes them."""
+        entry = self.layers[0].operator
+        return entry.size if isinstance(entry, Input) else None
+
     @cached_property
     def by_name(self) -> dict[str, Layer]:
         """{layer name: layer}."""
@@ -114,7 +120,7 @@ class Graph:
         outputs  only the layers that these need; None for all
         further  {input: shape} of those beside the first, where they are not what the file says, or as the first
 
-        Raises UsageError, with the layer's name, where an image is too small for the network.
+        Raises UsageError, with the layer's name, where the network does not take images of that size.
         """
         found: dict[str, Shape] = {}
         for layer in self.layers if outputs is None else self.needed_for(outputs):
@@ -127,5 +133,17 @@ class Graph:
             try:
                 found[layer.name] = layer.operator.output_shape(*(found[name] for name in layer.inputs))
             except ValueError as error:
-                raise UsageError(f"layer {layer.name!r}, for images of {height}x{width} pixels: {error}") from None
+                raise UsageError(
+                    f"layer {layer.name!r}, for images of {height}x{width} pixels: {error}{self._instead(height, width)}"
+                ) from None
         return found
+
+    def _instead(self, height: int, width: int) -> str:
+        """Which size to give, where the file fixes one."""
+        if self.size in (None, (height, width)):
+            return ""
+        right = f"{self.size[1]}x{self.size[0]}"
+        return (
+            f"; the file says that its images are {right} (width x height): leave the size out, or give --size {right} or "
+            f"size={self.size[::-1]}"
+        )

@@ -53,6 +53,7 @@ def measured(
     found = replace(
         standard,
         stem_width=_channels(layers, [stem], standard.stem_width),
+        channels=_channels_in(layers, names.stem_conv.format(i=1)),
         widths=tuple(
             (width(stage, 0, inner), width(stage, last, outer))
             for stage, (inner, outer) in zip(standard.stages, standard.widths, strict=True)
@@ -121,6 +122,12 @@ def convolutions(layers: StoredLayers, names: Iterable[str]) -> list[tuple[int, 
 def _channels(layers: StoredLayers, names: Iterable[str], default: int) -> int:
     """Output channels of most of the named convolutions, so that a single odd one is reported and not believed."""
     return mode([channels for channels, _ in convolutions(layers, names)] or [default])
+
+
+def _channels_in(layers: StoredLayers, stem: str) -> int:
+    """Channels of the images: those that the stem's kernel takes."""
+    kernel = layers.get(stem, {}).get("kernel")
+    return kernel.shape[2] if kernel is not None and len(kernel.shape) == 4 and kernel.shape[2] > 0 else 3
 
 
 def depthwise(layers: StoredLayers, family: Family) -> Tensor | None:

@@ -8,6 +8,7 @@ The way through, step by step:
     measured.py       what the shapes tell beside: widths, groups, the classifier
     described.py      the network that the file describes, if it does
     reconcile.py      which of the two is built
+    preprocessing.py  how its pictures are prepared
 """
 
 from __future__ import annotations
@@ -20,16 +21,39 @@ from ..errors import WeightsError
 from ..files.stored import StoredFile
 from .architecture import Request, own_architecture
 from .building import build_graph
-from .by_names import recognised
+from .by_names import cut_from, recognised
 from .described import NotDescribed, OwnNetwork, network_from_config
+from .family import Family
 from .found import Network, Notes, StoredLayers
 from .graph import Graph
-from .operators import Add
+from .operators import Add, Input
 from .orientation import oriented
+from .preprocessing import preprocessing_of
 from .reconcile import followed, in_words, reconciled
 from .without_names import named_by_position
 
 __all__ = ["Network", "find_network"]
+
+
+def find_network(file: StoredFile, path: Path, request: Request | None, preprocessing: str | None = None) -> Network:
+    """The network in a file.
+
+    path           the file's, whose name may tell how kernels are stored
+    request        restricts the search to some families and depths
+    preprocessing  how pictures are prepared for it, None to find out
+
+    Raises WeightsError when nothing fits, or what fits is not what was asked for.
+    """
+    notes = Notes()
+    notes.doubts += file.doubts
+    own = _own_network(file, notes)
+    found, habits = _found(file, path, request, own, notes)
+    graph = found.graph if own is None else _sized(found.graph, own.graph.size)
+    pixels, why, doubt = preprocessing_of(found.architecture, graph, habits, preprocessing)
+    doubts = [*found.doubts, *([doubt] if doubt else [])]
+    layers = _asked_for(graph, found.layers, file.paths)
+    architecture = replace(found.architecture, pixels=pixels)
+    return replace(found, architecture=architecture, graph=graph, layers=layers, doubts=doubts, preprocessing=why)
 
 
 def _own_network(file: StoredFile, notes: Notes) -> OwnNetwork | None:
@@ -43,17 +67,23 @@ def _own_network(file: StoredFile, notes: Notes) -> OwnNetwork | None:
         return None
 
 
-def find_network(file: StoredFile, path: Path, request: Request | None) -> Network:
-    """The network in a file.
+def _sized(graph: Graph, size: tuple[int, int] | None) -> Graph:
+    """A graph for images of the size that the file's own description fixes."""
+    entry, *others = graph.layers
+    return replace(graph, layers=(replace(entry, operator=Input(graph.channels, size)), *others))
 
-    path     the file's, whose name may tell how kernels are stored
-    request  restricts the search to some families and depths
 
-    Raises WeightsError when nothing fits, or what fits is not what was asked for.
-    """
-    notes = Notes()
-    notes.doubts += file.doubts
-    own = _own_network(file, notes)
+def _asked_for(graph: Graph, layers: StoredLayers, paths: Mapping[str, str]) -> StoredLayers:
+    """Tensors under the names by which a graph asks for them, which may be paths through models; all others as they were."""
+    keys = {layer.source: paths.get(layer.source, layer.source) for layer in graph.layers if layer.operator.tensors()}
+    asked = {source: layers[key] for source, key in keys.items() if key in layers}
+    return {key: tensors for key, tensors in layers.items() if key not in keys.values()} | asked
+
+
+def _found(
+    file: StoredFile, path: Path, request: Request | None, own: OwnNetwork | None, notes: Notes
+) -> tuple[Network, Family | None]:
+    """The network in a file that describes ``own``, and the family whose habits it has, if that is known."""
     layers = oriented(file, own.graph if own else None, path, notes)
     try:
         variant = None
@@ -71,18 +101,9 @@ def find_network(file: StoredFile, path: Path, request: Request | None) -> Netwo
                     f"{failure}; nor can the network be run that the file describes: {in_words(own.unsupported)}"
                 ) from None
             raise
-        notes.doubts.append("nothing says how pictures were prepared for this network: pixels go in as RGB, 0 to 255")
-        layers = _asked_for(own.graph, layers, file.paths)
-        return followed(own, layers, own_architecture(own.name, own.graph), own.graph.outputs, notes)
+        habits = cut_from(replace(file, layers=layers))
+        return followed(own, layers, own_architecture(own.name, own.graph, habits), own.graph.outputs, notes), habits
     graph = build_graph(architecture)
     if own is None:
-        return Network(architecture, graph, layers, notes.reasons, [*notes.doubts, *notes.assumed])
-    found = reconciled(architecture, graph, own, layers, request, notes)
-    return replace(found, layers=_asked_for(found.graph, layers, file.paths))
-
-
-def _asked_for(graph: Graph, layers: StoredLayers, paths: Mapping[str, str]) -> StoredLayers:
-    """Tensors under the names by which a graph asks for them, which may be paths through models; all others as they were."""
-    keys = {layer.source: paths.get(layer.source, layer.source) for layer in graph.layers if layer.operator.tensors()}
-    asked = {source: layers[key] for source, key in keys.items() if key in layers}
-    return {key: tensors for key, tensors in layers.items() if key not in keys.values()} | asked
+        return Network(architecture, graph, layers, notes.reasons, [*notes.doubts, *notes.assumed]), architecture.family
+    return reconciled(architecture, graph, own, layers, request, notes), architecture.family

@@ -49,6 +49,7 @@ class Inspection:
     lacking     what the model in the file returns and this network does not, by layers' names
     suspicious  sentences about numbers that can be run but look wrong
     unused      layers of the file that are not part of the network (a detector's heads, say), with their tensor count
+    preprocessing  why pictures are prepared as ``architecture.preprocessing`` says
     """
 
     path: Path
@@ -69,6 +70,7 @@ class Inspection:
     suspicious: Sequence[str] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
     lacking: Sequence[str] = ()
+    preprocessing: str = ""
 
     @property
     def parameters(self) -> int:
@@ -151,18 +153,21 @@ def _suspicious(graph: Graph, weights: Weights) -> tuple[list[str], list[str]]:
     return looks, []
 
 
-def inspect(path: str | os.PathLike[str], architecture: str | None = None) -> Inspection:
+def inspect(
+    path: str | os.PathLike[str], architecture: str | None = None, preprocessing: str | None = None
+) -> Inspection:
     """Read a weight file and say what it is and what fits; only a file that is no ResNet at all is an error.
 
-    path          a Keras ``.h5``, ``.weights.h5``, ``.weights.json`` or ``.keras`` file
-    architecture  None to detect, ``"resnet101"``, or ``"matterport/resnet101"``
+    path           a Keras ``.h5``, ``.weights.h5``, ``.weights.json`` or ``.keras`` file
+    architecture   None to detect, ``"resnet101"``, or ``"matterport/resnet101"``
+    preprocessing  None to find out, or a name in ``images.conventions.CONVENTIONS``
 
     Raises WeightsError for what cannot be read or recognised, UsageError for an unknown architecture.
     """
     request = parse_architecture(architecture) if architecture else None
     with open_weights(path) as root:
         file = read_layers(root)
-        network = find_network(file, Path(path), request)
+        network = find_network(file, Path(path), request, preprocessing)
         report = _Report()
         for layer in network.graph.layers:
             if layer.operator.tensors():
@@ -174,6 +179,7 @@ def inspect(path: str | os.PathLike[str], architecture: str | None = None) -> In
             Path(path), root.size, file.layout, file.keras_version, file.backend, network.architecture,
             network.reasons, network.graph, report.weights, report.matched, report.missing, report.misshaped,
             [*report.unsound, *half_loaded], unused, network.doubts, suspicious, network.refused, network.lacking,
+            network.preprocessing,
         )  # fmt: skip
 
 
@@ -214,9 +220,11 @@ class _Report:
         self.weights[layer.name] = as_needed(layer.operator, arrays)
 
 
-def load_weights(path: str | os.PathLike[str], architecture: str | None = None) -> Inspection:
+def load_weights(
+    path: str | os.PathLike[str], architecture: str | None = None, preprocessing: str | None = None
+) -> Inspection:
     """As ``inspect``, but anything that keeps the weights from being run is an error. Raises WeightsError, UsageError."""
-    found = inspect(path, architecture)
+    found = inspect(path, architecture, preprocessing)
     if found.problems:
         raise WeightsError(
             f"{found.path}: recognised as {found.architecture}, but {'; '.join(found.problems)}; "

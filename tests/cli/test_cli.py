@@ -368,6 +368,8 @@ parameters    384,112 in 318 tensors
 feature maps  C1 pool1, C2 res2c_out, C3 res3d_out, C4 res4f_out, C5 res5c_out
 preprocessing matterport: pixels go in as RGB, 0 to 255, minus (123.7, 116.8,
               103.9)
+              as is usual for networks of matterport
+picture size  square, as is usual: the file fixes none
 matched       106 of 106 layers with weights
 missing       none
 mis-shaped    none

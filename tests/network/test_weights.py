@@ -236,7 +236,8 @@ def test_network_as_one_layer_of_another(path, layout):
     else:
         assert not found.problems
         assert not found.unused
-        assert not found.doubts
+        (doubt,) = found.doubts
+        assert "nothing says how pictures were prepared" in doubt
         assert found.graph.classifier == "fc1000"
         assert list(found.graph.features.values())[-1] == "res5b1_relu"
         assert found.weights["hidden"]["kernel"].shape == (32, 6)
