@@ -13,7 +13,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .errors import DeviceError, ImageError, MissingExtraError, NpResNetError, UsageError, WeightsError
+from .errors import (
+    DeviceError,
+    ImageError,
+    MissingExtraError,
+    NpResNetError,
+    UsageError,
+    WeightsError,
+    WeightsWarning,
+)
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -29,6 +37,7 @@ __all__ = [
     "ResNet",
     "UsageError",
     "WeightsError",
+    "WeightsWarning",
     "__version__",
     "kernels",
     "load",

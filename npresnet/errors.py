@@ -12,6 +12,10 @@ class WeightsError(NpResNetError):
     """A weight file that cannot be read, is not a ResNet, or does not fit the architecture asked for."""
 
 
+class WeightsWarning(UserWarning):
+    """Something about the network in a weight file that the file does not say, or that is not run; ``npresnet info`` shows all."""
+
+
 class ImageError(NpResNetError):
     """A picture or an array that cannot be taken as input."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .cpu import by_layer
-from .errors import UsageError
+from .errors import UsageError, WeightsWarning
 from .images.conventions import convention_for, default_size
 from .images.prepare import prepare
 from .network.architecture import Architecture, parse_architecture
@@ -100,8 +101,11 @@ class ResNet:
                 else what is usual in the network's family
 
         Which arithmetic it is ``architecture.preprocessing`` says, and ``load(preprocessing=)`` changes. Returns float32[n, h, w,
-        channels]. Raises ImageError, UsageError, MissingExtraError (pictures need Pillow).
+        channels]. Raises ImageError, UsageError, MissingExtraError (pictures need Pillow); warns by WeightsWarning where nobody can
+        know what is right.
         """
+        if self._inspection.unprepared:
+            warnings.warn(f"{self._inspection.path}: {self._inspection.unprepared}", WeightsWarning, stacklevel=2)
         size = default_size(self.architecture, self.graph) if size is None else size
         return prepare(source, self.architecture.preprocessing, size, self.graph.channels)
 
@@ -355,13 +359,18 @@ def load(
                   are), "matterport", "nsfw"; None: none where the network scales them itself, else as is usual in its family
 
     Raises WeightsError for a file that is no complete ResNet, UsageError for a wrong argument; for a card that cannot be
-    used DeviceError, and MissingExtraError where numba-cuda is not installed.
+    used DeviceError, and MissingExtraError where numba-cuda is not installed. Warns by WeightsWarning of what the file leaves
+    open, and of what of its model is not run.
     """
     if preprocessing is not None:
         convention_for(preprocessing)  # before the file is read
     net = _ready(lambda: load_weights(Path(path), architecture, preprocessing), device, algorithm, threads, precision)
     if preprocessing is not None:
         convention_for(preprocessing, net.graph.channels)
+    found = net._inspection
+    for doubt in found.doubts:
+        if doubt != found.unprepared:  # which ``prepare`` says
+            warnings.warn(f"{path}: {doubt}", WeightsWarning, stacklevel=2)
     return net
 
 

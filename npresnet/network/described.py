@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from .dialects import LayerConfig, Shape, Unsupported, one_channel, operators_of, settings, stacked_channels
@@ -21,7 +22,7 @@ from .graph import Graph, Layer
 from .operators import Channels, Conv2D, Dense, Input, Operator
 from .wiring import Node, NotDescribed, Wiring, flattened
 
-__all__ = ["NotDescribed", "OwnNetwork", "network_from_config"]
+__all__ = ["NotDescribed", "OwnNetwork", "network_from_config", "renamed"]
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,7 @@ class _Building:
                 return
             steps = operators_of(config)
         made: list[Layer] = []
+        tensors = [len(operator.tensors()) for operator in steps]
         sizes = dict[str, _Sizes]()
         for position, operator in enumerate(steps):
             # the last takes the layer's name: what comes out of it is what comes out of Keras's layer
@@ -145,15 +147,24 @@ class _Building:
                 operator.output_shape(*(pair[0] for pair in found)),
                 operator.output_shape(*(pair[1] for pair in found)),
             )
-            made.append(Layer(label, operator, tuple(sources), stored))
+            several = tensors[position] < sum(tensors) and tensors[position] > 0
+            share = (sum(tensors[:position]), sum(tensors)) if several else None
+            made.append(Layer(label, operator, tuple(sources), stored, share))
         self.layers += made
         self.sizes.update(sizes)
         self.same[node.name] = node.name if steps else inputs[0]
 
-    @staticmethod
-    def stored(node: Node) -> str:
-        """The layer of the weight file that holds a node's tensors."""
-        return node.layer if "/" not in node.name.removeprefix(node.layer) else "/".join(node.path)
+    def stored(self, node: Node) -> str:
+        """The layer of the weight file that holds a node's tensors: by its path where several layers have its name."""
+        return "/".join(node.path) if len(self.paths[node.layer]) > 1 else node.layer
+
+    @cached_property
+    def paths(self) -> dict[str, set[tuple[str, ...]]]:
+        """{a layer's name: all places where there is one}."""
+        found: dict[str, set[tuple[str, ...]]] = {}
+        for node in self.wiring.nodes:
+            found.setdefault(node.layer, set()).add(node.path)
+        return found
 
     def finished(self, name: str) -> OwnNetwork:
         wired = self.wiring.inputs
@@ -171,7 +182,7 @@ class _Building:
         outputs = [*_names(self.wiring.outputs)]
         found = tuple(self.same[output] for output in outputs if output in self.same and output not in self.picked)
         lacking = tuple(str(output) for output in outputs if output not in self.same or output in self.picked)
-        result = None if lacking else _renamed(self.wiring.outputs, self.same)
+        result = None if lacking else renamed(self.wiring.outputs, self.same)
         graph = Graph(tuple(layers), {}, None, entries, result, aliases)
         by_name = graph.by_name
         classifier = next((output for output in found if _classifies(by_name, output, self.sizes)), None)
@@ -190,11 +201,13 @@ def _names(outputs: Any) -> Sequence[str | None]:
     return [name for one in outputs for name in _names(one)] if isinstance(outputs, list) else [outputs]
 
 
-def _renamed(outputs: Any, names: Mapping[str, str]) -> Any:
-    """A structure of outputs with other names in it."""
+def renamed(outputs: Any, names: Mapping[str, str]) -> Any:
+    """A structure of outputs, as ``Graph.result``, with other names in it."""
     if isinstance(outputs, Mapping):
-        return {key: _renamed(one, names) for key, one in outputs.items()}
-    return [_renamed(one, names) for one in outputs] if isinstance(outputs, list) else names[outputs]
+        return {key: renamed(one, names) for key, one in outputs.items()}
+    if isinstance(outputs, list):
+        return [renamed(one, names) for one in outputs]
+    return None if outputs is None else names[outputs]
 
 
 def _classifies(layers: Mapping[str, Layer], output: str, sizes: Mapping[str, _Sizes]) -> bool:

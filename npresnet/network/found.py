@@ -25,6 +25,7 @@ class Network:
     refused        {layer: why it is not run} of the layers that the file describes and that are not run
     lacking        what the model in the file returns and this network does not, by layers' names
     preprocessing  why its pictures are prepared as they are
+    unprepared     which of the doubts is about that, if one is: it does not matter to whoever has arrays
     """
 
     architecture: Architecture
@@ -35,6 +36,7 @@ class Network:
     refused: Mapping[str, str] = field(default_factory=dict)
     lacking: Sequence[str] = ()
     preprocessing: str = ""
+    unprepared: str | None = None
 
 
 @dataclass

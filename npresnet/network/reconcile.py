@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from .architecture import Architecture, Request
-from .described import OwnNetwork
+from .described import OwnNetwork, renamed
 from .fingerprints import fingerprints
 from .found import Network, Notes, StoredLayers
 from .graph import Graph, Layer
@@ -35,7 +35,22 @@ def followed(
     """The network of a file's own description, with the sets of ``outputs`` of a row where one is known."""
     graph = replace(own.graph, outputs=outputs)
     notes.reasons.append(f"built from the file's own description of {own.name!r}: {len(graph.layers)} layers")
-    return Network(architecture, graph, layers, notes.reasons, notes.doubts)
+    if own.lacking:
+        notes.doubts.append(
+            f"the model in the file is not run to its end: because of {in_words(own.unsupported)} it lacks {_ends(own)}; all layers "
+            "before are run"
+        )
+    return _network(architecture, graph, own, layers, notes)
+
+
+def _network(architecture: Architecture, graph: Graph, own: OwnNetwork, layers: StoredLayers, notes: Notes) -> Network:
+    return Network(
+        architecture, graph, layers, notes.reasons, notes.doubts, refused=own.unsupported, lacking=own.lacking
+    )
+
+
+def _ends(own: OwnNetwork) -> str:
+    return "its output " + ", ".join(map(repr, own.lacking))
 
 
 def reconciled(
@@ -57,9 +72,10 @@ def reconciled(
     ends += [graph.classifier] if graph.classifier else []
     if all(row[name] in by_number for name in ends):
         notes.reasons.append("the file's own description of its layers says the same")
-        more = [name for name in own.outputs if mine[name] not in row.values()]
-        if own.unsupported or not more:
-            return Network(architecture, graph, layers, notes.reasons, notes.doubts)
+        in_row = {number: name for name, number in row.items()}
+        same = {name: in_row[number] for name, number in mine.items() if number in in_row}
+        if not own.lacking and all(name in same for name in own.outputs):
+            return _network(architecture, _called(graph, own, same), own, layers, notes)
         outputs = {
             which: {feature: by_number[row[name]] for feature, name in maps.items()}
             for which, maps in graph.outputs.items()
@@ -68,18 +84,39 @@ def reconciled(
     odd = next(x for x in graph.layers if row[x.name] not in by_number and all(row[i] in by_number for i in x.inputs))
     if request is not None and request.options:
         notes.doubts.append(f"the file's own description differs from what was asked for, first at {odd.name!r}")
-    elif own.unsupported and not _covers(own, graph):
-        notes.doubts.append(
-            f"the file's own description of its layers cannot be followed, because of {in_words(own.unsupported)}; the table's "
-            f"{architecture.name} is taken instead"
-        )
+        return Network(architecture, graph, layers, notes.reasons, notes.doubts)
+    if own.unsupported and not _covers(own, graph):
+        notes.doubts.append(_instead(own, graph, architecture))
         notes.doubts += notes.assumed
-    else:
-        notes.reasons.append(_difference(odd, own.graph, architecture))
-        return followed(
-            own, layers, replace(architecture, classes=None, own=own.name), _feature_maps(graph, own.graph), notes
-        )
-    return Network(architecture, graph, layers, notes.reasons, notes.doubts)
+        return _network(architecture, graph, own, layers, notes)
+    notes.reasons.append(_difference(odd, own.graph, architecture))
+    maps = _feature_maps(graph, own.graph)
+    return followed(own, layers, replace(architecture, classes=None, own=own.name), maps, notes)
+
+
+def _called(graph: Graph, own: OwnNetwork, same: Mapping[str, str]) -> Graph:
+    """The row's graph with all that a description knows beside: what the model returns, and what its layers are called.
+
+    same  {layer of the description: layer of the row that computes the same}
+    """
+    names = {**same, **{alias: same[name] for alias, name in own.graph.aliases.items() if name in same}}
+    aliases = {name: layer for name, layer in names.items() if name not in graph.by_name}
+    return replace(graph, aliases=aliases, result=renamed(own.graph.result, same))
+
+
+def _instead(own: OwnNetwork, graph: Graph, architecture: Architecture) -> str:
+    """What is to be said where a description stops before the feature maps, and the row is taken."""
+    sources = {layer.source for layer in own.graph.layers}
+    first = next(layer for layer in graph.layers if layer.operator.tensors())
+    text = (
+        f"the file's own description of its layers cannot be followed, because of {in_words(own.unsupported)}; the table's "
+        f"{architecture.name} is taken instead, and nothing of what comes behind its feature maps"
+    )
+    if first.source in sources:
+        return text
+    return (
+        f"{text}; what is left out comes before the first convolution, so that the features are those of other pixels"
+    )
 
 
 def _feature_maps(graph: Graph, own: Graph) -> Mapping[str, Mapping[str, str]]:

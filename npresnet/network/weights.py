@@ -50,6 +50,7 @@ class Inspection:
     suspicious  sentences about numbers that can be run but look wrong
     unused      layers of the file that are not part of the network (a detector's heads, say), with their tensor count
     preprocessing  why pictures are prepared as ``architecture.preprocessing`` says
+    unprepared  which of the doubts is about that, if one is
     """
 
     path: Path
@@ -71,6 +72,7 @@ class Inspection:
     refused: Mapping[str, str] = field(default_factory=dict)
     lacking: Sequence[str] = ()
     preprocessing: str = ""
+    unprepared: str | None = None
 
     @property
     def parameters(self) -> int:
@@ -179,7 +181,7 @@ def inspect(
             Path(path), root.size, file.layout, file.keras_version, file.backend, network.architecture,
             network.reasons, network.graph, report.weights, report.matched, report.missing, report.misshaped,
             [*report.unsound, *half_loaded], unused, network.doubts, suspicious, network.refused, network.lacking,
-            network.preprocessing,
+            network.preprocessing, network.unprepared,
         )  # fmt: skip
 
 
