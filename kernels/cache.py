@@ -25,7 +25,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-__all__ = ["cache_directory", "kernel_cache", "source_hash"]
+__all__ = ["NOWHERE", "cache_directory", "kernel_cache", "lasting_directory", "remove_temporary", "source_hash"]
+
+NOWHERE = "this user has no cache directory that can be written; NPRESNET_CACHE_DIR may name one"
+
+_temporary: dict[Path, int] = {}
+"""Directories that go with the process that made them, where there is no other: {path: the process's number}."""
 
 
 def _preferred() -> Path:
@@ -65,16 +70,24 @@ def cache_directory() -> Path | None:
             tempfile.TemporaryFile(dir=path).close()  # the mode bits do not tell of a read-only mount
             return path
     with contextlib.suppress(OSError):
-        temporary = tempfile.mkdtemp(prefix="npresnet-")  # made 0700 by the library
-        atexit.register(_remove, temporary, os.getpid())
-        return Path(temporary)
+        path = Path(tempfile.mkdtemp(prefix="npresnet-"))  # made 0700 by the library
+        _temporary[path] = os.getpid()
+        atexit.register(remove_temporary)
+        return path
     return None
 
 
-def _remove(path: str, owner: int) -> None:
-    """Remove a temporary directory, but only in the process that made it: forked children run atexit hooks too."""
-    if os.getpid() == owner:
-        shutil.rmtree(path, ignore_errors=True)
+def lasting_directory() -> Path | None:
+    """``cache_directory()``; None if it goes with this process."""
+    directory = cache_directory()
+    return None if directory in _temporary else directory
+
+
+def remove_temporary() -> None:
+    """Remove the temporary directories that this process has made; forked children run atexit hooks too."""
+    for path, owner in _temporary.items():
+        if owner == os.getpid():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @functools.cache

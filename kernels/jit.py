@@ -18,10 +18,10 @@ from numba.core import caching, cgutils
 from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
-from .cache import cache_directory, kernel_cache
+from .cache import NOWHERE, kernel_cache, lasting_directory
 from .simd import LANES
 
-__all__ = ["Locator", "Native", "call", "compiled", "compiling", "jit", "native"]
+__all__ = ["Locator", "Native", "call", "compiled", "compiling", "jit", "native", "not_kept", "unkept"]
 
 # Multiplication and addition may fuse into one rounding (FMA); NaN, infinity, signed zero and the order of sums stay
 # as written, because results must follow TensorFlow's and must not depend on the machine's vector width.
@@ -33,16 +33,28 @@ _OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 compiled: list[str] = []
 """The names of the kernels that this process has compiled, not found in the cache."""
 
+unkept: list[str] = []
+"""Those among them that could not be written to the cache."""
+
+_log = logging.getLogger("npresnet")
+
 
 def compiling(name: str, into: list[str], machine: str) -> None:
     """Note in ``into`` that a kernel is about to be compiled; before the first one, say what takes so long."""
     if not into:
-        directory = cache_directory()
-        kept = f"once, for they are kept in {directory}" if directory else "no cache directory is writable: each time"
-        logging.getLogger("npresnet").warning(
-            "npresnet: compiling kernels for this %s, some seconds; %s", machine, kept
-        )
+        directory = lasting_directory()
+        kept = f"once, for they are kept in {directory}" if directory else f"each time, for {NOWHERE}"
+        _log.warning("npresnet: compiling kernels for this %s, some seconds; %s", machine, kept)
     into.append(name)
+
+
+def not_kept(name: str, reason: str) -> None:
+    """Note that a kernel could not be written to the cache; of the first one, say so. Where no cache lasts, that was said."""
+    if not unkept and (directory := lasting_directory()):
+        _log.warning(
+            "npresnet: kernels cannot be kept in %s (%s): the next process compiles them again", directory, reason
+        )
+    unkept.append(name)
 
 
 class Locator(caching._CacheLocator):
@@ -101,16 +113,25 @@ class _Cache(caching._Cache):
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        if not self._enabled or self._files is None:
+        if not self._enabled:
             return
         try:
-            self._files.save_overload(sig, data)
-        except OSError:  # nowhere to write
+            self._save(sig, data)
+        except OSError as error:
             self.disable()
+            not_kept(self._function.__qualname__, error.strerror or str(error))
+
+    def _save(self, sig: Any, data: Any) -> None:
+        """Raises OSError where the kernel cannot be written."""
+        if self._files is None:
+            raise OSError("its folder cannot be made")
+        try:
+            self._files.save_overload(sig, data)
+        except OSError:
+            raise
         except Exception:  # Numba reads the index before it adds to it; a damaged one makes room for a new one
-            with contextlib.suppress(OSError):
-                self._files.flush()
-                self._files.save_overload(sig, data)
+            self._files.flush()
+            self._files.save_overload(sig, data)
 
     def enable(self) -> None:
         self._enabled = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from ..jit import Locator, compiling
+from ..jit import Locator, compiling, not_kept
 
 __all__ = ["compiled", "keep"]
 
@@ -45,7 +45,9 @@ def _cache(function: Any, name: str) -> Any:
             return found
 
         def save_overload(self, sig: Any, data: Any) -> None:
-            with contextlib.suppress(Exception):
+            try:
                 super().save_overload(sig, data)
+            except Exception as error:
+                not_kept(name, str(error))
 
     return Files(function)

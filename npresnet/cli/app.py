@@ -1,7 +1,8 @@
 """The command line: demo, info, run, convert, verify, bench, warmup, tune. Each command is a thin layer over the library.
 
-Exit status: 0 done; 1 the check failed; 2 wrong use or unreadable input. Results go to standard output as plain
-aligned text, progress and errors to standard error. Where a result cannot be written is said before the work.
+Exit status: 0 done; 1 the check failed, or a part of the work: results could not be printed, say; 2 wrong use, unreadable
+input, or a file that cannot be written; 130 after Ctrl-C. Results go to standard output as plain aligned text, progress
+and errors to standard error. Where a result cannot be written is said before the work, if it can be known by then.
 """
 
 from __future__ import annotations

@@ -68,11 +68,15 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-            sys.stdout.flush()  # a reader that has gone (`| head`) is noticed here, where typer expects it
         except NpResNetError as error:
             fail(str(error), 2)
         except MemoryError as error:
             fail(f"out of memory ({error}); use smaller or fewer images", 2)
+        except BrokenPipeError:  # the reader of the results has gone
+            raise
+        except OSError as error:
+            name = f"{error.filename}: " if error.filename else ""
+            fail(f"{name}cannot be read or written ({error.strerror or error}); is it there, and is the disk full?", 2)
 
     return run
 

@@ -15,26 +15,27 @@ _NETWORK = "keras-resnet/resnet18"
 
 
 class Warmup(NamedTuple):
-    """How long it took, in seconds; how many kernels were compiled, the others having been there; and where they are
-    kept, None if no directory is writable: then they serve this process alone."""
+    """How long it took, in seconds; how many kernels were compiled, the others having been there; how many of these could not
+    be kept; and where the others are, None if no directory is writable: then they serve this process alone."""
 
     seconds: float
     compiled: int
+    unkept: int
     directory: Path | None
 
 
 def warmup() -> Warmup:
     """Compile all kernels that networks call, by plan and layer by layer, or load them where they are kept."""
     start = time.perf_counter()
-    from ..kernels.cache import cache_directory
-    from ..kernels.jit import Native, compiled
+    from ..kernels.cache import lasting_directory
+    from ..kernels.jit import Native, compiled, unkept
     from ..network.architecture import Architecture
     from ..network.building import build_graph
     from ..network.seeded import random_weights
     from . import by_layer
     from .runner import Planner
 
-    before = len(compiled)
+    before, lost = len(compiled), len(unkept)
     for function in Native.declared:  # all that steps of any kind are made of
         function.address  # noqa: B018
     graph = build_graph(Architecture.named(_NETWORK, classes=2))
@@ -43,4 +44,5 @@ def warmup() -> Warmup:
     Planner(graph, weights, 1).run(images, tuple(outputs), winograd=True)
     for _ in by_layer.run(graph, weights, images, outputs, algorithm="im2col", threads=1):
         pass
-    return Warmup(time.perf_counter() - start, len(compiled) - before, cache_directory())
+    seconds = time.perf_counter() - start
+    return Warmup(seconds, len(compiled) - before, len(unkept) - lost, lasting_directory())

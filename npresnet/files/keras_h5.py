@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +31,7 @@ def write_layers(
 
     Raises OSError where the file cannot be written.
     """
-    with h5py.File(path, "w") as file:
+    with _File(path, "w+") as below, h5py.File(below, "w") as file:
         file.attrs["layer_names"] = np.array([name.encode() for name in names])
         file.attrs["backend"] = b"tensorflow"
         file.attrs["keras_version"] = b"2.2.4"
@@ -43,3 +44,31 @@ def write_layers(
             file[name].attrs["weight_names"] = np.array([entry.encode() for entry in spelled])
             for entry, array in spelled.items():
                 file[name][entry] = array
+            if below.failure is not None:
+                break
+    if below.failure is not None:
+        raise below.failure
+
+
+class _File(io.FileIO):
+    """What HDF5 writes into. HDF5 may crash when a write fails, on a disk that is full, say; so none of these does, and
+    ``failure`` is what happened."""
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        length = len(rest)
+        while rest and self.failure is None:
+            try:
+                rest = rest[super().write(rest) :]
+            except OSError as error:
+                self.failure = error
+        return length
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return size or 0

@@ -11,7 +11,10 @@ from pathlib import Path
 
 from ..errors import UsageError
 
-__all__ = ["check_writable", "file_hash", "replaced"]
+__all__ = ["check_writable", "file_hash", "remove_unfinished", "replaced"]
+
+_unfinished: set[Path] = set()
+"""Temporary files that are being written."""
 
 
 def _temporary(target: Path) -> Path:
@@ -25,12 +28,25 @@ def _temporary(target: Path) -> Path:
             f"{target}: cannot write there ({error.strerror}); choose a directory you can write to"
         ) from None
     os.close(handle)
+    _unfinished.add(Path(name))
     return Path(name)
+
+
+def _remove(temporary: Path) -> None:
+    with suppress(OSError):
+        temporary.unlink()
+    _unfinished.discard(temporary)
+
+
+def remove_unfinished() -> None:
+    """Remove what is being written, for a process that ends at once, without leaving its contexts."""
+    for temporary in tuple(_unfinished):
+        _remove(temporary)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise UsageError where ``replaced`` could not write ``path``: to be known before the work, not after it."""
-    _temporary(Path(path)).unlink()
+    _remove(_temporary(Path(path)))
 
 
 @contextmanager
@@ -48,9 +64,9 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # a temporary file is made private; the result is an ordinary file
         os.replace(temporary, target)
+        _unfinished.discard(temporary)
     except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
+        _remove(temporary)
         if isinstance(error, OSError):
             raise UsageError(f"{target}: cannot be written ({error.strerror or error}); is the disk full?") from error
         raise

@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import os
 import re
-import signal
 import stat
 import subprocess
 import sys
@@ -343,8 +342,7 @@ from npresnet.__main__ import main
 main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode in (1, 130, -signal.SIGINT)
-    assert "Traceback" not in done.stderr
+    assert (done.returncode, done.stderr) == (130, "npresnet: interrupted\n")
     assert written(folder) == set()
 
 
@@ -662,18 +660,6 @@ def test_names_in_a_terminal_of_another_alphabet(folder):
     done = process("info", "\u56fe\u7247 \x1b[31m.h5", env=environment)
     assert done.returncode == 2
     assert done.stderr == "npresnet: \\u56fe\\u7247 \\x1b[31m.h5: there is no such file; check the path\n"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="pipes end differently there")
-def test_reader_that_leaves(folder):
-    """``npresnet run ... | head -1``: no traceback, and the result is there."""
-    read, write = os.pipe()
-    os.close(read)
-    command = [sys.executable, "-m", "npresnet", *RUN, "--size", "20x20", "--trace"]
-    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
-    os.close(write)
-    assert (done.returncode, done.stderr) == (1, "")
-    assert written(folder) == {"features.npz"}
 
 
 # Extras that are not installed ---------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 
 import npresnet
 from npresnet import kernels
-from npresnet.kernels import cache
+from npresnet.kernels import cache, jit
 
 ENVIRONMENT = ("NPRESNET_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA", "HOME")
 
@@ -168,6 +168,8 @@ def test_a_user_without_home(place, monkeypatch):
     used = chosen()
     assert used is not None
     assert used.name.startswith("npresnet-")
+    monkeypatch.setattr(cache, "cache_directory", lambda: used)
+    assert cache.lasting_directory() is None
 
 
 def test_nowhere_to_write(place, monkeypatch):
@@ -266,6 +268,52 @@ def test_computes_where_nothing_can_be_written(run_python, tmp_path):
     )
     environment = dict.fromkeys((*ENVIRONMENT, "TMPDIR"), nowhere)
     assert run_python(program, **environment) == "0 1\n0 1\n"
+
+
+UNKEPT = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))
+import logging
+logging.getLogger("npresnet").addHandler(logging.StreamHandler(__import__("sys").stdout))
+exec(open("call.py").read())
+from npresnet.kernels.jit import compiled, unkept
+print(len(compiled) == len(unkept))
+"""
+
+
+def test_a_full_disk_is_told_once(run_python, tmp_path):
+    """Kernels of which nothing is kept are not said to be; those that fail count."""
+    pytest.importorskip("resource", reason="this system has no limits of a process")
+    place = tmp_path / "cache"
+    code = UNKEPT.replace('open("call.py").read()', repr(CALL))
+    lines = run_python(code, NPRESNET_CACHE_DIR=str(place)).splitlines()
+    assert [line for line in lines if "cannot be kept" in line] == [
+        f"npresnet: kernels cannot be kept in {place} (File too large): the next process compiles them again"
+    ]
+    assert lines[-3:] == ["0 1", "0 1", "True"]
+    assert not [path for path in files(place) if path.suffix != ".nbi"]  # nothing half-written
+    assert run_python(CALL, NPRESNET_CACHE_DIR=str(place)) == COMPILED
+    assert run_python(CALL, NPRESNET_CACHE_DIR=str(place)) == LOADED
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_what_is_said_before_the_first_kernel_is_compiled(monkeypatch, caplog, lasting):
+    monkeypatch.setattr(jit, "lasting_directory", lambda: Path("there") if lasting else None)
+    names: list[str] = []
+    for name in ("relu", "gemm"):
+        jit.compiling(name, names, "processor")
+    monkeypatch.setattr(jit, "unkept", [])
+    jit.not_kept("relu", "for a reason")
+    jit.not_kept("gemm", "for another")
+    begin = "npresnet: compiling kernels for this processor, some seconds; "
+    assert (names, jit.unkept) == (["relu", "gemm"], ["relu", "gemm"])
+    if lasting:
+        assert caplog.messages == [
+            f"{begin}once, for they are kept in there",
+            "npresnet: kernels cannot be kept in there (for a reason): the next process compiles them again",
+        ]
+    else:
+        assert caplog.messages == [f"{begin}each time, for {cache.NOWHERE}"]
 
 
 def test_computes_when_the_directory_breaks(run_python, tmp_path):
