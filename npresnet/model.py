@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Features", "ResNet", "assemble", "load", "resnet_graph"]
 
 Array = npt.NDArray[Any]
+Images = Array | Sequence[Array] | Mapping[str, Array]
+"""What a network is called with: images, or something for each input of a network of several, in its order or by name."""
 
 _T = TypeVar("_T")
 
@@ -91,6 +93,11 @@ class ResNet:
         """The names of all layers, in the order in which they run."""
         return tuple(layer.name for layer in self.graph.layers)
 
+    @property
+    def why_no_classes(self) -> str:
+        """Why the network does not return what the model in the file does, in words."""
+        return self._inspection.no_prediction
+
     def prepare(self, source: Any, size: str | tuple[int, int] | None = None) -> npt.NDArray[np.float32]:
         """Pictures as this network wants them: decoded, resized, channels ordered, means subtracted.
 
@@ -110,17 +117,18 @@ class ResNet:
         return prepare(source, self.architecture.preprocessing, size, self.graph.channels)
 
     @overload
-    def __call__(self, images: Array, outputs: None = None) -> Features: ...
+    def __call__(self, images: Images, outputs: None = None) -> Features: ...
 
     @overload
-    def __call__(self, images: Array, outputs: Sequence[str]) -> dict[str, Array]: ...
+    def __call__(self, images: Images, outputs: Sequence[str]) -> dict[str, Array]: ...
 
-    def __call__(self, images: Array, outputs: Sequence[str] | None = None) -> Features | dict[str, Array]:
+    def __call__(self, images: Images, outputs: Sequence[str] | None = None) -> Features | dict[str, Array]:
         """Run the network.
 
         images   float32[n, h, w, 3], already prepared, or one image [h, w, 3]; other real dtypes are converted. For a
                  network on a card, arrays on that card are taken, too, of any library that speaks DLPack or
-                 ``__cuda_array_interface__``
+                 ``__cuda_array_interface__``. A network of several inputs takes a list of arrays or a dict of them by the inputs'
+                 names (``net.graph.inputs``)
         outputs  names of layers, in any number; None: the feature maps
 
         Returns ``Features``, or {layer name: array} for ``outputs``: NumPy arrays, or, for images that were on the card,
@@ -149,11 +157,14 @@ class ResNet:
         """
         result = self.graph.classifier if self.graph.result is None else self.graph.result
         if result is None or self._inspection.lacking:
-            raise UsageError(self._inspection.no_prediction)
+            raise UsageError(
+                f"predict: {self.why_no_classes}; call the network itself for feature maps, or for any layer that is run, or give "
+                "another file"
+            )
         names = list(dict.fromkeys(_names_in(result)))
         return _filled(result, self(images, outputs=names))
 
-    def trace(self, images: Array, outputs: Sequence[str] | None = None) -> Iterator[LayerStep]:
+    def trace(self, images: Images, outputs: Sequence[str] | None = None) -> Iterator[LayerStep]:
         """Run layer by layer, whatever the algorithm, and yield each layer as it is done: name, kind, shape, array,
         seconds, FLOP, and how calling the network would compute it. Arguments and errors as for calling the network;
         without ``outputs``, all layers run."""
@@ -163,7 +174,7 @@ class ResNet:
         planned = self._algorithms((height, width), self._usual() if outputs is None else tuple(names))
         return (replace(step, planned=planned.get(step.name, "")) for step in steps)
 
-    def profile(self, images: Array, outputs: Sequence[str] | None = None, repeats: int = 5) -> list[StepTime]:
+    def profile(self, images: Images, outputs: Sequence[str] | None = None, repeats: int = 5) -> list[StepTime]:
         """How long each step of ``net(images)`` takes: its last layer, algorithm, shape, median seconds, FLOP.
 
         Arguments as for calling the network, and without feature maps up to its last layer; ``repeats`` runs are timed after one that is not. Raises as calling the
@@ -265,7 +276,7 @@ class ResNet:
                 self._planner = Planner(self.graph, self.weights, self.threads)
         return ask(self._planner)
 
-    def _planned(self, images: Array, names: tuple[str, ...]) -> dict[str, Array] | None:
+    def _planned(self, images: Images, names: tuple[str, ...]) -> dict[str, Array] | None:
         """The outputs by plan, or None."""
         batch = network_inputs(images, self.graph)
         wanted = tuple(name for name in names if name not in batch)
@@ -299,7 +310,7 @@ class ResNet:
         by_layer = "reference" if self.algorithm == "reference" else "im2col"
         return {layer.name: by_layer for layer in self.graph.layers if layer.operator.kind != "input"}
 
-    def _run(self, images: Array, names: Sequence[str]) -> Iterator[LayerStep]:
+    def _run(self, images: Images, names: Sequence[str]) -> Iterator[LayerStep]:
         first = next(iter(images.values() if isinstance(images, dict) else images), None) if self._several else images
         wide = self.algorithm == "reference" and getattr(first, "dtype", None) == np.float64
         batch = network_inputs(images, self.graph, np.float64 if wide else np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -14,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..errors import NpResNetError
+from ..errors import NpResNetError, WeightsWarning
 
 __all__ = [
     "counted",
@@ -53,12 +54,17 @@ def fact(label: str, text: str) -> None:
 
 def fail(message: str, status: int) -> NoReturn:
     """End the command with ``message`` on standard error and the exit status ``status``."""
+    _tell(message)
+    raise typer.Exit(status)
+
+
+def _tell(message: str) -> None:
+    """A message on standard error."""
     text = printable(f"npresnet: {message}")
     if sys.stderr.isatty():  # in a pipe or a log, one message stays one line
         width = shutil.get_terminal_size().columns
         text = textwrap.fill(text, width, **_WHOLE_WORDS)
     print(text, file=sys.stderr)
-    raise typer.Exit(status)
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -67,7 +73,10 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
-            command(*args, **kwargs)
+            with warnings.catch_warnings():
+                warnings.simplefilter("once", WeightsWarning)
+                warnings.showwarning = lambda message, *where, **more: _tell(f"note: {message}")
+                command(*args, **kwargs)
         except NpResNetError as error:
             fail(str(error), 2)
         except MemoryError as error:

@@ -75,13 +75,11 @@ def run(
     names = dict(net.graph.features) if layers is None else _named_layers(layers)
     net.graph.needed_for(names.values())  # an unknown layer is an error before the pictures are read
     classify = top is not None or classes is not None
+    scores = "probabilities" if net.graph.probable else "scores"  # a network of its own may end without softmax
     if classify:
         if net.graph.classifier is None:
-            raise UsageError(
-                f"--top: the weights of {net.architecture} hold no classifier; leave it out, or give a file that was "
-                "saved with its top"
-            )
-        names["probabilities"] = net.graph.classifier
+            raise UsageError(f"--top: {net.why_no_classes}; leave it out, or give another file")
+        names[scores] = net.graph.classifier
     if not names:
         raise UsageError(
             f"{weights}: {net.architecture} has no feature maps C1 to C5, and so there is nothing to save; name layers with "
@@ -90,7 +88,7 @@ def run(
     batch = net.prepare([str(image) for image in images], size)
     count, labels = 0, None
     if classify:
-        classifier = names["probabilities"]
+        classifier = names[scores]
         (total,) = net.graph.shapes(batch.shape[1], batch.shape[2], [classifier])[classifier]
         count = min(5, total) if top is None else top
         if count > total:
@@ -129,10 +127,8 @@ def run(
     if classify:
         # where a .npy brought several images, files and images do not match one to one
         sources = list(map(str, images)) if len(images) == len(batch) else [f"image {i}" for i in range(len(batch))]
-        operator = net.graph.by_name[names["probabilities"]].operator
-        softmax = operator.kind in ("softmax", "sigmoid") or getattr(operator, "softmax", False)
-        heading = "probability" if softmax else "score"  # a network of its own may end without softmax
-        _print_classes(sources, most_probable(arrays["probabilities"], count), labels, heading)
+        heading = "probability" if net.graph.probable else "score"
+        _print_classes(sources, most_probable(arrays[scores], count), labels, heading)
         say()
     fact("network", str(net.architecture))
     fact("images", f"{len(batch)} of {batch.shape[2]}x{batch.shape[1]} pixels in {seconds:.2f} s")

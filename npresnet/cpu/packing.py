@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,15 @@ class Constants:
 
     def packed(self, wanted: Sequence[Constant], threads: int) -> list[tuple[Array, Array]]:
         """(weights, bias) of each of ``wanted``, as float32, made on ``threads`` threads."""
+        twins = self._graph.twins  # layers that are used again have their weights once
+        wanted = [
+            replace(
+                constant,
+                layer=twins.get(constant.layer, constant.layer) if constant.layer else None,
+                norms=tuple(twins.get(name, name) for name in constant.norms),
+            )
+            for constant in wanted
+        ]
         with self._lock:
             missing = list({constant for constant in wanted if constant not in self._made})
             if missing:

@@ -90,6 +90,17 @@ class Graph:
         return entry.size if isinstance(entry, Input) else None
 
     @cached_property
+    def twins(self) -> dict[str, str]:
+        """{layer with tensors: the first that is the same operator with the same tensors of the file}; itself, where it is not
+        used again."""
+        first: dict[Any, str] = {}
+        return {
+            layer.name: first.setdefault((layer.operator, layer.source, layer.share), layer.name)
+            for layer in self.layers
+            if layer.operator.tensors()
+        }
+
+    @cached_property
     def by_name(self) -> dict[str, Layer]:
         """{layer name: layer}."""
         return {layer.name: layer for layer in self.layers}

@@ -53,7 +53,9 @@ def find_network(file: StoredFile, path: Path, request: Request | None, preproce
     doubts = [*found.doubts, *([doubt] if doubt else [])]
     layers = _asked_for(graph, found.layers, file.paths)
     architecture = replace(found.architecture, pixels=pixels)
-    return replace(found, architecture=architecture, graph=graph, layers=layers, doubts=doubts, preprocessing=why, unprepared=doubt)
+    return replace(
+        found, architecture=architecture, graph=graph, layers=layers, doubts=doubts, preprocessing=why, unprepared=doubt
+    )
 
 
 def _own_network(file: StoredFile, notes: Notes) -> OwnNetwork | None:

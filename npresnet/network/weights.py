@@ -76,22 +76,17 @@ class Inspection:
 
     @property
     def parameters(self) -> int:
-        """Numbers in the network's own tensors."""
-        return sum(array.size for tensors in self.weights.values() for array in tensors.values())
+        """Numbers in the network's own tensors, each counted once however often it is used."""
+        arrays = {id(array): array for tensors in self.weights.values() for array in tensors.values()}
+        return sum(array.size for array in arrays.values())
 
     @property
     def no_prediction(self) -> str:
         """Why the network does not return what the model in the file does."""
-        if self.lacking or self.refused:
-            ends = ", ".join(map(repr, self.lacking)) or "what the model returns"
-            return (
-                f"predict: the file's own output {ends} is not run, because of {in_words(self.refused)}; call the network itself "
-                "for feature maps, or for any layer before"
-            )
-        return (
-            f"predict: the weights of {self.architecture} hold no classifier; call the network itself for feature maps, or give a "
-            "file that was saved with its top"
-        )
+        if self.lacking:
+            ends = ", ".join(map(repr, self.lacking))
+            return f"the file's own output {ends} is not run, because of {in_words(self.refused)}"
+        return f"the weights of {self.architecture} hold no classifier"
 
     @property
     def problems(self) -> list[str]:
@@ -173,7 +168,11 @@ def inspect(
         report = _Report()
         for layer in network.graph.layers:
             if layer.operator.tensors():
-                report.compare(layer, network.layers.get(layer.source, {}))
+                twin = network.graph.twins[layer.name]
+                if twin != layer.name:
+                    report.weights[layer.name] = report.weights[twin]
+                else:
+                    report.compare(layer, network.layers.get(layer.source, {}))
         sources = {layer.source for layer in network.graph.layers}
         unused = {name: len(tensors) for name, tensors in network.layers.items() if name not in sources}
         suspicious, half_loaded = _suspicious(network.graph, report.weights)

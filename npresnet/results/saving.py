@@ -25,11 +25,11 @@ def save_arrays(
 ) -> None:
     """Write arrays and, under the key ``about``, JSON text that says how they were made.
 
-    arrays  by "C1" to "C5", "probabilities", or the name of a layer
+    arrays  by "C1" to "C5", "probabilities" or "scores", or the name of a layer
 
     The file appears under its name only when complete. Raises UsageError where it cannot be written.
     """
-    layers = {**net.graph.features, "probabilities": net.graph.classifier}
+    layers = {**net.graph.features, **dict.fromkeys(("probabilities", "scores"), net.graph.classifier)}
     about = {
         "npresnet": __version__,
         "weights": weights.name,
