@@ -86,7 +86,9 @@ def test_a_siamese_pair(K: Any, suffix: str, tmp_path: Path) -> None:
     first, second = K.Input((None, None, 3), name="left"), K.Input((None, None, 3), name="right")
     image = K.Input((None, None, 3))
     shared = K.Model(image, K.layers.GlobalAveragePooling2D()(block(K, 3)(image)), name="tower")
-    model = K.Model([first, second], K.layers.Dense(2, name="same")(K.layers.Multiply()([shared(first), shared(second)])))
+    model = K.Model(
+        [first, second], K.layers.Dense(2, name="same")(K.layers.Multiply()([shared(first), shared(second)]))
+    )
     path = saved(model, tmp_path, suffix)
     pair = [pixels(2, 12, 10, 3), pixels(2, 9, 14, 3)]
     check(model, path, pair)
@@ -208,7 +210,9 @@ def test_a_model_called_with_training_true(tmp_path: Path) -> None:
         model = tf_keras.Model(x, tf_keras.layers.ReLU(name="end")(block(tf_keras, 3, "second")(y, training=training)))
         path = saved(model, tmp_path, ".h5")
         if training:
-            with pytest.raises(UsageError, match=r"'second' \(Functional: it is a model that is called with training=True"):
+            with pytest.raises(
+                UsageError, match=r"'second' \(Functional: it is a model that is called with training=True"
+            ):
                 npresnet.load(path).predict(pixels(2, 12, 10, 3))
         else:
             check(model, path, pixels(2, 12, 10, 3))
@@ -235,7 +239,9 @@ def test_a_circle_costs_what_is_in_it() -> None:
     assert any("it reads what is computed from it" in why for why in own.unsupported.values())
 
 
-@pytest.mark.parametrize("config", [None, [], {}, {"class_name": "Model"}, {"class_name": "Mine", "config": {"depth": 3}}])
+@pytest.mark.parametrize(
+    "config", [None, [], {}, {"class_name": "Model"}, {"class_name": "Mine", "config": {"depth": 3}}]
+)
 def test_no_layers_at_all(config: Any) -> None:
     with pytest.raises(NotDescribed):
         network_from_config(config)
