@@ -53,7 +53,9 @@ def find_network(file: StoredFile, path: Path, request: Request | None, preproce
     doubts = [*found.doubts, *([doubt] if doubt else [])]
     layers = _asked_for(graph, found.layers, file.paths)
     architecture = replace(found.architecture, pixels=pixels)
-    return replace(found, architecture=architecture, graph=graph, layers=layers, doubts=doubts, preprocessing=why, unprepared=doubt)
+    return replace(
+        found, architecture=architecture, graph=graph, layers=layers, doubts=doubts, preprocessing=why, unprepared=doubt
+    )
 
 
 def _own_network(file: StoredFile, notes: Notes) -> OwnNetwork | None:
@@ -70,7 +72,9 @@ def _own_network(file: StoredFile, notes: Notes) -> OwnNetwork | None:
 def _sized(graph: Graph, size: tuple[int, int] | None) -> Graph:
     """A graph for images of the size that the file's own description fixes."""
     entry, *others = graph.layers
-    return replace(graph, layers=(replace(entry, operator=Input(graph.channels, size)), *others))
+    if not isinstance(entry.operator, Input):
+        return graph
+    return replace(graph, layers=(replace(entry, operator=replace(entry.operator, size=size)), *others))
 
 
 def _asked_for(graph: Graph, layers: StoredLayers, paths: Mapping[str, str]) -> StoredLayers:
