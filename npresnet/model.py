@@ -177,8 +177,8 @@ class ResNet:
     def profile(self, images: Images, outputs: Sequence[str] | None = None, repeats: int = 5) -> list[StepTime]:
         """How long each step of ``net(images)`` takes: its last layer, algorithm, shape, median seconds, FLOP.
 
-        Arguments as for calling the network, and without feature maps up to its last layer; ``repeats`` runs are timed after one that is not. Raises as calling the
-        network; UsageError for an algorithm that runs layer by layer, which ``trace`` times.
+        Arguments as for calling the network, and without feature maps up to its last layer; ``repeats`` runs are timed after
+        one that is not. Raises as calling the network; UsageError for an algorithm that runs layer by layer, which ``trace`` times.
         """
         names = (tuple(self.graph.features.values()) or self._usual()) if outputs is None else self._names(outputs)
         if self._runner is not None:

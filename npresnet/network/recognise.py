@@ -72,7 +72,9 @@ def _own_network(file: StoredFile, notes: Notes) -> OwnNetwork | None:
 def _sized(graph: Graph, size: tuple[int, int] | None) -> Graph:
     """A graph for images of the size that the file's own description fixes."""
     entry, *others = graph.layers
-    return replace(graph, layers=(replace(entry, operator=Input(graph.channels, size)), *others))
+    if not isinstance(entry.operator, Input):
+        return graph
+    return replace(graph, layers=(replace(entry, operator=replace(entry.operator, size=size)), *others))
 
 
 def _asked_for(graph: Graph, layers: StoredLayers, paths: Mapping[str, str]) -> StoredLayers:

@@ -697,6 +697,10 @@ def test_unfit_npy(tmp_path: Path) -> None:
         (np.zeros((4, 5, 3), object), "object"),
         (np.full((4, 5, 3), 256, np.uint16), "256"),
         (np.full((4, 5, 3), -1), "-1"),
+        (np.full((4, 5, 3), -0.5), r"values from -0\.5 .* 0\.\.255"),
+        (np.full((2, 4, 5, 3), 255.5, np.float32), r"to 255\.5; .* call the network itself"),
+        (np.linspace(0, 1, 60).reshape(4, 5, 3), r"looks like 0\.\.1: multiply it by 255 .*uint8"),
+        (np.full((4, 5), 0.5, np.float16), "multiply it by 255"),
         (np.full((4, 5, 3), np.nan), "NaN"),
         (np.full((4, 5, 3), np.inf, np.float32), "infinity"),
     ],
@@ -704,6 +708,59 @@ def test_unfit_npy(tmp_path: Path) -> None:
 def test_prepare_refuses_arrays(array: NDArray[Any], message: str) -> None:
     with pytest.raises(ImageError, match=message):
         prepare(array, "caffe")
+
+
+def test_dark_pictures() -> None:
+    """All black, or as whole numbers: nothing of that looks like 0 to 1."""
+    for array in (
+        np.zeros((4, 5, 3)),
+        np.full((4, 5, 3), 1),
+        np.full((4, 5, 3), 1, np.uint8),
+        np.full((4, 5, 3), 1.01),
+    ):
+        np.testing.assert_array_equal(prepare(array, "none")[0], array.astype(np.float32))
+
+
+def test_pictures_for_one_channel(tmp_path: Path) -> None:
+    """As ``load_img(color_mode="grayscale")`` reads them, whatever the file holds."""
+    from keras.utils import load_img
+
+    colour = noise(9, 8)
+    for name, mode in (
+        ("rgb.png", "RGB"),
+        ("alpha.png", "RGBA"),
+        ("grey.png", "L"),
+        ("few.png", "P"),
+        ("two.png", "1"),
+    ):
+        path = tmp_path / name
+        Image.fromarray(colour).convert(mode).save(path)
+        expected = np.asarray(load_img(path, color_mode="grayscale"), np.float32)
+        np.testing.assert_array_equal(prepare(path, "none", channels=1)[0, ..., 0], expected)
+    grey = save(tmp_path / "deep.png", (colour[..., 0].astype(np.uint16) << 8) | 7)
+    np.testing.assert_array_equal(prepare(grey, "unit", "none", channels=1)[0], colour[..., :1] * np.float32(1 / 255))
+    for array in (colour[..., 0], colour[..., :1], colour[None, ..., :1]):
+        np.testing.assert_array_equal(prepare(array, "none", channels=1), colour[None, ..., :1].astype(np.float32))
+    np.save(tmp_path / "grey.npy", np.ones((9, 8, 1), np.float32))
+    assert prepare(tmp_path / "grey.npy", "none", channels=1).shape == (1, 9, 8, 1)
+    for array in (colour, noise(9, 8, 4)):
+        with pytest.raises(ImageError, match=r"one channel: .* \[h, w\], \[h, w, 1\]"):
+            prepare(array, "none", channels=1)
+    for preprocessing in ("caffe", "torch", "matterport", "nsfw"):
+        with pytest.raises(
+            UsageError, match=r"red, green and blue, but the network takes 1 channel; .* tf, unit, none"
+        ):
+            prepare(colour[..., 0], preprocessing, channels=1)
+
+
+def test_pictures_for_other_channels(tmp_path: Path) -> None:
+    array = noise(9, 8, 5)
+    np.testing.assert_array_equal(prepare(array, "none", channels=5)[0], array.astype(np.float32))
+    assert prepare(array, "tf", (4, 3), channels=5).shape == (1, 3, 4, 5)
+    with pytest.raises(ImageError, match=r"takes 5 channels: a picture for it is \[h, w, 5\]"):
+        prepare(noise(9, 8), "none", channels=5)
+    with pytest.raises(ImageError, match=r"rgb\.png: the network takes 5 channels.* array \[h, w, 5\]"):
+        prepare(save(tmp_path / "rgb.png", noise(9, 8)), "none", channels=5)
 
 
 def test_prepare_refuses_a_batch_of_two_sizes(tmp_path: Path) -> None:

@@ -283,7 +283,7 @@ def test_channels_of_weights_alone(tmp_path: Path, channels: int) -> None:
     assert f"images of {channels} channel" in str(net.architecture)
     assert net.architecture.preprocessing == "none"
     images = np.random.default_rng(0).uniform(-100, 100, (1, 64, 64, channels)).astype(np.float32)
-    assert compare(net(images).c5, model.predict(images, verbose=0)).agrees()
+    assert compare(np.asarray(net(images).c5), model.predict(images, verbose=0)).agrees()
 
 
 # Doubts, and what settles them ---------------------------------------------------------------------------------------

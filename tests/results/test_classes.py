@@ -37,7 +37,7 @@ def recorded() -> np.ndarray:
         return found["predictions"][:COUNT]
 
 
-RUN = ("run", *(f"{number}.png" for number in range(COUNT)), "--weights", "digits.keras", "--size", "none")
+RUN = ("run", *(f"{number}.png" for number in range(COUNT)), "--weights", "digits.keras")  # at the size that it says
 
 
 def test_top(folder):
