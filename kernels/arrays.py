@@ -66,12 +66,17 @@ def check_out(name: str, out: Any, shape: tuple[int, ...], contiguous: bool | No
 
 
 def floats(name: str, array: Array, rank: int | None = None, layout: str = "") -> Array:
-    """A NumPy array, checked as by ``check_float32``, C-contiguous and aligned."""
+    """What a kernel reads of a NumPy array: checked as by ``check_float32``, C-contiguous and aligned.
+
+    It cannot be written to, whatever the array: or every kernel would be compiled for both.
+    """
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name}: got a {type(array).__name__}; this kernel takes float32 arrays")
     check_float32(name, array, rank, layout)
     # the micro-kernel's loads count on aligned elements
-    return np.ascontiguousarray(array) if array.flags.aligned else array.copy("C")
+    seen = np.ascontiguousarray(array).view() if array.flags.aligned else array.copy("C")
+    seen.flags.writeable = False
+    return seen
 
 
 def images(name: str, array: Array) -> Array:

@@ -31,6 +31,8 @@ def warmup() -> Warmup:
     from ..kernels.jit import Native, compiled, unkept
     from ..network.architecture import Architecture
     from ..network.building import build_graph
+    from ..network.graph import Graph, Layer
+    from ..network.operators import Conv2D, Input, LeakyReLU
     from ..network.seeded import random_weights
     from . import by_layer
     from .runner import Planner
@@ -38,11 +40,20 @@ def warmup() -> Warmup:
     before, lost = len(compiled), len(unkept)
     for function in Native.declared:  # all that steps of any kind are made of
         function.address  # noqa: B018
-    graph = build_graph(Architecture.named(_NETWORK, classes=2))
-    weights, images = random_weights(graph), np.zeros((1, 32, 32, 3), np.float32)
-    outputs = [graph.layers[-1].name]
-    Planner(graph, weights, 1).run(images, tuple(outputs), winograd=True)
-    for _ in by_layer.run(graph, weights, images, outputs, algorithm="im2col", threads=1):
-        pass
+    common = build_graph(Architecture.named(_NETWORK, classes=2))
+    rare = Graph(  # layers that it lacks, and whose kernels no step has
+        (
+            Layer("images", Input(3)),
+            Layer("depthwise", Conv2D(3, 3, (1, 1), groups=3, bias=False), ("images",)),
+            Layer("leaky", LeakyReLU(0.1), ("depthwise",)),
+        ),
+        {},
+    )
+    for graph in (common, rare):
+        weights, images = random_weights(graph), np.zeros((1, 32, 32, 3), np.float32)
+        outputs = (graph.layers[-1].name,)
+        Planner(graph, weights, 1).run(images, outputs, winograd=True)
+        for _ in by_layer.run(graph, weights, images, outputs, algorithm="im2col", threads=1):
+            pass
     seconds = time.perf_counter() - start
     return Warmup(seconds, len(compiled) - before, len(unkept) - lost, lasting_directory())
