@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -53,7 +53,8 @@ class WeightsFile(Group):
 @contextmanager
 def open_weights(path: str | os.PathLike[str]) -> Iterator[WeightsFile]:
     """The Keras weight file at ``path`` (``.h5``, ``.weights.h5``, ``.keras``, or ``.weights.json`` with its parts beside
-    it), for as long as the context lasts.
+    it), for as long as the context lasts; also an unpacked ``.keras`` archive, a folder, and the JSON text of a model with its
+    weights beside it (``model.json`` and ``model.h5`` or ``model.weights.h5``).
 
     Names, shapes, types and attributes have been read when the context begins; the numbers are read on demand. Raises
     WeightsError, for a file that is something else, damaged, or holds what no Keras file does; so do the file's methods.
@@ -67,6 +68,8 @@ def open_weights(path: str | os.PathLike[str]) -> Iterator[WeightsFile]:
 
 
 def _open(path: Path, stack: ExitStack) -> WeightsFile:
+    if _is_unpacked(path):
+        return _unpacked(path, stack)
     stream = stack.enter_context(_stream(path))
     size = os.fstat(stream.fileno()).st_size
     if size == 0:
@@ -84,8 +87,12 @@ def _open(path: Path, stack: ExitStack) -> WeightsFile:
             lambda: _config_text(root.attribute("model_config")),
         )  # fmt: skip
     if path.suffix == ".json" and head.lstrip().startswith(b"{"):
-        index_text = whole.get(0, min(size, _MOST_JSON + 1), "the index")
-        return _sharded(path, shards.parts(_json_object(index_text, "the index of sharded weights"), path.name), stack)
+        text = whole.get(0, min(size, _MOST_JSON + 1), "the file")
+        sharded = path.name.endswith(".weights.json")
+        described = _json_object(text, "the index of sharded weights" if sharded else "the file")
+        if "weight_map" not in described and {"class_name", "config"} <= described.keys():
+            return _beside(path, text, stack)
+        return _sharded(path, shards.parts(described, path.name), stack)
     if head.startswith(archive.SIGNATURE):
         opened = Archive(whole, stream)
         config = opened.read(archive.CONFIG, _MOST_JSON)
@@ -111,6 +118,48 @@ def _hdf5(source: Source, stack: ExitStack) -> Group:
         return read_tree(source)
     except OutsideSubset as reason:
         return stack.enter_context(contained_tree(source, str(reason)))
+
+
+def _is_unpacked(path: Path) -> bool:
+    """Whether it is a folder with the members of an archive."""
+    try:
+        return (path / archive.CONFIG).is_file() and (path / archive.WEIGHTS).is_file()
+    except (OSError, ValueError):  # what cannot be looked into is reported when it is opened
+        return False
+
+
+def _unpacked(folder: Path, stack: ExitStack) -> WeightsFile:
+    """The members of an archive, each a file."""
+    root = _open(folder / archive.WEIGHTS, stack)
+    if root.kind != "h5":
+        raise WeightsError(f"{archive.WEIGHTS!r} in it is not an HDF5 file; save the model again")
+    config = _text(folder / archive.CONFIG)
+    metadata = _text(folder / archive.METADATA) if (folder / archive.METADATA).exists() else None
+    described = {} if metadata is None else _json_object(metadata, "the archive's metadata")
+    size = root.size + sum(map(len, (config, metadata or b"")))
+    return replace(root, kind="keras", size=size, metadata=described, _config=lambda: config)
+
+
+def _beside(path: Path, config: bytes, stack: ExitStack) -> WeightsFile:
+    """The weights beside a model's description, which is the JSON file at ``path``."""
+    names = [f"{path.stem}{suffix}" for suffix in (".weights.h5", ".h5")]
+    there = [name for name in names if path.with_name(name).exists()]
+    if len(there) != 1:
+        raise WeightsError(
+            f"this is the description of a model, without weights; they are looked for beside it in {names[0]!r} and "
+            f"{names[1]!r}, and {'both are' if there else 'neither is'} there: give its weights one of these names"
+        )
+    root = _open(path.with_name(there[0]), stack)
+    return replace(root, size=root.size + len(config), _config=lambda: config)
+
+
+def _text(path: Path) -> bytes:
+    """A file of JSON text. Raises WeightsError where it is more than any model has."""
+    with _stream(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > _MOST_JSON:
+            raise WeightsError(f"{path.name!r} has {size} bytes; no Keras file has more than {_MOST_JSON}")
+        return stream.read(_MOST_JSON + 1)
 
 
 def _sharded(path: Path, told: dict[str, set[str]], stack: ExitStack) -> WeightsFile:

@@ -63,8 +63,9 @@ def recognised(
     notes.reasons.append(f"{_stage_counts(layers, family, depth)} blocks in stages 2 to 5: ResNet-{depth}")
     if family.squeeze:
         layers = _name_gates(family, depth, layers)
-    architecture = measured(replace(file, layers=layers), family, depth, notes, variant)
-    return (replace(architecture, **request.options) if request else architecture), layers
+    asked = request.options if request else {}
+    architecture = measured(replace(file, layers=layers), family, depth, notes, variant, asked)
+    return replace(architecture, **asked), layers
 
 
 def cut_from(file: StoredFile) -> Family | None:

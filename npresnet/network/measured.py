@@ -4,13 +4,13 @@ stage 5, the classifier; and, from its list of layers, what else may differ with
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from statistics import mode
 
 from ..files.stored import StoredFile, Tensor
 from .architecture import Architecture
-from .family import Border, Family, block_kind
+from .family import Border, Family, PoolBorder, block_kind
 from .found import Notes, StoredLayers
 
 __all__ = ["blocks_found", "convolutions", "depthwise", "measured"]
@@ -35,11 +35,17 @@ def blocks_found(layers: StoredLayers, family: Family, depth: int) -> tuple[int,
 
 
 def measured(
-    file: StoredFile, family: Family, depth: int, notes: Notes, variant: Architecture | None = None
+    file: StoredFile,
+    family: Family,
+    depth: int,
+    notes: Notes,
+    variant: Architecture | None = None,
+    settled: Container[str] = (),
 ) -> Architecture:
     """Fill in what the shapes tell: widths, groups, stage 5, classifier, and the stem's border where families waver.
 
     variant  what counting layers has told, where they have no names
+    settled  fields of ``Architecture`` about which the user has said what to believe
     """
     layers, names = file.layers, family.names
     standard = Architecture.standard(family, depth, stage5=blocks_found(layers, family, depth)[3] > 0)
@@ -65,8 +71,11 @@ def measured(
         found = replace(found, groups=kernel.shape[2] // kernel.shape[3])
     if variant is not None:
         found = replace(found, stem=variant.stem, pool=variant.pool, inside=variant.inside)
-    elif family.stems:
-        found = replace(found, stem=_stem(file, family, depth, notes))
+    else:
+        if family.stems and "stem" not in settled:
+            found = replace(found, stem=_stem(file, family, depth, notes))
+        if family.pools and "pool" not in settled:
+            found = replace(found, pool=_pool(file, family, depth, notes))
     if found.stage5:
         for name in names.classifiers:
             kernel = layers.get(name, {}).get("kernel")
@@ -102,6 +111,26 @@ def _stem(file: StoredFile, family: Family, depth: int, notes: Notes) -> Border:
         f"{family.stems[other]}, say architecture={asked!r}"
     )
     return usual
+
+
+def _pool(file: StoredFile, family: Family, depth: int, notes: Notes) -> PoolBorder | None:
+    """The border of the pool in a family of which there are files with a padding layer and without: by the model's list of
+    layers, where that names layers without weights; None for the family's own."""
+    names, (usual, other) = family.names, family.pools
+    if names.pool_pad in file.layer_names:
+        return None
+    whole = names.stem_conv in file.layer_names  # and not that of a model around it
+    listed = next((name for name in file.layer_names if whole and re.fullmatch(r"activation(_\d+)?", name)), None)
+    if listed is not None:
+        notes.reasons.append(
+            f"layer {listed!r} but no {names.pool_pad!r}: the pool has no border, as in {family.pools[other]}"
+        )
+        return other
+    notes.assumed.append(
+        f"no layers without weights are listed: a pool padded {usual!r}, as in {family.pools[usual]}, is assumed; if it was made "
+        f"by {family.pools[other]}, say architecture='{family.package}/{family.model.format(depth=depth)} pool={other}'"
+    )
+    return None
 
 
 def _scales_inside(file: StoredFile, family: Family) -> bool:

@@ -269,7 +269,7 @@ def test_deeper_weights_asked_for_as_shallower_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize("theano", [False, True])
 def test_original_keras_1_file(tmp_path: Path, theano: bool) -> None:
     """One nesting level, ``_W:0``, ``_running_std``, unnamed activations, no version; for Theano turned and flipped."""
-    model = narrow("fchollet", 50, 8, classes=5)
+    model = narrow("fchollet", 50, 8, classes=5, pool="valid")
     ordering = "th_dim_ordering_th_kernels" if theano else "tf_dim_ordering_tf_kernels"
     path = tmp_path / f"resnet50_weights_{ordering}.h5"
     roles = {"kernel": "W", "moving_mean": "running_mean", "moving_variance": "running_std", "bias": "b"}

@@ -615,6 +615,30 @@ def test_original_keras_resnet50(path):
     assert load_weights(path, "matterport/resnet50").architecture.classes == 1000
 
 
+def test_the_border_of_the_original_pool(path):
+    """The list of layers tells, where it is that of the network itself and names layers without weights."""
+    tensors = published("matterport", 50, stem=4, widths=[(4, 8)] * 4, classes=5)
+    for others, pool, doubts in (
+        (["activation_1", "max_pooling2d_1"], "valid", 0),  # Keras 2.0, and any program that follows it
+        (["activation_1", "conv1_pad", "pool1_pad"], None, 0),
+        ([], None, 1),
+    ):
+        found = load_weights(write(path, tensors, others))
+        assert found.architecture.pool == pool
+        assert len(found.doubts) == doubts
+    assert "architecture='fchollet/resnet50 pool=valid'" in found.doubts[0]
+    assert not load_weights(path, "fchollet/resnet50 pool=valid").doubts
+    assert load_weights(path, "fchollet/resnet50 pool=valid").architecture.pool == "valid"
+    write(path, {}, ["activation_1"])  # a head's, around the network
+    with h5py.File(path, "r+") as file:
+        for layer, roles in tensors.items():
+            for role, shape in roles.items():
+                file.create_dataset(f"resnet50/{layer}/{role}:0", shape, "f4", dcpl=_hole())
+        file.attrs["layer_names"] = [b"resnet50", b"activation_1"]
+    assert load_weights(path).architecture.pool is None
+    assert load_weights(path).doubts
+
+
 def test_names_that_two_families_share(path):
     """Nothing tells: Mask R-CNN's is assumed, and that is said."""
     write(path, published("matterport", 50, stem=4, widths=[(4, 8)] * 4))
