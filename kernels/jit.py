@@ -6,8 +6,8 @@ Nothing is compiled at import: a kernel is compiled, or its machine code is read
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -160,12 +160,21 @@ class Native:
 
     def __init__(self, function: Callable[..., Any], signature: Any) -> None:
         self._function, self._signature = function, signature
+        self._address: int | None = None
+        self._lock = threading.Lock()
         self.declared.append(self)
         self.__doc__ = function.__doc__
 
-    @functools.cached_property
+    @property
     def address(self) -> int:
-        """Where the machine code is; compiled, or read from the cache, when first asked for."""
+        """Where the machine code is; compiled, or read from the cache, when first asked for, and once however many ask."""
+        if self._address is None:
+            with self._lock:
+                if self._address is None:
+                    self._address = self._made()
+        return self._address
+
+    def _made(self) -> int:
         arguments = (self._signature.args, self._signature.return_type)
         function: Any = CFunc(self._function, arguments, {}, {"nopython": True, **_OPTIONS})
         function._cache = _Cache(self._function)

@@ -171,6 +171,7 @@ def inspect(
                 twin = network.graph.twins[layer.name]
                 if twin != layer.name:
                     report.weights[layer.name] = report.weights[twin]
+                    report.matched += [layer.name] if twin in report.matched else []
                 else:
                     report.compare(layer, network.layers.get(layer.source, {}))
         sources = {layer.source for layer in network.graph.layers}

@@ -44,6 +44,8 @@ def whole(what: str, value: Any, least: int = 1, most: int = MOST_CHANNELS) -> i
 def number(what: str, value: Any, least: float = -math.inf) -> float:
     """A finite number that is at least ``least``."""
     value = array_of(value)
+    if isinstance(value, list) and len(value) == 1:
+        (value,) = value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Unsupported(f"{what} is {short(value)}; it must be a number")
     try:
