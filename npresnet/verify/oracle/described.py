@@ -130,10 +130,14 @@ class _Reader:
         given = dict(zip(starts, feeds, strict=True)) if feeds is not None else {}
         uses = [use for layer in inner["layers"] for use in self._uses_of(layer)]
         made: dict[tuple[str, int], list[str]] = {}
-        first = _first_uses(inner["layers"], [*_references([(use.args, use.kwargs) for use in uses]), *ends])
+        models = {_name(layer): layer["class_name"] for layer in inner["layers"] if layer["class_name"] in _MODELS}
 
-        def key(reference: _Reference) -> tuple[str, int]:
-            return reference.layer, reference.use - first.get(reference.layer, 0)
+        def key(reference: _Reference, end: bool = False) -> tuple[str, int]:
+            """A use of a layer. Keras 2 counts those of models from one, for their own making is the first; Keras 3 only among a
+            model's outputs, and only where the model inside is no Sequential."""
+            kind = models.get(reference.layer)
+            later = kind is not None if self.stored.keras2 else end and kind in ("Functional", "Model")
+            return reference.layer, reference.use - later
 
         while uses:
             waiting = []
@@ -154,7 +158,7 @@ class _Reader:
                 names = ", ".join(repr(_name(use.layer)) for use in waiting[:3])
                 raise ValueError(f"{names}: in a circle, or reading a layer that is missing")
             uses = waiting
-        return [made[key(end)][end.output] for end in ends]
+        return [made[key(end, end=True)][end.output] for end in ends]
 
     def _uses_of(self, layer: _Config) -> Iterator[_Use]:
         nodes = layer.get("inbound_nodes") or []
@@ -271,15 +275,6 @@ def _ends(layers: Any) -> Iterator[_Reference]:
     else:
         for one in layers:
             yield from _ends(one)
-
-
-def _first_uses(layers: Sequence[_Config], references: Sequence[_Reference]) -> dict[str, int]:
-    """{model: 1} of the models inside this one whose uses Keras 2 counts from one: their own making is the first."""
-    most = {name: max(ref.use for ref in references if ref.layer == name) for name in {ref.layer for ref in references}}
-    models = {
-        _name(layer): len(layer.get("inbound_nodes") or [1]) for layer in layers if layer["class_name"] in _MODELS
-    }
-    return {name: 1 for name, uses in models.items() if most.get(name, 0) >= uses}
 
 
 def _keras3(value: Any) -> Any:
