@@ -85,7 +85,12 @@ def build_graph(architecture: Architecture) -> Graph:
         if family.features == "blocks":
             features[f"C{stage}"] = x
 
-    if family.order == "pre":
+    if architecture.cut:
+        if family.features == "activated":  # what the next stage would read
+            builder.at(architecture.cut + 1, 0)
+            x = builder.relu(names.pre_relu, builder.norm(names.pre_bn, x, width))
+            features[f"C{architecture.cut}"] = x
+    elif family.order == "pre":
         x = builder.relu(names.final_relu, builder.norm(names.final_bn, x, width))
         if family.features != "blocks":
             features[f"C{architecture.stages[-1]}"] = x
