@@ -72,6 +72,7 @@ def operands() -> dict[str, tuple[tuple, dict[str, Any], float]]:
         "avgpool": ((_random(1, 7, 7, 2048), 7), {}, 0),
         "global_avgpool": ((_random(1, 7, 7, 2048),), {}, 0),
         "global_maxpool": ((_random(1, 7, 7, 2048),), {}, 0),
+        "channel_reduce": ((wide,), {"function": "mean"}, 0),
         "dense": ((_random(1, 2048), _random(2048, 1000), _random(1000)), {}, 0),
         "softmax": ((_random(8, 1000),), {}, 0),
     }

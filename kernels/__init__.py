@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .add import add, add_cpu, add_reference
     from .avgpool import avgpool, avgpool_cpu, avgpool_reference, global_avgpool, global_avgpool_reference
     from .batchnorm import batchnorm, batchnorm_cpu, batchnorm_reference
+    from .channel_reduce import channel_reduce, channel_reduce_cpu, channel_reduce_reference
     from .channels import channels, channels_cpu, channels_reference
     from .conv2d import conv2d, conv2d_direct, conv2d_im2col, conv2d_reference, conv2d_winograd
     from .dense import dense, dense_cpu, dense_reference
@@ -61,6 +62,7 @@ __all__ = [
     "add", "add_cpu", "add_reference",
     "avgpool", "avgpool_cpu", "avgpool_reference",
     "batchnorm", "batchnorm_cpu", "batchnorm_reference",
+    "channel_reduce", "channel_reduce_cpu", "channel_reduce_reference",
     "channels", "channels_cpu", "channels_reference",
     "conv2d", "conv2d_direct", "conv2d_im2col", "conv2d_reference", "conv2d_winograd",
     "dense", "dense_cpu", "dense_reference",
@@ -99,6 +101,7 @@ _LADDER = {
     "avgpool": ("avgpool_reference", "avgpool_cpu"),
     "global_avgpool": ("global_avgpool_reference", "global_avgpool"),
     "global_maxpool": ("global_maxpool_reference", "global_maxpool_cpu"),
+    "channel_reduce": ("channel_reduce_reference", "channel_reduce_cpu"),
     "dense": ("dense_reference", "dense_cpu"),
     "softmax": ("softmax_reference", "softmax_cpu"),
 }
@@ -108,6 +111,7 @@ _LADDER = {
 _ELSEWHERE = {
     "global_avgpool": "avgpool", "global_avgpool_reference": "avgpool",
     "global_maxpool": "globalmaxpool", "global_maxpool_cpu": "globalmaxpool", "global_maxpool_reference": "globalmaxpool",
+    **dict.fromkeys(("channel_reduce", "channel_reduce_cpu", "channel_reduce_reference"), "channel_reduce"),
     **dict.fromkeys(("leaky_relu", "leaky_relu_cpu", "leaky_relu_reference"), "leaky_relu"),
     "depthwise_kernel": "grouped", "summed_depthwise_kernel": "grouped",
 }  # fmt: skip

@@ -20,6 +20,7 @@ if importlib.util.find_spec("numba_cuda") is None:
 from .add import add_cuda
 from .avgpool import avgpool_cuda, global_avgpool_cuda
 from .batchnorm import batchnorm_cuda
+from .channel_reduce import channel_reduce_cuda
 from .channels import channels_cuda
 from .conv2d import conv2d_cuda, conv2d_cuda_direct, conv2d_cuda_im2col, workspace_rows
 from .dense import dense_cuda
@@ -41,6 +42,7 @@ __all__ = [
     "add_cuda",
     "avgpool_cuda",
     "batchnorm_cuda",
+    "channel_reduce_cuda",
     "channels_cuda",
     "conv2d_cuda",
     "conv2d_cuda_direct",
@@ -84,6 +86,7 @@ LADDER: dict[str, tuple[Callable[..., Any], ...]] = {
     "avgpool": (avgpool_cuda,),
     "global_avgpool": (global_avgpool_cuda,),
     "global_maxpool": (global_maxpool_cuda,),
+    "channel_reduce": (channel_reduce_cuda,),
     "dense": (dense_cuda,),
     "softmax": (softmax_cuda,),
 }

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from ..kernels.avgpool import AvgPoolStep, MeanStep
+from ..kernels.channel_reduce import ChannelReduceStep
 from ..kernels.channels import ChannelsStep
 from ..kernels.geometry import Window, resolve_padding
 from ..kernels.globalmaxpool import GlobalMaxPoolStep
@@ -28,6 +29,7 @@ from ..kernels.steps.records import Map, Place, Step, places
 from ..kernels.steps.winograd import InputTiles, OutputTiles, WinogradInStep, WinogradOutStep, WinogradStep, v_bytes
 from ..network.operators import (
     AveragePool,
+    ChannelReduce,
     Channels,
     Flatten,
     GlobalMaxPool,
@@ -308,6 +310,10 @@ class StepBuilder:
                 self._step(self._described(node, "avgpool"), averages)
             case GlobalMaxPool():
                 self._step(self._described(node, "maximum"), GlobalMaxPoolStep(x=x, out=out, n=n, pixels=h * w))
+            case ChannelReduce(function):
+                mean, blocks = int(function == "mean"), choice.pieces(pixels, self._threads)
+                reduced = ChannelReduceStep(x=x, out=out, pixels=pixels, mean=mean, blocks=blocks)
+                self._step(self._described(node, f"{function} of channels"), reduced)
             case Sigmoid():
                 blocks = choice.pieces(pixels, self._threads)
                 self._step(self._described(node, "sigmoid"), SigmoidStep(x=x, out=out, pixels=pixels, blocks=blocks))

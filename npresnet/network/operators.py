@@ -17,6 +17,7 @@ __all__ = [
     "Add",
     "AveragePool",
     "BatchNorm",
+    "ChannelReduce",
     "Channels",
     "Conv2D",
     "Dense",
@@ -432,6 +433,20 @@ class GlobalMaxPool(_GlobalPool):
 
 
 @dataclass(frozen=True)
+class ChannelReduce(_Operator):
+    """Mean or largest value over the channels of each pixel: (h, w, c) to (h, w, 1)."""
+
+    function: Literal["mean", "max"]
+    kind: ClassVar[str] = "channel_reduce"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        return *inputs[0][:-1], 1
+
+    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return math.prod(inputs[0])
+
+
+@dataclass(frozen=True)
 class Flatten(_Operator):
     """All numbers of a feature map in a row: (h, w, c) to (h * w * c,), channels changing fastest."""
 
@@ -489,5 +504,5 @@ class Dense(_Operator):
 
 Operator = (
     Input | Pad | Channels | Conv2D | BatchNorm | Scale | Rescale | Normalization | ReLU | LeakyReLU | Sigmoid | Softmax | Add
-    | Multiply | MaxPool | AveragePool | GlobalAveragePool | GlobalMaxPool | Flatten | Reshape | Dense
+    | Multiply | MaxPool | AveragePool | GlobalAveragePool | GlobalMaxPool | ChannelReduce | Flatten | Reshape | Dense
 )  # fmt: skip

@@ -45,6 +45,7 @@ SAMPLES: dict[str, list[Any]] = {
     "avgpool": [cases.Avgpool((2, 5, 4, 3), (3, 3), (2, 2), "same")],
     "global_avgpool": [cases.GlobalAvgpool((2, 3, 2, 5))],
     "global_maxpool": [cases.GlobalMaxpool((2, 3, 2, 5))],
+    "channel_reduce": [cases.ChannelReduce((2, 3, 2, 5), function=function) for function in ("mean", "max")],
     "dense": [cases.Dense(2, 8, 12)],
     "softmax": [cases.Softmax(2, 7)],
 }
@@ -173,7 +174,7 @@ def test_refuses_strides_on_the_card(version, case):
         version(*arrays, **case.options())
 
 
-def refusal(function, *arguments, **options):
+def refusal(function, /, *arguments, **options):
     with pytest.raises((TypeError, ValueError)) as error, np.errstate(all="ignore"):
         function(*arguments, **options)
     return error.type, str(error.value)
@@ -237,6 +238,7 @@ def test_refuses_out_in_the_words_of_the_cpu(version, case):
         ("grouped_conv2d", {"groups": 3}),
         ("maxpool", {"window": 9, "padding": "valid"}),
         ("avgpool", {"padding": 3}),
+        ("channel_reduce", {"function": "sum"}),
     ],
     ids=str,
 )

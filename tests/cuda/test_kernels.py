@@ -15,6 +15,7 @@ from .simulated import affordable, numbers_in_a_sum
 # and an addition into one rounding where the processor, or the card, does.
 EXACT = (
     "pad", "channels", "im2col", "relu", "add", "multiply", "maxpool", "avgpool", "global_maxpool", "grouped_conv2d",
+    "channel_reduce",
 )  # fmt: skip
 
 CHOSEN = {version: list(filter(affordable(version), cases.CASES[op])) for op in LADDER for version in LADDER[op]}

@@ -18,6 +18,7 @@ from ..support.cases import (
     Avgpool,
     Batchnorm,
     Case,
+    ChannelReduce,
     Channels,
     Conv2d,
     Dense,
@@ -62,6 +63,7 @@ SAMPLES: dict[str, list[Case]] = {
     "avgpool": [Avgpool((3, 7, 6, 5), (3, 3), (2, 2), "same"), Avgpool((3, 2, 3, 5), (1, 1))],
     "global_avgpool": [GlobalAvgpool((11, 3, 5, 7))],
     "global_maxpool": [GlobalMaxpool((11, 3, 5, 7))],
+    "channel_reduce": [ChannelReduce((3, 3, 5, 7), function=function) for function in ("mean", "max")],
     "dense": [Dense(3, 65, 10)],
     "softmax": [Softmax(11, 13)],
 }

@@ -12,6 +12,7 @@ from numba import carray
 
 from npresnet.kernels.arrays import Array
 from npresnet.kernels.avgpool import AvgPoolStep, MeanStep
+from npresnet.kernels.channel_reduce import ChannelReduceStep
 from npresnet.kernels.channels import ChannelsStep
 from npresnet.kernels.geometry import Window, window
 from npresnet.kernels.globalmaxpool import GlobalMaxPoolStep
@@ -189,6 +190,10 @@ def _channels(room: Room, x: Map, out: Map) -> Step:
     return ChannelsStep(x=x, out=out, order=order, pixels=N * H * W, blocks=5)
 
 
+def _channel_reduce(mean: int) -> Callable[[Room, Map, Map], Step]:
+    return lambda room, x, out: ChannelReduceStep(x=x, out=out, pixels=N * H * W, mean=mean, blocks=5)
+
+
 def _avgpool(room: Room, x: Map, out: Map) -> Step:
     return AvgPoolStep(x=x, out=out, n=N, height=H, width=W, window=window((H, W), (3, 3), 2, "same", 1))
 
@@ -245,6 +250,8 @@ CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Callable[[Room, Map, Ma
     "maxpool": ((N, H, W, C), (N, 5, 6, C), _maxpool),
     "avgpool": ((N, H, W, C), (N, 5, 6, C), _avgpool),
     "channels": ((N, H, W, C), (N, H, W, K), _channels),
+    "mean of channels": ((N, H, W, C), (N, H, W, 1), _channel_reduce(1)),
+    "max of channels": ((N, H, W, C), (N, H, W, 1), _channel_reduce(0)),
     "mean": ((N, H, W, C), (N, C), lambda room, x, out: MeanStep.cut(x, out, N, H * W, 3)),
     "global maxpool": ((N, H, W, C), (N, C), lambda room, x, out: GlobalMaxPoolStep(x=x, out=out, n=N, pixels=H * W)),
     "sigmoid": ((N, H, W, C), (N, H, W, C), lambda room, x, out: SigmoidStep(x=x, out=out, pixels=N * H * W, blocks=5)),

@@ -418,6 +418,18 @@ class Avgpool(Pool):
 
 
 @dataclass(frozen=True)
+class ChannelReduce(Relu):
+    operator = "channel_reduce"
+    function: str = "mean"
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} {self.function}"
+
+    def options(self) -> dict[str, Any]:
+        return {"function": self.function}
+
+
+@dataclass(frozen=True)
 class Softmax(Case):
     operator = "softmax"
     rows: int
@@ -644,6 +656,12 @@ GLOBAL_AVGPOOL = [
     *_all_values(GlobalAvgpool((2, 3, 4, 5)), _FINITE + _WINDOWS_OF_SPECIALS),
 ]
 
+CHANNEL_REDUCE = [
+    ChannelReduce(case.shape, case.values, function)
+    for case in [*GLOBAL_AVGPOOL, *(Relu((1, 2, 3, channels)) for channels in CHANNELS)]
+    for function in ("mean", "max")
+]
+
 SOFTMAX = [
     *(Softmax(1, columns) for columns in (1, 2, 3, 1000)),
     *(Softmax(3, columns) for columns in CHANNELS),
@@ -669,6 +687,7 @@ CASES: dict[str, list[Any]] = {
     "avgpool": AVGPOOL,
     "global_avgpool": GLOBAL_AVGPOOL,
     "global_maxpool": GLOBAL_MAXPOOL,
+    "channel_reduce": CHANNEL_REDUCE,
     "dense": DENSE,
     "softmax": SOFTMAX,
 }
