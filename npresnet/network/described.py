@@ -19,15 +19,8 @@ from typing import Any
 from .dialects import LayerConfig, Shape, Unsupported, operators_of
 from .features import feature_maps
 from .graph import Graph, Layer
-from .operators import (
-    Conv2D,
-    Dense,
-    Flatten,
-    GlobalAveragePool,
-    GlobalMaxPool,
-    Input,
-    Operator,
-)
+from .open_sizes import shape_after
+from .operators import GlobalAveragePool, GlobalMaxPool, Input
 
 __all__ = ["OwnNetwork", "network_from_config"]
 
@@ -217,7 +210,7 @@ def _build(nodes: Mapping[str, _Node], outputs: Sequence[str], name: str) -> Own
                 sources = inputs if position == 0 else [made[-1].name]
                 if operator.commutative:  # a sum or product of all inputs, one more at a time
                     sources = [made[-1].name if made else inputs[0], inputs[position + 1]]
-                shapes[label] = _after(operator, [shapes[source] for source in sources])
+                shapes[label] = shape_after(operator, [shapes[source] for source in sources])
                 made.append(Layer(label, operator, tuple(sources), stored))
             layers += made
             same[node.name] = node.name if steps else inputs[0]
@@ -245,19 +238,3 @@ def _input_shape(config: _Config, first: bool) -> tuple[int | None, int | None, 
         return None
     h, w, c = (*shape[2:], shape[1]) if first else shape[1:]
     return (h, w, int(c)) if c is not None else None
-
-
-def _after(operator: Operator, inputs: Sequence[Shape]) -> Shape:
-    """The shape after an operator, where heights and widths may be unknown."""
-    if all(size is not None for shape in inputs for size in shape):
-        return operator.output_shape(*inputs)  # type: ignore[arg-type]
-    if isinstance(operator, Flatten):
-        return (None,)
-    if isinstance(operator, GlobalAveragePool | GlobalMaxPool):
-        channels = inputs[0][2]
-        return (1, 1, channels) if operator.keep_dims else (channels,)
-    if isinstance(operator, Conv2D):
-        return None, None, operator.channels
-    if isinstance(operator, Dense):
-        return *inputs[0][:-1], operator.channels
-    return max(inputs, key=len)

@@ -22,6 +22,7 @@ from ..support.cases import Conv2d
 # Batches of two, sizes that no block divides; what can be read in vectors of four, and what cannot.
 SAMPLES: dict[str, list[Any]] = {
     "pad": [cases.Pad((2, 3, 4, 3), (1, 2, 3, 0), 0.5)],
+    "crop": [cases.Crop((2, 3, 4, 3), crops=(1, 0, 2, 1))],
     "im2col": [
         cases.Im2col((2, 5, 4, 3), (3, 2), 0, (2, 1), "same"),
         cases.Im2col((2, 5, 4, 4), (3, 2), 0, (2, 1), "same"),
@@ -33,6 +34,7 @@ SAMPLES: dict[str, list[Any]] = {
         Conv2d((2, 3, 2, 5), (1, 1), 6),
     ],
     "grouped_conv2d": [cases.GroupedConv2d((2, 5, 4, 4), (3, 3), 6, (2, 2), "same", groups=2)],
+    "conv2d_transpose": [cases.Conv2dTranspose((2, 3, 2, 4), (3, 3), 3, (2, 2), "same", bias=False)],
     "batchnorm": [cases.Batchnorm((2, 3, 2, 5)), cases.Batchnorm((2, 3, 2, 5), gamma=False, beta=False)],
     "scale": [cases.Scale((2, 3, 2, 5)), cases.Scale((2, 3, 2, 5), alike=True)],
     "relu": [cases.Relu((2, 3, 2, 5))],
@@ -40,10 +42,12 @@ SAMPLES: dict[str, list[Any]] = {
     "sigmoid": [cases.Sigmoid((2, 3, 2, 5)), cases.Sigmoid((3, 7))],
     "add": [cases.Add((2, 3, 2, 5))],
     "multiply": [cases.Multiply((2, 3, 2, 5), gate=gate) for gate in ("", "a", "b")],
+    "concatenate": [cases.Concatenate((2, 3, 2, 5), more=(2, 3))],
     "maxpool": [cases.Maxpool((2, 5, 4, 3), (3, 3), (2, 2), "same", "few")],
     "avgpool": [cases.Avgpool((2, 5, 4, 3), (3, 3), (2, 2), "same")],
     "global_avgpool": [cases.GlobalAvgpool((2, 3, 2, 5))],
     "global_maxpool": [cases.GlobalMaxpool((2, 3, 2, 5))],
+    "upsample": [cases.Upsample((2, 3, 2, 3), size=(2, 1), interpolation=kind) for kind in ("nearest", "bilinear")],
     "dense": [cases.Dense(2, 8, 12)],
     "softmax": [cases.Softmax(2, 7)],
 }

@@ -18,11 +18,15 @@ from npresnet.cpu.runner import Planner
 from npresnet.network import operators
 from npresnet.network.described import network_from_config
 from npresnet.network.graph import Graph, Layer
+from npresnet.network.operator_base import OperatorBase
 from npresnet.network.operators import (
     Add,
     AveragePool,
     BatchNorm,
+    Concatenate,
     Conv2D,
+    Conv2DTranspose,
+    Crop,
     Dense,
     Flatten,
     GlobalAveragePool,
@@ -40,6 +44,7 @@ from npresnet.network.operators import (
     Scale,
     Sigmoid,
     Softmax,
+    UpSample,
 )
 from npresnet.plan.layer_calls import CALLS, DEFINITIONS, LayerCall
 from npresnet.verify.compare import compare
@@ -53,6 +58,7 @@ COMPUTED = [kind for kind in OPERATORS if kind is not Input]
 KERAS: dict[type[Any], tuple[str, dict[str, Any]]] = {
     Pad: ("ZeroPadding2D", {"padding": [[1, 2], [3, 0]]}),
     Conv2D: ("Conv2D", {"filters": 5, "kernel_size": [3, 3], "padding": "same"}),
+    Conv2DTranspose: ("Conv2DTranspose", {"filters": 5, "kernel_size": [3, 3], "strides": [2, 2], "padding": "same"}),
     BatchNorm: ("BatchNormalization", {"epsilon": 1e-3}),
     Scale: ("Scale", {}),
     Rescale: ("Rescaling", {"scale": 0.5, "offset": -1}),
@@ -63,10 +69,13 @@ KERAS: dict[type[Any], tuple[str, dict[str, Any]]] = {
     Softmax: ("Softmax", {}),
     Add: ("Add", {}),
     Multiply: ("Multiply", {}),
+    Concatenate: ("Concatenate", {}),
     MaxPool: ("MaxPooling2D", {"pool_size": [3, 3], "strides": [2, 2]}),
     AveragePool: ("AveragePooling2D", {"pool_size": [3, 3], "strides": [2, 2]}),
     GlobalAveragePool: ("GlobalAveragePooling2D", {}),
     GlobalMaxPool: ("GlobalMaxPooling2D", {"keepdims": True}),
+    Crop: ("Cropping2D", {"cropping": [[1, 2], [3, 0]]}),
+    UpSample: ("UpSampling2D", {"size": [2, 3], "interpolation": "bilinear"}),
     Flatten: ("Flatten", {}),
     Reshape: ("Reshape", {"target_shape": [4, 4, 16]}),
     Dense: ("Dense", {"units": 3, "activation": "softmax"}),
@@ -93,7 +102,7 @@ def graph_of(kind: type[Any]) -> Graph | None:
         return None
     name, config = KERAS[kind]
     image = ["image", 0, 0, {}]
-    feeds = [image] * (2 if kind in (Add, Multiply) else 1)
+    feeds = [image] * (2 if kind in (Add, Concatenate, Multiply) else 1)
     layers = [
         {"class_name": "InputLayer", "name": "image", "config": {"batch_shape": [None, 8, 8, 4]}, "inbound_nodes": []},
         {"class_name": name, "name": "layer", "config": config, "inbound_nodes": [feeds]},
@@ -143,7 +152,7 @@ def test_all_operators_are_of_the_union():
     classes = {
         value
         for name, value in vars(operators).items()
-        if inspect.isclass(value) and issubclass(value, operators._Operator)
+        if inspect.isclass(value) and issubclass(value, OperatorBase) and value is not OperatorBase
     }
     assert {value for value in classes if not value.__name__.startswith("_")} == set(OPERATORS)
     assert {*CALLS} == {*DEFINITIONS} == set(OPERATORS)
@@ -179,7 +188,7 @@ def test_each_way_to_compute_it(kind):
 
 
 @dataclass(frozen=True)
-class Swish(operators._Operator):
+class Swish(OperatorBase):
     """A new activation of which nobody has heard."""
 
     kind: ClassVar[str] = "swish"
