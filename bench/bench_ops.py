@@ -55,6 +55,7 @@ def operands() -> dict[str, tuple[tuple, dict[str, Any], float]]:
             {"padding": "same"},
             2 * 8 * pixels * 9 * 128 * 128,
         ),
+        "conv2d_transpose": ((x, _random(4, 4, 64, 128)), {"stride": 2, "padding": "same"}, 2 * pixels * 16 * 64 * 128),
         # as in ResNeXt-50
         "grouped_conv2d": (
             (_random(1, 28, 28, 256), _random(3, 3, 8, 256), _random(256)),
@@ -64,6 +65,9 @@ def operands() -> dict[str, tuple[tuple, dict[str, Any], float]]:
         "batchnorm": ((wide, *channels, 1e-3), {}, 0),
         "scale": ((wide, *channels[:2]), {}, 0),
         "relu": ((wide,), {}, 0),
+        "crop": ((stem, 3), {}, 0),
+        "concatenate": ((wide, wide), {}, 0),
+        "upsample": ((x, 2), {"interpolation": "bilinear"}, 0),
         "leaky_relu": ((wide,), {"slope": 0.3}, 0),
         "sigmoid": ((wide,), {}, 0),
         "add": ((wide, wide[:, ::-1].copy()), {}, 0),

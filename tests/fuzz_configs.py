@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-
 from npresnet.cpu.bounds import check_bounds
+
 from npresnet.cpu.runner import Planner
 from npresnet.errors import UsageError
 from npresnet.network.described import NotDescribed, network_from_config
@@ -133,7 +133,9 @@ def _number(rng: random.Random, config: Any) -> None:
     places = [(c, k) for c, k in _places(config) if type(c[k]) in (int, float)]
     if places:
         container, key = rng.choice(places)
-        container[key] = rng.choice((container[key] + rng.choice((-2, -1, 1, 2)), container[key] * rng.choice((-1, 2, 1000, 0.5))))
+        container[key] = rng.choice(
+            (container[key] + rng.choice((-2, -1, 1, 2)), container[key] * rng.choice((-1, 2, 1000, 0.5)))
+        )
 
 
 def _drop(rng: random.Random, config: Any) -> None:
@@ -222,7 +224,11 @@ def verdict(config: Any, run: bool) -> str:
         return "refused for images"
     sizes = [math.prod(shape) for shape in shapes.values()]
     sizes += [math.prod(shape) for layer in graph.layers for shape in layer.operator.tensors().values()]
-    if sum(sizes) > _LARGEST or sum(layer.operator.flop([shapes[x] for x in layer.inputs], shapes[layer.name]) for layer in graph.layers) > 1 << 24:
+    if (
+        sum(sizes) > _LARGEST
+        or sum(layer.operator.flop([shapes[x] for x in layer.inputs], shapes[layer.name]) for layer in graph.layers)
+        > 1 << 24
+    ):
         return "large"
     planner = Planner(graph, _weights(graph), 1)
     for winograd in (True, False):
@@ -230,9 +236,7 @@ def verdict(config: Any, run: bool) -> str:
             check_bounds(planner.plan((2, height, width), wanted, winograd))
     if run:
         rng = np.random.default_rng(0)
-        images = {
-            name: rng.standard_normal((2, *shapes[name])).astype(np.float32) for name in graph.inputs
-        }
+        images = {name: rng.standard_normal((2, *shapes[name])).astype(np.float32) for name in graph.inputs}
         found = planner.run(images, outputs, True)
         assert all(array.shape == (2, *shapes[name]) for name, array in found.items())
         return "run"

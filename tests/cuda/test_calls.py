@@ -23,6 +23,7 @@ from ..support.cases import Conv2d
 SAMPLES: dict[str, list[Any]] = {
     "pad": [cases.Pad((2, 3, 4, 3), (1, 2, 3, 0), 0.5)],
     "channels": [cases.Channels((2, 3, 4, 3), (2, 1, 0)), cases.Channels((2, 3, 2, 5), (4, 0, 0))],
+    "crop": [cases.Crop((2, 3, 4, 3), crops=(1, 0, 2, 1))],
     "im2col": [
         cases.Im2col((2, 5, 4, 3), (3, 2), 0, (2, 1), "same"),
         cases.Im2col((2, 5, 4, 4), (3, 2), 0, (2, 1), "same"),
@@ -34,6 +35,7 @@ SAMPLES: dict[str, list[Any]] = {
         Conv2d((2, 3, 2, 5), (1, 1), 6),
     ],
     "grouped_conv2d": [cases.GroupedConv2d((2, 5, 4, 4), (3, 3), 6, (2, 2), "same", groups=2)],
+    "conv2d_transpose": [cases.Conv2dTranspose((2, 3, 2, 4), (3, 3), 3, (2, 2), "same", bias=False)],
     "batchnorm": [cases.Batchnorm((2, 3, 2, 5)), cases.Batchnorm((2, 3, 2, 5), gamma=False, beta=False)],
     "scale": [cases.Scale((2, 3, 2, 5)), cases.Scale((2, 3, 2, 5), alike=True)],
     "relu": [cases.Relu((2, 3, 2, 5))],
@@ -41,11 +43,13 @@ SAMPLES: dict[str, list[Any]] = {
     "sigmoid": [cases.Sigmoid((2, 3, 2, 5)), cases.Sigmoid((3, 7))],
     "add": [cases.Add((2, 3, 2, 5))],
     "multiply": [cases.Multiply((2, 3, 2, 5), gate=gate) for gate in ("", "a", "b")],
+    "concatenate": [cases.Concatenate((2, 3, 2, 5), more=(2, 3))],
     "maxpool": [cases.Maxpool((2, 5, 4, 3), (3, 3), (2, 2), "same", "few")],
     "avgpool": [cases.Avgpool((2, 5, 4, 3), (3, 3), (2, 2), "same")],
     "global_avgpool": [cases.GlobalAvgpool((2, 3, 2, 5))],
     "global_maxpool": [cases.GlobalMaxpool((2, 3, 2, 5))],
     "channel_reduce": [cases.ChannelReduce((2, 3, 2, 5), function=function) for function in ("mean", "max")],
+    "upsample": [cases.Upsample((2, 3, 2, 3), size=(2, 1), interpolation=kind) for kind in ("nearest", "bilinear")],
     "dense": [cases.Dense(2, 8, 12)],
     "softmax": [cases.Softmax(2, 7)],
 }

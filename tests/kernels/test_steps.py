@@ -14,6 +14,7 @@ from npresnet.kernels.arrays import Array
 from npresnet.kernels.avgpool import AvgPoolStep, MeanStep
 from npresnet.kernels.channel_reduce import ChannelReduceStep
 from npresnet.kernels.channels import ChannelsStep
+from npresnet.kernels.conv2d_transpose import Col2imStep
 from npresnet.kernels.geometry import Window, window
 from npresnet.kernels.globalmaxpool import GlobalMaxPoolStep
 from npresnet.kernels.maxpool import MaxPoolStep
@@ -38,6 +39,7 @@ from npresnet.kernels.steps.winograd import (
     v_bytes,
 )
 from npresnet.kernels.tile import NR
+from npresnet.kernels.upsample import UpSampleStep
 
 # Records -------------------------------------------------------------------------------------------------------------
 
@@ -246,6 +248,15 @@ def _winograd(m: int) -> Callable[[Room, Map, Map], Step]:
     return make
 
 
+def _col2im(room: Room, x: Map, out: Map) -> Step:
+    window, epilogue = Window(2, 3, 2, 3, 1, 1, 0, 0, H, W), room.epilogue((N, 2 * H, 3 * W, C // 6), RELU)
+    return Col2imStep(x=x, out=out, n=N, height=2 * H, width=3 * W, window=window, epilogue=epilogue)
+
+
+def _upsample(bilinear: bool) -> Callable[[Room, Map, Map], Step]:
+    return lambda room, x, out: UpSampleStep.of(x, out, (N, H, W), (2, 3), bilinear)
+
+
 CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Callable[[Room, Map, Map], Step]]] = {
     "maxpool": ((N, H, W, C), (N, 5, 6, C), _maxpool),
     "avgpool": ((N, H, W, C), (N, 5, 6, C), _avgpool),
@@ -261,6 +272,9 @@ CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Callable[[Room, Map, Ma
     "pointwise": ((N, H, W, C), (N, H, W, K), _pointwise),
     "im2col": ((N, H, W, C), (N, 5, 6, K), _im2col),
     "copy": ((N, H, W, C), (N, H + 3, W + 4, C), _copy),
+    "col2im": ((N, H, W, C // 6 * 6), (N, 2 * H, 3 * W, C // 6), _col2im),
+    "nearest": ((N, H, W, C), (N, 2 * H, 3 * W, C), _upsample(False)),
+    "bilinear": ((N, H, W, C), (N, 2 * H, 3 * W, C), _upsample(True)),
     "grouped": ((N, H, W, C), (N, H, W, C), _grouped),
     "winograd 2": ((N, H, W, C), (N, H, W, K), _winograd(2)),
     "winograd 4": ((N, H, W, C), (N, H, W, K), _winograd(4)),

@@ -247,6 +247,22 @@ class GroupedConv2d(Conv2d):
 
 
 @dataclass(frozen=True)
+class Conv2dTranspose(Conv2d):
+    operator = "conv2d_transpose"
+    more: Two | None = None
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} and {self.more} more"
+
+    def arrays(self) -> tuple[Any, ...]:
+        x, w, bias = super().arrays()
+        return x, w.swapaxes(2, 3), bias
+
+    def options(self) -> dict[str, Any]:
+        return {"output_padding": self.more, **super().options()}
+
+
+@dataclass(frozen=True)
 class Gemm(Case):
     operator = "gemm"
     m: int
@@ -347,6 +363,49 @@ class Multiply(Relu):
         small = (n, 1, 1, c)
         a = numbers(self, small if self.gate == "a" else self.shape, self.values)
         return a, np.flip(numbers((self, "b"), small if self.gate == "b" else self.shape, self.values)).copy()
+
+
+@dataclass(frozen=True)
+class Crop(Relu):
+    operator = "crop"
+    crops: int | tuple[int, ...] = 0
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} without {self.crops}"
+
+    def options(self) -> dict[str, Any]:
+        return {"crops": self.crops}
+
+
+@dataclass(frozen=True)
+class Upsample(Relu):
+    operator = "upsample"
+    size: Any = 2
+    interpolation: str = "nearest"
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} times {self.size} {self.interpolation}"
+
+    def options(self) -> dict[str, Any]:
+        return {"size": self.size, "interpolation": self.interpolation}
+
+
+@dataclass(frozen=True)
+class Concatenate(Relu):
+    """``more``: the channels of further maps of these pixels."""
+
+    operator = "concatenate"
+    more: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} beside {self.more}"
+
+    @property
+    def batched(self) -> int:  # type: ignore[override]
+        return 1 + len(self.more)
+
+    def arrays(self) -> tuple[Any, ...]:
+        return *super().arrays(), *(numbers((self, c), (*self.shape[:3], c), self.values) for c in self.more)
 
 
 @dataclass(frozen=True)
@@ -534,6 +593,30 @@ GROUPED_CONV2D = [
     *_all_values(GroupedConv2d((1, 6, 7, 6), (3, 3), 4, (2, 2), "same", groups=2), _FINITE + SPECIAL),
 ]
 
+CONV2D_TRANSPOSE = [
+    Conv2dTranspose((1, 1, 1, 1), (1, 1), 1),
+    Conv2dTranspose((1, 1, 1, 3), (3, 3), 5, (2, 2), "same"),
+    # as U-Nets and segmentation heads have them: depth to space, four taps of sixteen, and an odd kernel
+    *(
+        Conv2dTranspose((2, 5, 4, 7), (k, k), 6, (2, 2), padding)
+        for k in (1, 2, 3, 4, 5)
+        for padding in ("same", "valid")
+    ),
+    Conv2dTranspose((1, 3, 5, 4), (3, 3), 5),
+    Conv2dTranspose((1, 3, 5, 4), (3, 3), 5, padding="same", bias=False),
+    Conv2dTranspose((1, 3, 4, 5), (2, 3), 3, (3, 2), "same"),
+    Conv2dTranspose((1, 3, 4, 5), (4, 2), 3, (1, 3), "valid"),
+    Conv2dTranspose((1, 4, 3, 5), (16, 16), 2, (8, 8), "same"),
+    Conv2dTranspose((1, 4, 3, 5), (3, 3), 2, (2, 2), "same", more=(1, 1)),
+    Conv2dTranspose((1, 4, 3, 5), (3, 3), 2, (2, 2), "same", more=(0, 1)),
+    Conv2dTranspose((1, 4, 3, 5), (3, 2), 2, (3, 2), "valid", more=(2, 1)),
+    *(
+        Conv2dTranspose((1, 2, 3, ci), (3, 3), co, (2, 2), "same")
+        for ci, co in zip(CHANNELS, CHANNELS[::-1], strict=True)
+    ),
+    *_all_values(Conv2dTranspose((1, 4, 3, 5), (3, 3), 4, (2, 2), "same"), _FINITE + SPECIAL),
+]
+
 _ROWS = (1, MR - 1, MR, MR + 1, 2 * MR + 1)
 _COLUMNS = (1, NR - 1, NR, NR + 1, 2 * NR + 3)
 GEMM = [
@@ -611,6 +694,42 @@ LEAKY_RELU = [
 ]
 ADD = [Add(case.shape, case.values) for case in RELU]
 MULTIPLY = [Multiply(case.shape, case.values, gate) for case in RELU for gate in ("", "a", "b")]
+CONCATENATE = [
+    *(Concatenate((2, 3, 4, c), "normal", (d,)) for c, d in zip(CHANNELS, reversed(CHANNELS), strict=True)),
+    Concatenate((1, 1, 1, 1)),
+    Concatenate((1, 5, 3, 7), "normal", (7, 1, 64, 2)),
+    Concatenate((3, 1, 1, 5), "normal", (5, 5)),
+    *_all_values(Concatenate((1, 2, 3, 4), more=(3, 5))),
+]
+CROP = [
+    Crop((1, 1, 1, 1)),
+    Crop((2, 5, 6, 3), "normal", 1),
+    *(
+        Crop((2, 5, 6, 3), "normal", crops)
+        for crops in ((4, 0, 0, 0), (0, 4, 0, 0), (0, 0, 5, 0), (0, 0, 0, 5), (1, 2, 3, 1))
+    ),
+    *(Crop((1, 4, 3, c), "normal", (1, 0, 0, 1)) for c in CHANNELS),
+    *_all_values(Crop((1, 4, 5, 6), crops=(1, 1, 0, 1))),
+]
+UPSAMPLE = [
+    Upsample((1, 1, 1, 1)),
+    *(
+        Upsample(shape, "normal", size, interpolation)
+        for interpolation in ("nearest", "bilinear")
+        for shape, size in (
+            ((1, 1, 1, 3), (2, 3)),
+            ((2, 5, 4, 3), 1),
+            ((2, 5, 4, 3), (1, 2)),
+            ((1, 7, 9, 5), (3, 5)),
+            ((1, 1, 6, 2), (4, 7)),
+            ((1, 33, 61, 2), (3, 6)),  # where a centre lies is no longer exact
+            *(((1, 4, 3, c), (2, 2)) for c in CHANNELS),
+        )
+    ),
+    *_all_values(Upsample((1, 3, 4, 5))),
+    # without "few", whose largest numbers overflow on the way from one to the other
+    *_all_values(Upsample((1, 3, 4, 5), interpolation="bilinear"), _FINITE + _WINDOWS_OF_SPECIALS),
+]
 GLOBAL_MAXPOOL = [GlobalMaxpool(case.shape, case.values) for case in RELU]
 SIGMOID = [*(Sigmoid(case.shape, case.values) for case in RELU), Sigmoid((3, 7)), Sigmoid((5,))]
 SCALE = [
@@ -672,10 +791,12 @@ SOFTMAX = [
 CASES: dict[str, list[Any]] = {
     "pad": PAD,
     "channels": CHANNEL_ORDERS,
+    "crop": CROP,
     "im2col": IM2COL,
     "gemm": GEMM,
     "conv2d": CONV2D,
     "grouped_conv2d": GROUPED_CONV2D,
+    "conv2d_transpose": CONV2D_TRANSPOSE,
     "batchnorm": BATCHNORM,
     "scale": SCALE,
     "relu": RELU,
@@ -683,11 +804,13 @@ CASES: dict[str, list[Any]] = {
     "sigmoid": SIGMOID,
     "add": ADD,
     "multiply": MULTIPLY,
+    "concatenate": CONCATENATE,
     "maxpool": MAXPOOL,
     "avgpool": AVGPOOL,
     "global_avgpool": GLOBAL_AVGPOOL,
     "global_maxpool": GLOBAL_MAXPOOL,
     "channel_reduce": CHANNEL_REDUCE,
+    "upsample": UPSAMPLE,
     "dense": DENSE,
     "softmax": SOFTMAX,
 }
