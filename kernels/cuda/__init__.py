@@ -17,6 +17,7 @@ from typing import Any
 if importlib.util.find_spec("numba_cuda") is None:
     raise ImportError("npresnet.kernels.cuda needs the package numba-cuda; `pip install 'npresnet[cuda]'` brings it")
 
+from .activation import activation_cuda
 from .add import add_cuda
 from .avgpool import avgpool_cuda, global_avgpool_cuda
 from .batchnorm import batchnorm_cuda
@@ -32,11 +33,11 @@ from .multiply import multiply_cuda
 from .pad import pad_cuda
 from .relu import relu_cuda
 from .scale import scale_cuda
-from .sigmoid import sigmoid_cuda
 from .softmax import softmax_cuda
 
 __all__ = [
     "LADDER",
+    "activation_cuda",
     "add_cuda",
     "avgpool_cuda",
     "batchnorm_cuda",
@@ -59,7 +60,6 @@ __all__ = [
     "pad_cuda",
     "relu_cuda",
     "scale_cuda",
-    "sigmoid_cuda",
     "softmax_cuda",
     "workspace_rows",
 ]
@@ -74,7 +74,7 @@ LADDER: dict[str, tuple[Callable[..., Any], ...]] = {
     "scale": (scale_cuda,),
     "relu": (relu_cuda,),
     "leaky_relu": (leaky_relu_cuda,),
-    "sigmoid": (sigmoid_cuda,),
+    "activation": (activation_cuda,),
     "add": (add_cuda,),
     "multiply": (multiply_cuda,),
     "maxpool": (maxpool_cuda,),

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 from ..kernels.geometry import window_geometry
 
 __all__ = [
+    "Activation",
     "Add",
     "AveragePool",
     "BatchNorm",
@@ -34,7 +35,6 @@ __all__ = [
     "Rescale",
     "Reshape",
     "Scale",
-    "Sigmoid",
     "Softmax",
 ]
 
@@ -56,7 +56,8 @@ class _Operator:
     pointwise    an activation: each number by itself, without tensors
     per_channel  multiplies each channel by a number and adds one
     commutative  of two inputs, in either order
-    epilogue     can be done on a tile of another operator's result before that is stored: ``slope_and_floor`` says how
+    epilogue     can be done on a tile of another operator's result, as part of the same step: before that is stored, as
+                 ``slope_and_floor`` says, or right after, by a function
     drops_nan    NaN in its input need not show in its output
     reshapes     the same numbers, in memory too, in another shape
     """
@@ -321,11 +322,21 @@ class LeakyReLU(_Operator):
 
 
 @dataclass(frozen=True)
-class Sigmoid(_Operator):
-    """1 / (1 + exp(-x))."""
+class Activation(_Operator):
+    """Any other function of each number by itself.
 
-    kind: ClassVar[str] = "sigmoid"
+    function   its name in the table ``kernels/functions.py``
+    constants  of the function, where it has some
+    """
+
+    function: str
+    constants: tuple[float, ...] = ()
     pointwise: ClassVar[bool] = True
+    epilogue: ClassVar[bool] = True
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        return self.function
 
 
 @dataclass(frozen=True)
@@ -487,6 +498,6 @@ class Dense(_Operator):
 
 
 Operator = (
-    Input | Pad | Channels | Conv2D | BatchNorm | Scale | Rescale | Normalization | ReLU | LeakyReLU | Sigmoid | Softmax | Add
+    Input | Pad | Channels | Conv2D | BatchNorm | Scale | Rescale | Normalization | ReLU | LeakyReLU | Activation | Softmax | Add
     | Multiply | MaxPool | AveragePool | GlobalAveragePool | GlobalMaxPool | Flatten | Reshape | Dense
 )  # fmt: skip
