@@ -69,7 +69,7 @@ def operands() -> dict[str, tuple[tuple, dict[str, Any], float]]:
         "concatenate": ((wide, wide), {}, 0),
         "upsample": ((x, 2), {"interpolation": "bilinear"}, 0),
         "leaky_relu": ((wide,), {"slope": 0.3}, 0),
-        "sigmoid": ((wide,), {}, 0),
+        "activation": ((wide,), {"function": "silu"}, 0),
         "add": ((wide, wide[:, ::-1].copy()), {}, 0),
         "multiply": ((wide, _random(1, 1, 1, 512)), {}, 0),
         "maxpool": ((stem, 3), {"stride": 2, "padding": "same"}, 0),

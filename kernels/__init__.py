@@ -28,6 +28,7 @@ if __name__ != "npresnet.kernels":
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .activation import activation, activation_cpu, activation_reference
     from .add import add, add_cpu, add_reference
     from .avgpool import avgpool, avgpool_cpu, avgpool_reference, global_avgpool, global_avgpool_reference
     from .batchnorm import batchnorm, batchnorm_cpu, batchnorm_reference
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
     from .pad import pad, pad_cpu, pad_reference
     from .relu import relu, relu_cpu, relu_reference
     from .scale import scale, scale_cpu, scale_reference
-    from .sigmoid import sigmoid, sigmoid_cpu, sigmoid_reference
     from .softmax import softmax, softmax_cpu, softmax_reference
     from .upsample import upsample, upsample_cpu, upsample_reference
 
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LADDER",
+    "activation", "activation_cpu", "activation_reference",
     "add", "add_cpu", "add_reference",
     "avgpool", "avgpool_cpu", "avgpool_reference",
     "batchnorm", "batchnorm_cpu", "batchnorm_reference",
@@ -86,7 +87,6 @@ __all__ = [
     "pad", "pad_cpu", "pad_reference",
     "relu", "relu_cpu", "relu_reference",
     "scale", "scale_cpu", "scale_reference",
-    "sigmoid", "sigmoid_cpu", "sigmoid_reference",
     "softmax", "softmax_cpu", "softmax_reference",
     "summed_depthwise_kernel",
     "upsample", "upsample_cpu", "upsample_reference",
@@ -105,7 +105,7 @@ _LADDER = {
     "scale": ("scale_reference", "scale_cpu"),
     "relu": ("relu_reference", "relu_cpu"),
     "leaky_relu": ("leaky_relu_reference", "leaky_relu_cpu"),
-    "sigmoid": ("sigmoid_reference", "sigmoid_cpu"),
+    "activation": ("activation_reference", "activation_cpu"),
     "add": ("add_reference", "add_cpu"),
     "multiply": ("multiply_reference", "multiply_cpu"),
     "concatenate": ("concatenate_reference", "concatenate_cpu"),

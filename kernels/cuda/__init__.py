@@ -17,6 +17,7 @@ from typing import Any
 if importlib.util.find_spec("numba_cuda") is None:
     raise ImportError("npresnet.kernels.cuda needs the package numba-cuda; `pip install 'npresnet[cuda]'` brings it")
 
+from .activation import activation_cuda
 from .add import add_cuda
 from .avgpool import avgpool_cuda, global_avgpool_cuda
 from .batchnorm import batchnorm_cuda
@@ -37,12 +38,12 @@ from .multiply import multiply_cuda
 from .pad import pad_cuda
 from .relu import relu_cuda
 from .scale import scale_cuda
-from .sigmoid import sigmoid_cuda
 from .softmax import softmax_cuda
 from .upsample import upsample_cuda
 
 __all__ = [
     "LADDER",
+    "activation_cuda",
     "add_cuda",
     "avgpool_cuda",
     "batchnorm_cuda",
@@ -70,7 +71,6 @@ __all__ = [
     "pad_cuda",
     "relu_cuda",
     "scale_cuda",
-    "sigmoid_cuda",
     "softmax_cuda",
     "upsample_cuda",
     "workspace_rows",
@@ -89,7 +89,7 @@ LADDER: dict[str, tuple[Callable[..., Any], ...]] = {
     "scale": (scale_cuda,),
     "relu": (relu_cuda,),
     "leaky_relu": (leaky_relu_cuda,),
-    "sigmoid": (sigmoid_cuda,),
+    "activation": (activation_cuda,),
     "add": (add_cuda,),
     "multiply": (multiply_cuda,),
     "concatenate": (concatenate_cuda,),

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from ..kernels.activation import ActivationStep, activation_of
 from ..kernels.avgpool import AvgPoolStep, MeanStep
 from ..kernels.channel_reduce import ChannelReduceStep
 from ..kernels.channels import ChannelsStep
@@ -22,7 +23,6 @@ from ..kernels.globalmaxpool import GlobalMaxPoolStep
 from ..kernels.maxpool import MaxPoolStep
 from ..kernels.multiply import ProductStep
 from ..kernels.scale import AffineStep
-from ..kernels.sigmoid import SigmoidStep
 from ..kernels.softmax import SoftmaxStep
 from ..kernels.steps.epilogue import LINEAR, Activation, Epilogue
 from ..kernels.steps.grouped import GroupedStep
@@ -30,6 +30,7 @@ from ..kernels.steps.im2col import CopyStep, Patches
 from ..kernels.steps.records import Map, Place, Step, places
 from ..kernels.steps.winograd import InputTiles, OutputTiles, WinogradInStep, WinogradOutStep, WinogradStep, v_bytes
 from ..kernels.upsample import UpSampleStep
+from ..network import operators
 from ..network.operator_base import as_map
 from ..network.operators import (
     AveragePool,
@@ -43,7 +44,6 @@ from ..network.operators import (
     Pad,
     Reshape,
     Shape,
-    Sigmoid,
     Softmax,
     UpSample,
 )
@@ -90,7 +90,12 @@ class Packed(Place):
 
 def _activation(operator: Operator | None) -> Activation:
     """What is part of an epilogue, as the kernels do it; a softmax, say, cannot be, and takes a step of its own."""
-    return Activation(*operator.slope_and_floor()) if operator is not None and operator.epilogue else LINEAR
+    match operator:
+        case operators.Activation(function, constants):
+            return activation_of(function, constants)
+        case operators.ReLU() | operators.LeakyReLU():
+            return Activation(*operator.slope_and_floor())
+    return LINEAR
 
 
 class StepBuilder:
@@ -392,9 +397,10 @@ class StepBuilder:
                 mean, blocks = int(function == "mean"), choice.pieces(pixels, self._threads)
                 reduced = ChannelReduceStep(x=x, out=out, pixels=pixels, mean=mean, blocks=blocks)
                 self._step(self._described(node, f"{function} of channels"), reduced)
-            case Sigmoid():
-                blocks = choice.pieces(pixels, self._threads)
-                self._step(self._described(node, "sigmoid"), SigmoidStep(x=x, out=out, pixels=pixels, blocks=blocks))
+            case operators.Activation():
+                told, blocks = _activation(operator), choice.pieces(pixels, self._threads)
+                step = ActivationStep(x=x, out=out, activation=told, pixels=pixels, blocks=blocks)
+                self._step(self._described(node, "activation"), step)
             case Softmax():
                 self._step(self._described(node, "softmax"), SoftmaxStep(x=x, out=out, pixels=pixels))
             case _:

@@ -8,6 +8,7 @@ from .architecture import Architecture
 from .family import block_kind
 from .graph import Graph, Layer
 from .operators import (
+    Activation,
     Add,
     AveragePool,
     BatchNorm,
@@ -21,7 +22,6 @@ from .operators import (
     Pad,
     ReLU,
     Scale,
-    Sigmoid,
     Softmax,
 )
 
@@ -266,5 +266,5 @@ def _squeeze_and_excite(builder: _Builder, x: str, channels: int) -> str:
     few = max(1, channels // builder.family.squeeze)
     gate = part("pool", GlobalAveragePool(keep_dims=True), x)
     gate = part("relu", ReLU(), part("reduce", Conv2D(channels, few, (1, 1)), gate))
-    gate = part("sigmoid", Sigmoid(), part("expand", Conv2D(few, channels, (1, 1)), gate))
+    gate = part("sigmoid", Activation("sigmoid"), part("expand", Conv2D(few, channels, (1, 1)), gate))
     return part("multiply", Multiply(), x, gate)

@@ -45,7 +45,8 @@ class OperatorBase:
     pointwise    an activation: each number by itself, without tensors
     per_channel  multiplies each channel by a number and adds one
     commutative  of two inputs, in either order
-    epilogue     can be done on a tile of another operator's result before that is stored: ``slope_and_floor`` says how
+    epilogue     can be done on a tile of another operator's result, as part of the same step: before that is stored, as
+                 ``slope_and_floor`` says, or right after, by a function
     drops_nan    NaN that it reads need not show in its output
     reshapes     the same numbers, in memory too, in another shape
     """

@@ -33,6 +33,7 @@ from .shape_operators import Channels, Concatenate, Crop, Flatten, Pad, Reshape,
 __all__ = [
     "MOST_CHANNELS",
     "MOST_PIXELS",
+    "Activation",
     "Add",
     "AveragePool",
     "BatchNorm",
@@ -59,7 +60,6 @@ __all__ = [
     "Reshape",
     "Scale",
     "Shape",
-    "Sigmoid",
     "Softmax",
     "UpSample",
 ]
@@ -271,11 +271,21 @@ class LeakyReLU(OperatorBase):
 
 
 @dataclass(frozen=True)
-class Sigmoid(OperatorBase):
-    """1 / (1 + exp(-x))."""
+class Activation(OperatorBase):
+    """Any other function of each number by itself.
 
-    kind: ClassVar[str] = "sigmoid"
+    function   its name in the table ``kernels/functions.py``
+    constants  of the function, where it has some
+    """
+
+    function: str
+    constants: tuple[float, ...] = ()
     pointwise: ClassVar[bool] = True
+    epilogue: ClassVar[bool] = True
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        return self.function
 
 
 @dataclass(frozen=True)
@@ -428,7 +438,7 @@ class Dense(OperatorBase):
 
 
 Operator = (
-    Input | Pad | Channels | Conv2D | Conv2DTranspose | BatchNorm | Scale | Rescale | Normalization | ReLU | LeakyReLU | Sigmoid
+    Input | Pad | Channels | Conv2D | Conv2DTranspose | BatchNorm | Scale | Rescale | Normalization | ReLU | LeakyReLU | Activation
     | Softmax | Add | Multiply | Concatenate | MaxPool | AveragePool | GlobalAveragePool | GlobalMaxPool | ChannelReduce | Crop
     | UpSample | Flatten | Reshape | Dense
 )  # fmt: skip

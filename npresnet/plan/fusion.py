@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from ..kernels.geometry import resolve_padding
 from ..network.graph import Layer
 from ..network.operators import (
+    Activation,
     Add,
     Conv2D,
     Conv2DTranspose,
@@ -331,7 +332,7 @@ def _begun(layer: Layer, inputs: Sequence[str], shapes: Mapping[str, Shape], bor
             return FusedAffine(layers=layers, leader=name, x=x, norms=(), epilogue=FusedEpilogue(inputs[1], None))
     if operator.per_channel:
         return FusedAffine(layers=layers, leader=name, x=x, norms=(name,), epilogue=NOTHING)
-    if operator.epilogue:
+    if operator.epilogue and not isinstance(operator, Activation):
         return FusedAffine(layers=layers, leader=name, x=x, norms=(), epilogue=FusedEpilogue(None, operator))
     return _alone(layer)
 

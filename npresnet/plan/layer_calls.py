@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..network.operators import (
+    Activation,
     Add,
     AveragePool,
     BatchNorm,
@@ -39,7 +40,6 @@ from ..network.operators import (
     Rescale,
     Reshape,
     Scale,
-    Sigmoid,
     Softmax,
     UpSample,
 )
@@ -157,7 +157,7 @@ CALLS: Mapping[type[Any], tuple[LayerCall, ...]] = {
     ),
     ReLU: (LayerCall("relu", as_maps),),
     LeakyReLU: (LayerCall("leaky_relu", as_maps, options=_fields("slope")),),
-    Sigmoid: (LayerCall("sigmoid"),),
+    Activation: (LayerCall("activation", options=_fields("function", "constants")),),
     Softmax: (LayerCall("softmax", as_rows),),
     Add: (LayerCall("add", as_maps),),
     Multiply: (LayerCall("multiply", as_maps),),

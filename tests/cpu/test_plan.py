@@ -9,11 +9,11 @@ from npresnet.cpu import by_layer as engine
 from npresnet.cpu.by_plan import make_plan
 from npresnet.cpu.packing import Constants
 from npresnet.cpu.runner import Planner
+from npresnet.kernels.activation import ActivationStep
 from npresnet.kernels.avgpool import AvgPoolStep
 from npresnet.kernels.globalmaxpool import GlobalMaxPoolStep
 from npresnet.kernels.maxpool import MaxPoolStep
 from npresnet.kernels.multiply import ProductStep
-from npresnet.kernels.sigmoid import SigmoidStep
 from npresnet.kernels.steps.grouped import GroupedStep
 from npresnet.kernels.tile import NR
 from npresnet.kernels.winograd import pack_transformed, transform_kernel
@@ -22,6 +22,7 @@ from npresnet.network.building import build_graph
 from npresnet.network.families import FAMILIES
 from npresnet.network.graph import Graph, Layer
 from npresnet.network.operators import (
+    Activation,
     Add,
     AveragePool,
     BatchNorm,
@@ -38,7 +39,6 @@ from npresnet.network.operators import (
     Rescale,
     Reshape,
     Scale,
-    Sigmoid,
     Softmax,
 )
 from npresnet.network.seeded import random_weights
@@ -174,7 +174,7 @@ def _odd_layers():
             Layer("add", Add(), ("depthwise", "dilated")),
             Layer("square", Multiply(), ("add", "dilated")),
             Layer("mean", GlobalAveragePool(keep_dims=True), ("square",)),
-            Layer("gate", Sigmoid(), ("mean",)),
+            Layer("gate", Activation("sigmoid"), ("mean",)),
             Layer("gated", Multiply(), ("gate", "square")),
             Layer("sum", Add(), ("add", "gated")),
             Layer("sum_relu", ReLU(), ("sum",)),
@@ -257,7 +257,7 @@ def test_a_network_runs_without_its_odd_layers_being_compiled():
     table = plan._table
     called = {step.compiled for step in table.steps} | {function for _, function in table.natives}
     assert MaxPoolStep.compiled in called
-    odd = (GroupedStep, AvgPoolStep, ProductStep, SigmoidStep, GlobalMaxPoolStep)
+    odd = (GroupedStep, AvgPoolStep, ProductStep, ActivationStep, GlobalMaxPoolStep)
     assert not called & {kind.compiled for kind in odd}
 
 

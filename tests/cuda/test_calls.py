@@ -40,7 +40,7 @@ SAMPLES: dict[str, list[Any]] = {
     "scale": [cases.Scale((2, 3, 2, 5)), cases.Scale((2, 3, 2, 5), alike=True)],
     "relu": [cases.Relu((2, 3, 2, 5))],
     "leaky_relu": [cases.LeakyRelu((2, 3, 2, 5))],
-    "sigmoid": [cases.Sigmoid((2, 3, 2, 5)), cases.Sigmoid((3, 7))],
+    "activation": [cases.Activation((2, 3, 2, 5), "silu"), cases.Activation((3, 7), "clipped_relu", (0.1, 2.0, 0.5))],
     "add": [cases.Add((2, 3, 2, 5))],
     "multiply": [cases.Multiply((2, 3, 2, 5), gate=gate) for gate in ("", "a", "b")],
     "concatenate": [cases.Concatenate((2, 3, 2, 5), more=(2, 3))],
@@ -53,7 +53,7 @@ SAMPLES: dict[str, list[Any]] = {
     "dense": [cases.Dense(2, 8, 12)],
     "softmax": [cases.Softmax(2, 7)],
 }
-IN_PLACE = ("batchnorm", "scale", "relu", "leaky_relu", "sigmoid", "add", "multiply", "softmax")
+IN_PLACE = ("batchnorm", "scale", "relu", "leaky_relu", "activation", "add", "multiply", "softmax")
 ALL = [(version, case) for operator in SAMPLES for version in LADDER[operator] for case in SAMPLES[operator]]
 FIRST = [(version, SAMPLES[operator][0]) for operator in SAMPLES for version in LADDER[operator]]
 

@@ -14,6 +14,7 @@ from npresnet.kernels.tile import MR, NR
 
 from ..support import cases
 from ..support.cases import (
+    Activation,
     Add,
     Avgpool,
     Batchnorm,
@@ -36,7 +37,6 @@ from ..support.cases import (
     Pad,
     Relu,
     Scale,
-    Sigmoid,
     Softmax,
     Upsample,
 )
@@ -65,7 +65,7 @@ SAMPLES: dict[str, list[Case]] = {
     "scale": [Scale((3, 3, 5, 7)), Scale((3, 3, 5, 7), alike=True)],
     "relu": [Relu((3, 3, 5, 7))],
     "leaky_relu": [LeakyRelu((3, 3, 5, 7))],
-    "sigmoid": [Sigmoid((3, 3, 5, 7)), Sigmoid((11, 13))],
+    "activation": [Activation((3, 3, 5, 7), "silu"), Activation((11, 13), "clipped_relu", (0.1, 2.0, 0.5))],
     "add": [Add((3, 3, 5, 7))],
     "multiply": [Multiply((3, 3, 5, 7), gate=gate) for gate in ("", "a", "b")],
     "concatenate": [Concatenate((3, 3, 5, 7), more=(2, 66))],
@@ -79,7 +79,7 @@ SAMPLES: dict[str, list[Case]] = {
     "softmax": [Softmax(11, 13)],
 }
 # operators whose out may be an input
-IN_PLACE = ("batchnorm", "scale", "relu", "leaky_relu", "sigmoid", "add", "multiply", "softmax")
+IN_PLACE = ("batchnorm", "scale", "relu", "leaky_relu", "activation", "add", "multiply", "softmax")
 
 ALL = [(version, case) for operator in SAMPLES for version in LADDER[operator] for case in SAMPLES[operator]]
 COMPILED = [(version, case) for version, case in ALL if not version.__name__.endswith("_reference")]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numba import carray
 
+from npresnet.kernels.activation import ActivationStep, activation_of
 from npresnet.kernels.arrays import Array
 from npresnet.kernels.avgpool import AvgPoolStep, MeanStep
 from npresnet.kernels.channel_reduce import ChannelReduceStep
@@ -20,7 +21,6 @@ from npresnet.kernels.globalmaxpool import GlobalMaxPoolStep
 from npresnet.kernels.maxpool import MaxPoolStep
 from npresnet.kernels.multiply import ProductStep
 from npresnet.kernels.scale import AffineStep
-from npresnet.kernels.sigmoid import SigmoidStep
 from npresnet.kernels.simd import LANES
 from npresnet.kernels.softmax import SoftmaxStep
 from npresnet.kernels.steps.epilogue import LINEAR, RELU, Activation, Epilogue
@@ -140,6 +140,7 @@ def test_records_in_memory():
 
 N, H, W, C, K = 2, 9, 11, 2 * LANES + 16, 3 * LANES  # odd maps; channels beyond a register, and no whole panel
 random = np.random.default_rng(11)
+SILU = activation_of("silu", ())
 
 
 class Room:
@@ -205,6 +206,10 @@ def _affine(room: Room, x: Map, out: Map) -> Step:
     return AffineStep(x=x, out=out, factor=factor, epilogue=epilogue, pixels=N * H * W, blocks=5)
 
 
+def _activation(room: Room, x: Map, out: Map) -> Step:
+    return ActivationStep(x=x, out=out, activation=SILU, pixels=N * H * W, blocks=5)
+
+
 def _product(room: Room, x: Map, out: Map) -> Step:
     factor, _ = room.map(_numbers(N, 1, 1, C))
     epilogue = room.epilogue((N, H, W, C), RELU)
@@ -265,7 +270,7 @@ CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Callable[[Room, Map, Ma
     "max of channels": ((N, H, W, C), (N, H, W, 1), _channel_reduce(0)),
     "mean": ((N, H, W, C), (N, C), lambda room, x, out: MeanStep.cut(x, out, N, H * W, 3)),
     "global maxpool": ((N, H, W, C), (N, C), lambda room, x, out: GlobalMaxPoolStep(x=x, out=out, n=N, pixels=H * W)),
-    "sigmoid": ((N, H, W, C), (N, H, W, C), lambda room, x, out: SigmoidStep(x=x, out=out, pixels=N * H * W, blocks=5)),
+    "activation": ((N, H, W, C), (N, H, W, C), _activation),
     "softmax": ((N, H, W, C), (N, H, W, C), lambda room, x, out: SoftmaxStep(x=x, out=out, pixels=N * H * W)),
     "affine": ((N, H, W, C), (N, H, W, C), _affine),
     "product": ((N, H, W, C), (N, H, W, C), _product),

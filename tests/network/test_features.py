@@ -10,6 +10,7 @@ from npresnet.network.families import FAMILIES
 from npresnet.network.features import feature_maps, stage_ends
 from npresnet.network.graph import Graph, Layer
 from npresnet.network.operators import (
+    Activation,
     Add,
     Conv2D,
     Dense,
@@ -20,7 +21,6 @@ from npresnet.network.operators import (
     Operator,
     Pad,
     ReLU,
-    Sigmoid,
 )
 
 
@@ -110,7 +110,7 @@ def test_gates_and_numbers_are_no_smaller_maps():
     c2, *_ = network.backbone()
     total = network.add("p2_sum", Add(), network.conv("p2_a", c2), network.conv("p2_b", c2))
     gate = network.add("squeeze", GlobalAveragePool(keep_dims=True), total)
-    gate = network.add("gate", Sigmoid(), network.add("excite", Conv2D(8, 8, (1, 1)), gate))
+    gate = network.add("gate", Activation("sigmoid"), network.add("excite", Conv2D(8, 8, (1, 1)), gate))
     network.add("gated", Multiply(), total, gate)
     assert network.features == BACKBONE
 

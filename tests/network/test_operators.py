@@ -20,6 +20,7 @@ from npresnet.network.described import network_from_config
 from npresnet.network.graph import Graph, Layer
 from npresnet.network.operator_base import OperatorBase
 from npresnet.network.operators import (
+    Activation,
     Add,
     AveragePool,
     BatchNorm,
@@ -44,7 +45,6 @@ from npresnet.network.operators import (
     Rescale,
     Reshape,
     Scale,
-    Sigmoid,
     Softmax,
     UpSample,
 )
@@ -68,7 +68,7 @@ KERAS: dict[type[Any], tuple[str, dict[str, Any]]] = {
     Normalization: ("Normalization", {}),
     ReLU: ("ReLU", {}),
     LeakyReLU: ("LeakyReLU", {"negative_slope": 0.3}),
-    Sigmoid: ("Activation", {"activation": "sigmoid"}),
+    Activation: ("Activation", {"activation": "sigmoid"}),
     Softmax: ("Softmax", {}),
     Add: ("Add", {}),
     Multiply: ("Multiply", {}),
@@ -250,10 +250,10 @@ def test_a_description_that_makes_another_operator_does_not_count(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "having"),
     [
-        ("pointwise", {ReLU, LeakyReLU, Sigmoid}),
+        ("pointwise", {ReLU, LeakyReLU, Activation}),
         ("per_channel", {BatchNorm, Scale, Rescale, Normalization}),
         ("commutative", {Add, Multiply}),
-        ("epilogue", {ReLU, LeakyReLU}),
+        ("epilogue", {ReLU, LeakyReLU, Activation}),
         ("drops_nan", {MaxPool, Channels}),
         ("reshapes", {Flatten, Reshape}),
     ],

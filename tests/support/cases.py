@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pytest
 
 from npresnet.kernels import LADDER
+from npresnet.kernels.functions import FUNCTIONS
 from npresnet.kernels.gemm import KC, block_rows
 from npresnet.kernels.tile import MR, NR
 from npresnet.verify.compare import Difference, compare
@@ -424,14 +425,19 @@ class Scale(Relu):
 
 
 @dataclass(frozen=True)
-class Sigmoid(Case):
-    operator = "sigmoid"
+class Activation(Case):
+    operator = "activation"
     any_rank = True
     shape: tuple[int, ...]
+    function: str
+    constants: tuple[float, ...] = ()
     values: str = "normal"
 
     def __str__(self) -> str:
-        return f"{_size(*self.shape)} {self.values}"
+        return f"{self.function}{self.constants or ''} {_size(*self.shape)} {self.values}"
+
+    def options(self) -> dict[str, Any]:
+        return {"function": self.function, "constants": self.constants}
 
     def arrays(self) -> tuple[Any, ...]:
         return (numbers(self, self.shape, self.values),)
@@ -731,7 +737,27 @@ UPSAMPLE = [
     *_all_values(Upsample((1, 3, 4, 5), interpolation="bilinear"), _FINITE + _WINDOWS_OF_SPECIALS),
 ]
 GLOBAL_MAXPOOL = [GlobalMaxpool(case.shape, case.values) for case in RELU]
-SIGMOID = [*(Sigmoid(case.shape, case.values) for case in RELU), Sigmoid((3, 7)), Sigmoid((5,))]
+CONSTANTS: dict[str, tuple[tuple[float, ...], ...]] = {
+    "elu": ((1.0,), (0.25,)),
+    "celu": ((1.0,), (1.5,)),
+    # slope, ceiling, threshold
+    "clipped_relu": ((0.0, 6.0, 0.0), (0.25, INF, 0.5), (0.125, 1.0, 0.0), (-0.5, 2.0, 1.0)),
+}
+"""Constants of functions that have some."""
+ACTIVATION = [
+    case
+    for function in FUNCTIONS
+    for constants in CONSTANTS.get(function, ((),))
+    for case in (
+        Activation((2, 3, 5, 7), function, constants),
+        *_all_values(Activation((1, 5, 3, 11), function, constants), (*_FINITE, *SPECIAL, "few")),
+    )
+] + [
+    Activation((1, 7, 9, 65), "silu"),
+    Activation((1, 4, 4, 16), "silu"),
+    Activation((3, 7), "tanh"),
+    Activation((5,), "gelu"),
+]
 SCALE = [
     Scale(case.shape, case.values, alike)
     for case in RELU
@@ -801,7 +827,7 @@ CASES: dict[str, list[Any]] = {
     "scale": SCALE,
     "relu": RELU,
     "leaky_relu": LEAKY_RELU,
-    "sigmoid": SIGMOID,
+    "activation": ACTIVATION,
     "add": ADD,
     "multiply": MULTIPLY,
     "concatenate": CONCATENATE,
