@@ -55,6 +55,7 @@ def operands() -> dict[str, tuple[tuple, dict[str, Any], float]]:
             {"padding": "same"},
             2 * 8 * pixels * 9 * 128 * 128,
         ),
+        "conv2d_transpose": ((x, _random(4, 4, 64, 128)), {"stride": 2, "padding": "same"}, 2 * pixels * 16 * 64 * 128),
         # as in ResNeXt-50
         "grouped_conv2d": (
             (_random(1, 28, 28, 256), _random(3, 3, 8, 256), _random(256)),
@@ -64,14 +65,18 @@ def operands() -> dict[str, tuple[tuple, dict[str, Any], float]]:
         "batchnorm": ((wide, *channels, 1e-3), {}, 0),
         "scale": ((wide, *channels[:2]), {}, 0),
         "relu": ((wide,), {}, 0),
+        "crop": ((stem, 3), {}, 0),
+        "concatenate": ((wide, wide), {}, 0),
+        "upsample": ((x, 2), {"interpolation": "bilinear"}, 0),
         "leaky_relu": ((wide,), {"slope": 0.3}, 0),
-        "sigmoid": ((wide,), {}, 0),
+        "activation": ((wide,), {"function": "silu"}, 0),
         "add": ((wide, wide[:, ::-1].copy()), {}, 0),
         "multiply": ((wide, _random(1, 1, 1, 512)), {}, 0),
         "maxpool": ((stem, 3), {"stride": 2, "padding": "same"}, 0),
         "avgpool": ((_random(1, 7, 7, 2048), 7), {}, 0),
         "global_avgpool": ((_random(1, 7, 7, 2048),), {}, 0),
         "global_maxpool": ((_random(1, 7, 7, 2048),), {}, 0),
+        "channel_reduce": ((wide,), {"function": "mean"}, 0),
         "dense": ((_random(1, 2048), _random(2048, 1000), _random(1000)), {}, 0),
         "softmax": ((_random(8, 1000),), {}, 0),
     }

@@ -27,8 +27,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npresnet.cuda import measured
-from npresnet.cuda.by_plan import fused_nodes
 from npresnet.errors import DeviceError
 from npresnet.kernels.threads import available_threads
 from npresnet.model import ResNet, assemble
@@ -75,7 +73,7 @@ class Scale:
 
     features   that are computed of a network; None: all
     rounds, turn, most  of timing: engines take turns, each for so many seconds but at most so many runs
-    ways                of computing a convolution that are tried in tuning, at most
+    ways                of computing a convolution that are tried in tuning, at most; None: as many as always
     matrix, floats      sizes for the ceilings
     tests               pytest's arguments for each of the processes that share the tests
     """
@@ -90,7 +88,7 @@ class Scale:
     rounds: int
     turn: float
     most: int
-    ways: int
+    ways: int | None
     matrix: int
     floats: int
     tests: tuple[tuple[str, ...], ...]
@@ -125,7 +123,7 @@ FULL_SCALE = Scale(
     rounds=5,
     turn=0.3,
     most=50,
-    ways=measured.MOST,
+    ways=None,
     matrix=8192,
     floats=1 << 28,
     tests=_test_files(),
@@ -490,6 +488,8 @@ def _queued(engine: Any, sets: int, count: int, device: str) -> float:
 
 def _work(found: Inspection, batch: tuple[int, int, int], outputs: Sequence[str]) -> list[list[int]]:
     """[FLOP, bytes] of each step that a plan must have: the least that there is to compute, and to read and write."""
+    from npresnet.cuda.by_plan import fused_nodes  # here, because it takes numba-cuda
+
     n, height, width = batch
     layers, shapes = found.graph.needed_for(outputs), found.graph.shapes(height, width, outputs)
     work = []
@@ -505,7 +505,9 @@ def _work(found: Inspection, batch: tuple[int, int, int], outputs: Sequence[str]
 def tuning(job: Job, report: Report) -> None:
     """Which kernels are the fastest, measured and kept: what is timed afterwards goes by it, as PyTorch does by cuDNN's
     measurements. And what the model expected to be: by how much it was wrong."""
-    measured.MOST = job.scale.ways
+    from npresnet.cuda import measured  # here, because it takes numba-cuda
+
+    measured.MOST = job.scale.ways or measured.MOST
     for key, case in job.scale.cases.items():
         found = case.subject.found()
         names = list(_outputs(job, found).values())

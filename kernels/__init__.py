@@ -28,11 +28,16 @@ if __name__ != "npresnet.kernels":
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .activation import activation, activation_cpu, activation_reference
     from .add import add, add_cpu, add_reference
     from .avgpool import avgpool, avgpool_cpu, avgpool_reference, global_avgpool, global_avgpool_reference
     from .batchnorm import batchnorm, batchnorm_cpu, batchnorm_reference
+    from .channel_reduce import channel_reduce, channel_reduce_cpu, channel_reduce_reference
     from .channels import channels, channels_cpu, channels_reference
+    from .concatenate import concatenate, concatenate_cpu, concatenate_reference
     from .conv2d import conv2d, conv2d_direct, conv2d_im2col, conv2d_reference, conv2d_winograd
+    from .conv2d_transpose import conv2d_transpose, conv2d_transpose_cpu, conv2d_transpose_reference
+    from .crop import crop, crop_cpu, crop_reference
     from .dense import dense, dense_cpu, dense_reference
     from .gemm import gemm, gemm_blocked, gemm_naive, gemm_packed, gemm_reference
     from .globalmaxpool import global_maxpool, global_maxpool_cpu, global_maxpool_reference
@@ -51,18 +56,24 @@ if TYPE_CHECKING:
     from .pad import pad, pad_cpu, pad_reference
     from .relu import relu, relu_cpu, relu_reference
     from .scale import scale, scale_cpu, scale_reference
-    from .sigmoid import sigmoid, sigmoid_cpu, sigmoid_reference
     from .softmax import softmax, softmax_cpu, softmax_reference
+    from .upsample import upsample, upsample_cpu, upsample_reference
 
     LADDER: dict[str, tuple[Callable[..., Any], ...]]
 
 __all__ = [
     "LADDER",
+    "activation", "activation_cpu", "activation_reference",
     "add", "add_cpu", "add_reference",
     "avgpool", "avgpool_cpu", "avgpool_reference",
     "batchnorm", "batchnorm_cpu", "batchnorm_reference",
+    "channel_reduce", "channel_reduce_cpu", "channel_reduce_reference",
     "channels", "channels_cpu", "channels_reference",
-    "conv2d", "conv2d_direct", "conv2d_im2col", "conv2d_reference", "conv2d_winograd",
+    "concatenate", "concatenate_cpu", "concatenate_reference",
+    "conv2d", "conv2d_direct", "conv2d_im2col", "conv2d_reference",
+    "conv2d_transpose", "conv2d_transpose_cpu", "conv2d_transpose_reference",
+    "conv2d_winograd",
+    "crop", "crop_cpu", "crop_reference",
     "dense", "dense_cpu", "dense_reference",
     "depthwise_kernel",
     "gemm", "gemm_blocked", "gemm_naive", "gemm_packed", "gemm_reference",
@@ -76,29 +87,34 @@ __all__ = [
     "pad", "pad_cpu", "pad_reference",
     "relu", "relu_cpu", "relu_reference",
     "scale", "scale_cpu", "scale_reference",
-    "sigmoid", "sigmoid_cpu", "sigmoid_reference",
     "softmax", "softmax_cpu", "softmax_reference",
     "summed_depthwise_kernel",
+    "upsample", "upsample_cpu", "upsample_reference",
 ]  # fmt: skip
 
 _LADDER = {
     "pad": ("pad_reference", "pad_cpu"),
     "channels": ("channels_reference", "channels_cpu"),
+    "crop": ("crop_reference", "crop_cpu"),
     "im2col": ("im2col_reference", "im2col_cpu"),
     "gemm": ("gemm_reference", "gemm_naive", "gemm_blocked", "gemm_packed"),
     "conv2d": ("conv2d_reference", "conv2d_direct", "conv2d_im2col", "conv2d_winograd"),
     "grouped_conv2d": ("grouped_conv2d_reference", "grouped_conv2d_cpu", "grouped_conv2d_tiled"),
+    "conv2d_transpose": ("conv2d_transpose_reference", "conv2d_transpose_cpu"),
     "batchnorm": ("batchnorm_reference", "batchnorm_cpu"),
     "scale": ("scale_reference", "scale_cpu"),
     "relu": ("relu_reference", "relu_cpu"),
     "leaky_relu": ("leaky_relu_reference", "leaky_relu_cpu"),
-    "sigmoid": ("sigmoid_reference", "sigmoid_cpu"),
+    "activation": ("activation_reference", "activation_cpu"),
     "add": ("add_reference", "add_cpu"),
     "multiply": ("multiply_reference", "multiply_cpu"),
+    "concatenate": ("concatenate_reference", "concatenate_cpu"),
     "maxpool": ("maxpool_reference", "maxpool_cpu"),
     "avgpool": ("avgpool_reference", "avgpool_cpu"),
     "global_avgpool": ("global_avgpool_reference", "global_avgpool"),
     "global_maxpool": ("global_maxpool_reference", "global_maxpool_cpu"),
+    "channel_reduce": ("channel_reduce_reference", "channel_reduce_cpu"),
+    "upsample": ("upsample_reference", "upsample_cpu"),
     "dense": ("dense_reference", "dense_cpu"),
     "softmax": ("softmax_reference", "softmax_cpu"),
 }
@@ -108,6 +124,10 @@ _LADDER = {
 _ELSEWHERE = {
     "global_avgpool": "avgpool", "global_avgpool_reference": "avgpool",
     "global_maxpool": "globalmaxpool", "global_maxpool_cpu": "globalmaxpool", "global_maxpool_reference": "globalmaxpool",
+    **dict.fromkeys(("channel_reduce", "channel_reduce_cpu", "channel_reduce_reference"), "channel_reduce"),
+    **dict.fromkeys(
+        ("conv2d_transpose", "conv2d_transpose_cpu", "conv2d_transpose_reference"), "conv2d_transpose"
+    ),
     **dict.fromkeys(("leaky_relu", "leaky_relu_cpu", "leaky_relu_reference"), "leaky_relu"),
     "depthwise_kernel": "grouped", "summed_depthwise_kernel": "grouped",
 }  # fmt: skip

@@ -17,7 +17,17 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["Padding", "Pads", "Window", "out_size", "pair", "resolve_padding", "window", "window_geometry"]
+__all__ = [
+    "Padding",
+    "Pads",
+    "Window",
+    "out_size",
+    "pair",
+    "resolve_padding",
+    "transposed_window",
+    "window",
+    "window_geometry",
+]
 
 Pads = tuple[int, int, int, int]
 """(top, bottom, left, right), in pixels."""
@@ -111,6 +121,41 @@ def window_geometry(
             f"the {kernel[0]}x{kernel[1]} window with dilation {dilation}; give a larger image or more padding"
         )
     return pads, out_h, out_w
+
+
+def _transposed_size(size: int, kernel: int, stride: int, dilation: int, same: bool, output_padding: int | None) -> int:
+    """How many pixels a transposed convolution makes of ``size`` along one axis, as Keras has it."""
+    extent = (kernel - 1) * dilation + 1
+    if output_padding is None:
+        return size * stride + (0 if same else max(extent - stride, 0))
+    return (size - 1) * stride + extent - (extent // 2 * 2 if same else 0) + output_padding
+
+
+def transposed_window(
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: Literal["same", "valid"],
+    output_padding: tuple[int, int] | None,
+    dilation: tuple[int, int],
+) -> tuple[int, int, Window]:
+    """(height, width, window) of what a transposed convolution makes of an image of ``size``: its window is moved over the
+    result, and its positions are the image's pixels. ValueError where no convolution leads from such a result to such an image.
+    """
+    if padding not in ("same", "valid"):
+        raise ValueError(f"padding: got {padding!r}; that of a transposed convolution must be 'same' or 'valid'")
+    more = (None, None) if output_padding is None else output_padding
+    height, width = (
+        _transposed_size(*axis, padding == "same", extra)
+        for axis, extra in zip(zip(size, kernel, stride, dilation, strict=True), more, strict=True)
+    )
+    pads, *positions = window_geometry((height, width), kernel, stride, padding, dilation)
+    if tuple(positions) != size:
+        raise ValueError(
+            f"output_padding: got {output_padding}; {size[0]}x{size[1]} pixels would become {height}x{width}, of which a "
+            f"convolution makes {positions[0]}x{positions[1]} again; it must lead back to the same size: give another, or None"
+        )
+    return height, width, Window(*kernel, *stride, *dilation, pads[0], pads[2], *size)
 
 
 def window(

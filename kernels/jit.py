@@ -21,7 +21,9 @@ from numba.extending import intrinsic
 from .cache import NOWHERE, kernel_cache, lasting_directory
 from .simd import LANES
 
-__all__ = ["Locator", "Native", "call", "compiled", "compiling", "jit", "native", "not_kept", "unkept"]
+__all__ = [
+    "Keyed", "Locator", "Native", "call", "compiled", "compiling", "jit", "native", "not_kept", "unkept",
+]  # fmt: skip
 
 # Multiplication and addition may fuse into one rounding (FMA); NaN, infinity, signed zero and the order of sums stay
 # as written, because results must follow TensorFlow's and must not depend on the machine's vector width.
@@ -84,7 +86,16 @@ class _Implementation(caching.CompileResultCacheImpl):
     _locator_classes = [Locator]  # noqa: RUF012 (Numba's own name)
 
 
-class _Files(caching.FunctionCache):
+class Keyed:
+    """For Numba's caches: a function's machine code is found by its types and its name, which its file has, and by nothing else.
+    The sources' hash is in the folder's name; and of what a function encloses, another function, say, Numba makes another key
+    in each process."""
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return sig, codegen.magic_tuple()
+
+
+class _Files(Keyed, caching.FunctionCache):
     _impl_class = _Implementation
 
 

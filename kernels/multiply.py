@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array, images, result
-from .steps.epilogue import Epilogue, activated, bias_only
+from .steps.epilogue import Epilogue, activated, bias_only, finish
 from .steps.intrinsics import part_of, pixel_of
 from .steps.loop import run
 from .steps.records import Map, Step, view_of
@@ -78,6 +78,7 @@ def _product_item(step, item, scratch):
         else:
             for c in range(channels):
                 out[c] = activated(x[c] * factor[c], slope, floor)
+        finish(s.epilogue.activation, s.out.address + pixel * s.out.pitch, s.out.pitch, 1, channels)
 
 
 def multiply_cpu(a: Array, b: Array, *, out: Array | None = None, threads: int | None = 1) -> Array:

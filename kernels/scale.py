@@ -13,7 +13,7 @@ import numpy as np
 from numba import carray
 
 from .arrays import Array, floats, images, result
-from .steps.epilogue import Epilogue, activated, bias_only
+from .steps.epilogue import Epilogue, activated, bias_only, finish
 from .steps.intrinsics import float_pointer, part_of, pixel_of
 from .steps.loop import run
 from .steps.records import Address, Map, Step, view_of
@@ -73,6 +73,7 @@ def _affine_item(step, item, scratch):
         else:
             for c in range(channels):
                 out[c] = activated(x[c] * factor[c] + offset[c], slope, floor)
+        finish(s.epilogue.activation, s.out.address + pixel * s.out.pitch, s.out.pitch, 1, channels)
 
 
 def scale_pixels(x: Array, factor: Array, offset: Array, out: Array, threads: int) -> None:

@@ -357,7 +357,8 @@ def load(
 ) -> ResNet:
     """Read a Keras weight file and return the network in it, ready to run.
 
-    path          a Keras weight file: ``.h5``, ``.weights.h5``, ``.keras``, or ``.weights.json`` with its parts beside it
+    path          a Keras weight file: ``.h5``, ``.weights.h5``, ``.keras``, or ``.weights.json`` with its parts beside it;
+                  the folder of an unpacked ``.keras``; a model's JSON text, ``x.json``, with ``x.h5`` or ``x.weights.h5`` beside it
     architecture  None: found in the file; a depth such as "resnet101", or family and depth such as
                   "matterport/resnet101", where a file does not say or to insist on one
     device        "cpu"; "cuda" for the first NVIDIA card, "cuda:1" for the second
@@ -367,7 +368,7 @@ def load(
     precision     of the convolutions on a card with "auto" and "direct": "fp32"; "tf32", tensor cores, with errors near 3e-4
                   in each layer; "3xtf32", tensor cores at nearly float32's accuracy
     preprocessing how ``prepare`` is to change pixels: "caffe", "torch", "tf", "unit" (0 to 1), "none" (0 to 255, as they
-                  are), "matterport", "nsfw"; None: none where the network scales them itself, else as is usual in its family
+                  are), "matterport", "nsfw", "frcnn"; None: none where the network scales them itself, else as is usual in its family
 
     Raises WeightsError for a file that is no complete ResNet, UsageError for a wrong argument; for a card that cannot be
     used DeviceError, and MissingExtraError where numba-cuda is not installed. Warns by WeightsWarning of what the file leaves

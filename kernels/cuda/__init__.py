@@ -17,11 +17,16 @@ from typing import Any
 if importlib.util.find_spec("numba_cuda") is None:
     raise ImportError("npresnet.kernels.cuda needs the package numba-cuda; `pip install 'npresnet[cuda]'` brings it")
 
+from .activation import activation_cuda
 from .add import add_cuda
 from .avgpool import avgpool_cuda, global_avgpool_cuda
 from .batchnorm import batchnorm_cuda
+from .channel_reduce import channel_reduce_cuda
 from .channels import channels_cuda
+from .concatenate import concatenate_cuda
 from .conv2d import conv2d_cuda, conv2d_cuda_direct, conv2d_cuda_im2col, workspace_rows
+from .conv2d_transpose import conv2d_transpose_cuda
+from .crop import crop_cuda
 from .dense import dense_cuda
 from .gemm import gemm_cuda, gemm_cuda_naive, gemm_cuda_shared, gemm_cuda_tiled, gemm_cuda_vectorized
 from .globalmaxpool import global_maxpool_cuda
@@ -33,18 +38,23 @@ from .multiply import multiply_cuda
 from .pad import pad_cuda
 from .relu import relu_cuda
 from .scale import scale_cuda
-from .sigmoid import sigmoid_cuda
 from .softmax import softmax_cuda
+from .upsample import upsample_cuda
 
 __all__ = [
     "LADDER",
+    "activation_cuda",
     "add_cuda",
     "avgpool_cuda",
     "batchnorm_cuda",
+    "channel_reduce_cuda",
     "channels_cuda",
+    "concatenate_cuda",
     "conv2d_cuda",
     "conv2d_cuda_direct",
     "conv2d_cuda_im2col",
+    "conv2d_transpose_cuda",
+    "crop_cuda",
     "dense_cuda",
     "gemm_cuda",
     "gemm_cuda_naive",
@@ -61,29 +71,34 @@ __all__ = [
     "pad_cuda",
     "relu_cuda",
     "scale_cuda",
-    "sigmoid_cuda",
     "softmax_cuda",
+    "upsample_cuda",
     "workspace_rows",
 ]
 
 LADDER: dict[str, tuple[Callable[..., Any], ...]] = {
     "pad": (pad_cuda,),
     "channels": (channels_cuda,),
+    "crop": (crop_cuda,),
     "im2col": (im2col_cuda,),
     "gemm": (gemm_cuda_naive, gemm_cuda_shared, gemm_cuda_tiled, gemm_cuda_vectorized),
     "conv2d": (conv2d_cuda_direct, conv2d_cuda_im2col),
     "grouped_conv2d": (grouped_conv2d_cuda,),
+    "conv2d_transpose": (conv2d_transpose_cuda,),
     "batchnorm": (batchnorm_cuda,),
     "scale": (scale_cuda,),
     "relu": (relu_cuda,),
     "leaky_relu": (leaky_relu_cuda,),
-    "sigmoid": (sigmoid_cuda,),
+    "activation": (activation_cuda,),
     "add": (add_cuda,),
     "multiply": (multiply_cuda,),
+    "concatenate": (concatenate_cuda,),
     "maxpool": (maxpool_cuda,),
     "avgpool": (avgpool_cuda,),
     "global_avgpool": (global_avgpool_cuda,),
     "global_maxpool": (global_maxpool_cuda,),
+    "channel_reduce": (channel_reduce_cuda,),
+    "upsample": (upsample_cuda,),
     "dense": (dense_cuda,),
     "softmax": (softmax_cuda,),
 }

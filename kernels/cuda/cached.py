@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from ..jit import Locator, compiling, not_kept
+from ..jit import Keyed, Locator, compiling, not_kept
 
 __all__ = ["compiled", "keep"]
 
@@ -33,7 +33,7 @@ def _cache(function: Any, name: str) -> Any:
     class Implementation(CUDACacheImpl):
         _locator_classes = [_CardLocator]  # noqa: RUF012 (Numba's own name)
 
-    class Files(CUDACache):
+    class Files(Keyed, CUDACache):
         _impl_class = Implementation
 
         def load_overload(self, sig: Any, target_context: Any) -> Any:

@@ -8,6 +8,9 @@ Activations that are piecewise linear, with one knee at zero, can be part of it:
                     the larger of v * slope, floor   where v < 0
 
     linear   slope 1, floor minus infinity     ReLU   slope 1, floor 0: minus infinity times a slope of 0 would be NaN
+
+Other activations (``functions.py``) are no part of what happens in registers: whoever has stored a block of outputs lets their
+function work on it, while it is still in the cache.
 """
 
 from __future__ import annotations
@@ -17,17 +20,26 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..arrays import Array
-from ..jit import jit
+from ..jit import Native, call, jit
 from .records import Address, Map
 
-__all__ = ["LINEAR", "RELU", "Activation", "Epilogue", "activated", "bias_only"]
+__all__ = ["LINEAR", "RELU", "Activation", "Epilogue", "activated", "bias_only", "finish"]
 
 
 class Activation(NamedTuple):
-    """A piecewise linear function, see above."""
+    """A piecewise linear function, see above, or any other one.
+
+    slope, floor  linear where there is a function
+    function      that works on stored blocks, ``Function.block``; 0 for none
+    a, b, c       its constants
+    """
 
     slope: float
     floor: float
+    function: Native | int = 0
+    a: float = 0.0
+    b: float = 0.0
+    c: float = 0.0
 
 
 LINEAR, RELU = Activation(1.0, -math.inf), Activation(1.0, 0.0)
@@ -62,3 +74,10 @@ def activated(value, slope, floor):
     scaled = value * slope
     scaled = floor if scaled < floor else scaled
     return scaled if value < 0 else value
+
+
+@jit
+def finish(activation, place, pitch, rows, columns):
+    """What is left to do of an activation once a block of outputs has been stored: its function, if it has one."""
+    if activation.function:
+        call(activation.function, (place, pitch, rows, columns, activation.a, activation.b, activation.c))

@@ -12,7 +12,7 @@ from ..geometry import Window
 from ..grouptile import PIXELS, SPLAT, SPREAD, group_row, layout
 from ..jit import Native, call, jit, native
 from ..simd import LANES, copy_floats
-from .epilogue import Epilogue, bias_only
+from .epilogue import Epilogue, bias_only, finish
 from .intrinsics import part_of, zero_bytes
 from .loop import run
 from .records import Address, Map, Step, view_of
@@ -160,12 +160,14 @@ def _grouped_item(step, item, scratch):
     kernels = s.kernels + block * kh * kw * p * LANES * 4
     for oh in range(first, last):
         index = (n * window.ho + oh) * wo
+        place = s.out.address + index * ldc + channel * 4
         call(s.group_row, (
             how, scratch + (oh - first) * window.sh * columns * pixel, window.sw * pixel, window.dh * columns * pixel,
             window.dw * pixel, kh, kw, p, kernels, epilogue.bias + channel * 4,
             epilogue.residual.address + index * ld + channel * 4, ld, epilogue.activation.slope, epilogue.activation.floor,
-            s.out.address + index * ldc + channel * 4, ldc, wo, min(LANES, co - channel),
+            place, ldc, wo, min(LANES, co - channel),
         ))  # fmt: skip
+        finish(epilogue.activation, place, ldc, wo, min(LANES, co - channel))
 
 
 def grouped(x: Array, panels: Array, bias: Array, groups: int, window: Window, out: Array, threads: int) -> None:

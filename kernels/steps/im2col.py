@@ -121,6 +121,12 @@ class CopyStep(Step):
     rows: int
     blocks: int
 
+    @classmethod
+    def all_pixels(cls, x: Map, out: Map, pixels: int, blocks: int) -> CopyStep:
+        """Every pixel as it is, from one place to another."""
+        patches = Patches(x=x, height=1, width=pixels, window=Window(1, 1, 1, 1, 1, 1, 0, 0, 1, pixels))
+        return cls(patches=patches, out=out, rows=pixels, blocks=blocks)
+
     @property
     def items(self) -> int:
         return self.blocks

@@ -12,7 +12,7 @@ from numba import types
 
 from ..jit import Native, call, native
 from ..tile import MR, NR, multiply
-from .epilogue import Epilogue
+from .epilogue import Epilogue, finish
 from .intrinsics import part_of
 from .records import Address, Map, Step, offset_of, view_of
 
@@ -56,13 +56,15 @@ def times_panels(product, rows, a, lda, first_row, panel0, panel1):
     out, epilogue = s.out, s.epilogue
     ldc, ld_residual = out.pitch, epilogue.residual.pitch
     for panel in range(panel0, panel1):
-        at = panel * NR * 4
+        at, columns = panel * NR * 4, out.channels - panel * NR
+        place = out.address + first_row * ldc + at
         call(s.multiply, (
-            rows, a, lda, s.panels + at * s.depth, s.depth, out.channels - panel * NR, s.passes,
+            rows, a, lda, s.panels + at * s.depth, s.depth, columns, s.passes,
             epilogue.bias + at, 0, epilogue.residual.address + first_row * ld_residual + at, ld_residual,
             epilogue.activation.slope, epilogue.activation.floor, epilogue.zeros,
-            out.address + first_row * ldc + at, ldc,
+            place, ldc,
         ))  # fmt: skip
+        finish(epilogue.activation, place, ldc, rows, min(columns, NR))
 
 
 @dataclass(frozen=True, kw_only=True)

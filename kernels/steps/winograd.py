@@ -19,7 +19,7 @@ from ..jit import Native, call, jit, native
 from ..simd import LANES
 from ..tile import NR, multiply
 from ..winograd import input_transform2, input_transform4, output_transform2, output_transform4
-from .epilogue import Epilogue, activated, bias_only
+from .epilogue import Epilogue, activated, bias_only, finish
 from .intrinsics import copy_bytes, float_pointer, part_of, zero_bytes
 from .loop import run
 from .records import Address, Map, Step, offset_of, view_of
@@ -203,6 +203,8 @@ def finish_tiles(made, first, last, v, ld_tile, ld_element, panel, products):
             call(s.transform, (
                 p, between, bias, residual, width * ld, ld, slope, floor, out, width * pixel, pixel, slices
             ))  # fmt: skip
+            for y in range(m):
+                finish(s.epilogue.activation, out + y * width * pixel, pixel, m, count)
             continue
         # a tile that reaches over the edge: into a patch, and from there what exists
         call(s.transform, (p, between, bias, zeros, 0, 0, one, low, patch_at, m * NR * 4, NR * 4, slices))
@@ -213,6 +215,7 @@ def finish_tiles(made, first, last, v, ld_tile, ld_element, panel, products):
                 place = carray(float_pointer(out + (y * width + x) * pixel), (count,))
                 for i in range(count):
                     place[i] = activated(source[i] + more[i], slope, floor)
+            finish(s.epilogue.activation, out + y * width * pixel, pixel, min(m, width - x0), count)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ def info(
 ) -> None:
     """Show what a weight file holds. Family, depth, layers matched, missing and unused, parameters, checks."""
     from ..images.conventions import CONVENTIONS, default_size
+    from ..network.features import stage_ends
     from ..network.weights import inspect
 
     if devices:
@@ -48,6 +49,9 @@ def info(
     fact("parameters", f"{found.parameters:,} in {sum(map(len, found.weights.values()))} tensors")
     maps = ", ".join(f"{feature} {name}" for feature, name in found.graph.features.items())
     fact("feature maps", maps or "none: no map is 4, 8, 16 or 32 times smaller than the images")
+    ends = stage_ends(found.graph)
+    if any(not 4 <= stride <= 32 for stride in ends):
+        fact("", f"last of each size, by outputs=: {', '.join(f'1/{stride} {name}' for stride, name in ends.items())}")
     for doubt in found.doubts:
         fact("doubt", doubt)
     convention = found.architecture.preprocessing

@@ -12,35 +12,56 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from ..kernels.activation import ActivationStep, activation_of
 from ..kernels.avgpool import AvgPoolStep, MeanStep
+from ..kernels.channel_reduce import ChannelReduceStep
 from ..kernels.channels import ChannelsStep
+from ..kernels.concatenate import firsts
+from ..kernels.conv2d_transpose import Col2imStep
 from ..kernels.geometry import Window, resolve_padding
 from ..kernels.globalmaxpool import GlobalMaxPoolStep
 from ..kernels.maxpool import MaxPoolStep
 from ..kernels.multiply import ProductStep
 from ..kernels.scale import AffineStep
-from ..kernels.sigmoid import SigmoidStep
 from ..kernels.softmax import SoftmaxStep
 from ..kernels.steps.epilogue import LINEAR, Activation, Epilogue
 from ..kernels.steps.grouped import GroupedStep
 from ..kernels.steps.im2col import CopyStep, Patches
 from ..kernels.steps.records import Map, Place, Step, places
 from ..kernels.steps.winograd import InputTiles, OutputTiles, WinogradInStep, WinogradOutStep, WinogradStep, v_bytes
+from ..kernels.upsample import UpSampleStep
+from ..network import operators
+from ..network.operator_base import as_map
 from ..network.operators import (
     AveragePool,
+    ChannelReduce,
     Channels,
+    Concatenate,
+    Crop,
     Flatten,
     GlobalMaxPool,
     Operator,
     Pad,
     Reshape,
     Shape,
-    Sigmoid,
     Softmax,
+    UpSample,
 )
 from ..plan.folding import Constant
-from ..plan.fusion import Alone, FusedAffine, FusedConv, FusedDense, FusedEpilogue, FusedProduct, Mean, Node, Pool
+from ..plan.fusion import (
+    Alone,
+    FusedAffine,
+    FusedConv,
+    FusedDense,
+    FusedEpilogue,
+    FusedProduct,
+    FusedTransposed,
+    Mean,
+    Node,
+    Pool,
+)
 from ..plan.memory import Buffer, rounded
+from ..plan.slices import Slice
 from ..plan.steps import PlanStep
 from . import choice
 
@@ -52,10 +73,11 @@ ARENA, ZEROS, GIVEN = range(3)
 
 @dataclass(frozen=True)
 class InMemory(Place):
-    """In a stretch of memory; in the arena, which stretch of it."""
+    """In a stretch of memory; in the arena, which stretch of it. ``offset``: how many bytes behind its beginning."""
 
     stretch: int
     buffer: Buffer | None = None
+    offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,15 +88,14 @@ class Packed(Place):
     bias: bool = False
 
 
-def _as_map(shape: Shape) -> tuple[int, int, int]:
-    """``shape`` as (h, w, channels): after global pooling there is one pixel."""
-    h, w = shape[:-1] or (1, 1)
-    return h, w, shape[-1]
-
-
 def _activation(operator: Operator | None) -> Activation:
     """What is part of an epilogue, as the kernels do it; a softmax, say, cannot be, and takes a step of its own."""
-    return Activation(*operator.slope_and_floor()) if operator is not None and operator.epilogue else LINEAR
+    match operator:
+        case operators.Activation(function, constants):
+            return activation_of(function, constants)
+        case operators.ReLU() | operators.LeakyReLU():
+            return Activation(*operator.slope_and_floor())
+    return LINEAR
 
 
 class StepBuilder:
@@ -82,15 +103,24 @@ class StepBuilder:
 
     steps    what people see of each step
     records  what the kernels see
+    zeros    how many there must be in ``ZEROS``, but for those that fill up a panel
     """
 
     def __init__(
-        self, batch: int, shapes: Mapping[str, Shape], outputs: Sequence[str], entries: Sequence[str], threads: int
+        self,
+        batch: int,
+        shapes: Mapping[str, Shape],
+        outputs: Sequence[str],
+        entries: Sequence[str],
+        threads: int,
+        slices: Mapping[str, Slice],
     ) -> None:
         self._n, self._shapes, self._outputs, self._threads = batch, shapes, outputs, threads
+        self._slices = slices
         self.steps: list[PlanStep] = []
         self.records: list[Step] = []
         self.buffers: list[Buffer] = []
+        self.zeros = max(shape[-1] for shape in shapes.values())
         self._maps = {
             name: Map.plain(InMemory(GIVEN + number), shapes[name][-1]) for number, name in enumerate(entries)
         }
@@ -102,6 +132,8 @@ class StepBuilder:
         match node:
             case FusedConv():
                 self._conv(node, winograd)
+            case FusedTransposed():
+                self._transposed(node)
             case FusedProduct():
                 self._product(node)
             case FusedAffine():
@@ -147,7 +179,12 @@ class StepBuilder:
     def _target(self, name: str, plain: bool = False) -> Map:
         """Where a layer's output goes; ``plain``: without gaps, wherever that is."""
         channels = self._shapes[name][-1]
-        if name in self._outputs:
+        if name in self._maps:  # a concatenation, which is there as soon as the first of its parts
+            return self._maps[name]
+        if name in self._slices:
+            whole, first = self._slices[name]
+            made = self._part(self._target(whole), first, channels)
+        elif name in self._outputs:
             made = Map.plain(InMemory(self._first_output + self._outputs.index(name)), channels)
         elif plain:
             made = Map.plain(self._make(4 * self._pixels(name) * channels), channels)
@@ -156,8 +193,14 @@ class StepBuilder:
         self._maps[name] = made
         return made
 
+    def _part(self, whole: Map, first: int, channels: int) -> Map:
+        """Some of a map's channels."""
+        assert isinstance(whole.address, InMemory)
+        return Map(replace(whole.address, offset=whole.address.offset + 4 * first), whole.pitch, channels)
+
     def _zeros(self, channels: int) -> Map:
         """As many pixels of zeros as one likes."""
+        self.zeros = max(self.zeros, channels)
         return Map(InMemory(ZEROS), 0, channels)
 
     def _epilogue(self, fused: FusedEpilogue, constant: Constant | None, channels: int) -> Epilogue:
@@ -202,6 +245,25 @@ class StepBuilder:
         patches = Patches(x=x, height=h, width=w, window=window)
         self._step(self._described(node, "im2col"), choice.im2col(patches, times, rows, self._threads))
 
+    def _transposed(self, node: FusedTransposed) -> None:
+        """A product of all pixels, and a gathering of its taps."""
+        operator, (h, w, ci) = node.operator, self._shapes[node.x]
+        height, width, window = operator.window((h, w))
+        constant = Constant("taps", node.leader, node.norms, operator.channels)
+        rows, taps = self._n * h * w, math.prod(operator.kernel) * operator.channels
+        x, given = self._maps[node.x], self._map(rows, taps)
+        times = choice.product(Packed(constant), ci, given, self._epilogue(FusedEpilogue(None, None), None, taps))
+        done = self._described(node, "gather")
+        product = replace(
+            done, layers=(f"{node.output}/taps",), algorithm="multiply", inputs=(node.x,), activation=None
+        )
+        self._step(product, choice.pointwise(x, times, rows, self._threads))
+        record = Col2imStep(
+            x=given, out=self._target(node.output), n=self._n, height=height, width=width, window=window,
+            epilogue=self._epilogue(node.epilogue, constant, operator.channels),
+        )  # fmt: skip
+        self._step(replace(done, flop=0), record)
+
     def _winograd(self, node: FusedConv, given: InputTiles, kernels: Packed, epilogue: Epilogue) -> None:
         algorithm = f"F({given.m}x{given.m},3x3)"
         done = self._described(node, algorithm)
@@ -228,11 +290,28 @@ class StepBuilder:
 
     def _copy(self, step: PlanStep, name: str, window: Window, out: Map) -> None:
         """A step that copies pixels."""
-        h, w, _ = _as_map(self._shapes[name])
+        h, w, _ = as_map(self._shapes[name])
         patches = Patches(x=self._maps[name], height=h, width=w, window=window)
         self._step(
             step, CopyStep(patches=patches, out=out, rows=self._n * window.ho * window.wo, blocks=4 * self._threads)
         )
+
+    def _copy_all(self, step: PlanStep, name: str, out: Map) -> None:
+        """A step that copies all pixels as they are."""
+        pixels = self._pixels(name)
+        blocks = choice.pieces(pixels, self._threads)
+        self._step(step, CopyStep.all_pixels(self._maps[name], out, pixels, blocks))
+
+    def _concatenate(self, node: Alone, out: Map) -> None:
+        """Steps that copy what does not lie in the whole already."""
+        channels = [self._shapes[name][-1] for name in node.inputs]
+        parts = zip(node.inputs, firsts(channels), channels, strict=True)
+        apart = [part for part in parts if self._slices.get(part[0]) != Slice(node.output, part[1])]
+        for number, (name, first, count) in enumerate(apart, 1):
+            step = PlanStep((f"{node.output}/{name}",), "copy", (name,), self._shapes[name])
+            self._copy_all(
+                step if number < len(apart) else self._described(node, "copy"), name, self._part(out, first, count)
+            )
 
     def _pool(self, node: Pool) -> None:
         (h, w, _), (ho, wo, _) = self._shapes[node.x], self._shapes[node.output]
@@ -244,8 +323,8 @@ class StepBuilder:
         self._step(self._described(node, "maxpool"), record)
 
     def _mean(self, node: Mean) -> None:
-        h, w, _ = self._shapes[node.x]
-        record = MeanStep.cut(self._maps[node.x], self._target(node.output), self._n, h * w, self._threads)
+        pixels = math.prod(self._shapes[node.x][:-1])
+        record = MeanStep.cut(self._maps[node.x], self._target(node.output), self._n, pixels, self._threads)
         self._step(self._described(node, "mean"), record)
 
     def _dense(self, node: FusedDense) -> None:
@@ -288,19 +367,25 @@ class StepBuilder:
         """A layer that nothing is fused with."""
         moved = isinstance(operator, Flatten | Reshape)  # copied pixel by pixel into what has other pixels
         x, out, n = self._maps[node.x], self._target(node.output, plain=moved), self._n
-        (h, w, c), (ho, wo, _) = (_as_map(self._shapes[name]) for name in (node.x, node.output))
+        (h, w, c), (ho, wo, _) = (as_map(self._shapes[name]) for name in (node.x, node.output))
         pixels = n * h * w
         match operator:
             case Pad((top, _, left, _)):
                 self._copy(self._described(node, "pad"), node.x, Window(1, 1, 1, 1, 1, 1, top, left, ho, wo), out)
+            case Crop((top, _, left, _)):
+                self._copy(self._described(node, "crop"), node.x, Window(1, 1, 1, 1, 1, 1, -top, -left, ho, wo), out)
             case Flatten() | Reshape():
-                same = Window(1, 1, 1, 1, 1, 1, 0, 0, h, w)
-                self._copy(self._described(node, "copy"), node.x, same, Map.plain(out.address, c))
+                self._copy_all(self._described(node, "copy"), node.x, Map.plain(out.address, c))
             case Channels(order):
                 numbers = Packed(Constant("order", node.leader, (), len(order)))
                 blocks = choice.pieces(pixels, self._threads)
                 record = ChannelsStep(x=x, out=out, order=numbers, pixels=pixels, blocks=blocks)
                 self._step(self._described(node, "channels"), record)
+            case Concatenate():
+                self._concatenate(node, out)
+            case UpSample(size, interpolation):
+                enlarged = UpSampleStep.of(x, out, (n, h, w), size, interpolation == "bilinear")
+                self._step(self._described(node, "upsample"), enlarged)
             case AveragePool(kernel, stride, padding):
                 top, _, left, _ = resolve_padding(padding, (h, w), kernel, stride, (1, 1))
                 window = Window(*kernel, *stride, 1, 1, top, left, ho, wo)
@@ -308,9 +393,14 @@ class StepBuilder:
                 self._step(self._described(node, "avgpool"), averages)
             case GlobalMaxPool():
                 self._step(self._described(node, "maximum"), GlobalMaxPoolStep(x=x, out=out, n=n, pixels=h * w))
-            case Sigmoid():
-                blocks = choice.pieces(pixels, self._threads)
-                self._step(self._described(node, "sigmoid"), SigmoidStep(x=x, out=out, pixels=pixels, blocks=blocks))
+            case ChannelReduce(function):
+                mean, blocks = int(function == "mean"), choice.pieces(pixels, self._threads)
+                reduced = ChannelReduceStep(x=x, out=out, pixels=pixels, mean=mean, blocks=blocks)
+                self._step(self._described(node, f"{function} of channels"), reduced)
+            case operators.Activation():
+                told, blocks = _activation(operator), choice.pieces(pixels, self._threads)
+                step = ActivationStep(x=x, out=out, activation=told, pixels=pixels, blocks=blocks)
+                self._step(self._described(node, "activation"), step)
             case Softmax():
                 self._step(self._described(node, "softmax"), SoftmaxStep(x=x, out=out, pixels=pixels))
             case _:

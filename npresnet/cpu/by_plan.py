@@ -28,6 +28,7 @@ from ..network.operators import Input, Shape
 from ..plan.fusion import fuse
 from ..plan.memory import Memory, place, rounded
 from ..plan.nan import ends, read_by_pools
+from ..plan.slices import slices
 from ..plan.steps import PlanStep
 from .building import InMemory, Packed, StepBuilder
 from .packing import Constants
@@ -63,7 +64,7 @@ class Plan:
     batch          (n, h, w) of the images
     entries        the inputs that are read: the images, and whatever a network of several takes beside
     outputs        {name: shape of one image's}
-    ends           the outputs that no other output is computed from
+    ends           the outputs in which NaN is looked for
     arena_bytes    memory for activations; scratch_bytes: each thread's own
     """
 
@@ -111,7 +112,7 @@ class Plan:
                 numbers[offset // 8] = packed[where.constant][where.bias].ctypes.data
                 continue
             assert isinstance(where, InMemory)
-            numbers[offset // 8] = where.buffer.offset if where.buffer else 0
+            numbers[offset // 8] = where.offset + (where.buffer.offset if where.buffer else 0)
             words.append(offset // 8)
             stretches.append(where.stretch)
         return _Ready(
@@ -169,16 +170,16 @@ def make_plan(
     layers = graph.needed_for(outputs)
     shapes = graph.shapes(height, width, outputs, further)
     names = tuple(dict.fromkeys(outputs))
-    entries = tuple(layer.name for layer in layers if isinstance(layer.operator, Input))
-    builder = StepBuilder(n, shapes, names, entries, threads)
     nodes = fuse(layers, outputs, shapes)
+    entries = tuple(layer.name for layer in layers if isinstance(layer.operator, Input))
+    builder = StepBuilder(n, shapes, names, entries, threads, slices(nodes, names, shapes))
     pooled = read_by_pools(graph, nodes)
     for node in nodes:
         builder.add(node, winograd and node.output not in pooled)
     arena = place(builder.buffers)
-    widest = max(shape[-1] for shape in shapes.values())
     return Plan(
-        tuple(builder.steps), batch, entries, {name: shapes[name] for name in names}, ends(graph, names), rounded(arena),
+        tuple(builder.steps), batch, entries, {name: shapes[name] for name in names}, ends(graph, names, shapes, pooled),
+        rounded(arena),
         rounded(max(record.scratch_bytes for record in builder.records)), threads, winograd, Table(builder.records),
-        np.zeros(widest + NR, np.float32), constants,
+        np.zeros(builder.zeros + NR, np.float32), constants,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """The weights as a plan's steps read them: batch-norms and scales folded in, packed in the order of reading.
 
-The forms of a constant (``Constant.form``): "panels", "grouped", "winograd2", "winograd4", "scale" for what has no kernel, and
-"order" for channels' numbers.
+The forms of a constant (``Constant.form``): "panels", "grouped", "taps", "winograd2", "winograd4", "scale" for what has no
+kernel, and "order" for channels' numbers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..kernels.conv2d_transpose import product_kernel
 from ..kernels.gemm import pack_bias
 from ..kernels.simd import LANES
 from ..kernels.tile import NR
@@ -69,6 +70,9 @@ class Constants:
             return scale.astype(np.float32), bias.astype(np.float32)
         if constant.form.startswith("winograd"):
             packed = _transformed(self._slab, kernel, scale, int(constant.form[-1]))
+        elif constant.form == "taps":
+            taps = kernel.shape[0] * kernel.shape[1]
+            packed = _panels(self._slab, product_kernel(kernel), np.tile(scale, taps), NR)
         else:
             packed = _panels(self._slab, kernel, scale, LANES if constant.form == "grouped" else NR)
         return packed, pack_bias(bias.astype(np.float32), constant.channels)

@@ -12,16 +12,39 @@ convolution in its epilogue. Precision is the user's choice:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
 from ..errors import UsageError
 from ..kernels.geometry import Window
 from ..network.graph import Graph, Layer
-from ..network.operators import Conv2D, Dense, GlobalAveragePool, MaxPool, Multiply, ReLU, Shape, Softmax
+from ..network.operator_base import as_map
+from ..network.operators import (
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    GlobalAveragePool,
+    MaxPool,
+    Multiply,
+    ReLU,
+    Shape,
+    Softmax,
+)
 from ..plan.folding import Constant
-from ..plan.fusion import Alone, FusedAffine, FusedConv, FusedDense, FusedEpilogue, FusedProduct, Mean, Node, Pool, fuse
+from ..plan.fusion import (
+    Alone,
+    FusedAffine,
+    FusedConv,
+    FusedDense,
+    FusedEpilogue,
+    FusedProduct,
+    FusedTransposed,
+    Mean,
+    Node,
+    Pool,
+    fuse,
+)
 from ..plan.nan import ends, read_by_pools
 from ..plan.steps import PlanStep
 from .by_layer import Tensors, layer_step
@@ -45,7 +68,7 @@ def fused_nodes(layers: Sequence[Layer], outputs: Sequence[str], shapes: Mapping
         match layer.operator:
             case Conv2D(groups=groups, dilation=dilation) if groups > 1 or dilation != (1, 1):
                 return True
-            case Multiply() | Dense(bias=False) | GlobalAveragePool(keep_dims=True):
+            case Multiply() | Conv2DTranspose() | Dense(bias=False) | GlobalAveragePool(keep_dims=True):
                 return True
             case Dense() | GlobalAveragePool():
                 return len(shapes[layer.name]) != 1
@@ -58,8 +81,8 @@ def fused_nodes(layers: Sequence[Layer], outputs: Sequence[str], shapes: Mapping
 
 def as_images(shape: tuple[int, ...], n: int) -> tuple[int, int, int, int]:
     """The shape of a layer's output for n images as [n, h, w, channels], the channels filled up; after pooling, 1x1."""
-    h, w = shape[:-1] or (1, 1)
-    return n, h, w, fours(shape[-1])
+    h, w, channels = as_map(shape)
+    return n, h, w, fours(channels)
 
 
 def convolution_of(node: FusedConv | FusedDense, n: int, shapes: Mapping[str, Shape]) -> Convolution:
@@ -121,6 +144,7 @@ class _Builder:
         batch: int,
         shapes: Mapping[str, Shape],
         precision: str,
+        pooled: Collection[str],
     ) -> None:
         self._choices, self._constants, self._tensors, self._n, self._shapes = (
             choices,
@@ -129,7 +153,7 @@ class _Builder:
             batch,
             shapes,
         )
-        self._precision = precision
+        self._precision, self._pooled = precision, pooled
         self.layout = Layout()
         self.steps: list[QueuedStep] = []
         self.where: dict[str, Region] = {}
@@ -200,7 +224,7 @@ class _Builder:
                 self._mean(node)
             case Alone():
                 self._alone(node.layer)
-            case FusedProduct():
+            case FusedProduct() | FusedTransposed():
                 raise AssertionError(f"{node.output} stands alone: see fused_nodes")
             case _:
                 assert_never(node)
@@ -210,6 +234,10 @@ class _Builder:
 
     def _described(self, node: Node, algorithm: object) -> PlanStep:
         return PlanStep.of(node, str(algorithm), self._shapes)
+
+    def _precision_of(self, name: str) -> str:
+        """What max-pools read is computed without 3xtf32, too (``plan/nan.py``)."""
+        return "fp32" if self._precision == "3xtf32" and name in self._pooled else self._precision
 
     def _convolve(self, node: FusedConv | FusedDense, winograd: bool) -> None:
         from ..kernels.cuda import fused
@@ -222,8 +250,9 @@ class _Builder:
                 f"layer {name!r}: {size.rows} x {size.co} numbers are more than the fast kernels count; give fewer or smaller "
                 "images at a time, or algorithm='im2col'"
             )
-        choice = self._choices.convolution(size, self._precision, winograd)
-        self.spreads_nan |= choice.winograd or self._precision == "3xtf32"
+        precision = self._precision_of(name)
+        choice = self._choices.convolution(size, precision, winograd and name not in self._pooled)
+        self.spreads_nan |= choice.winograd or precision == "3xtf32"
         norms = node.norms if isinstance(node, FusedConv) else ()
         weights, bias = self._constants.of(Constant(choice.form, node.leader, norms, node.operator.channels))
         work = self._workspace(choice.workspace(size))
@@ -246,7 +275,8 @@ class _Builder:
     def stem(self, node: FusedConv, pool: Pool) -> bool:
         """Add one step for a convolution and the max-pool after it; False, and nothing, where two are faster."""
         size = stem_of(node, pool, self._n, self._shapes)
-        choice = self._choices.stem(size, convolution_of(node, self._n, self._shapes), self._precision)
+        precision = self._precision_of(node.output)
+        choice = self._choices.stem(size, convolution_of(node, self._n, self._shapes), precision)
         if isinstance(choice, Apart):
             return False
         relu, x = _relu(node.epilogue), self.exact(node.x)
@@ -383,20 +413,20 @@ def planned_program(
     shapes = graph.shapes(height, width, outputs)
     nodes = fused_nodes(layers, outputs, shapes)
     entry = layers[0].name
-    builder = _Builder(choices, constants, tensors, n, shapes, precision)
-    images = builder.where[entry] = builder.layout.new(0, (n, *shapes[entry]))
     pooled = read_by_pools(graph, nodes)
+    builder = _Builder(choices, constants, tensors, n, shapes, precision, pooled)
+    images = builder.where[entry] = builder.layout.new(0, (n, *shapes[entry]))
     stems = pooled_stems(nodes, outputs)
     for node in nodes:
         if node.output in builder.where:
             continue  # a pool is done together with its stem
         pool = stems.get(node.output)
         if pool is None or not isinstance(node, FusedConv) or not builder.stem(node, pool):
-            builder.add(node, winograd and node.output not in pooled)
+            builder.add(node, winograd)
     results = {name: builder.exact(name) for name in outputs}
     suspects = None
     if builder.spreads_nan:
-        suspects = builder.look_for_nan({name: results[name] for name in ends(graph, outputs)})
+        suspects = builder.look_for_nan({name: results[name] for name in ends(graph, outputs, shapes, pooled)})
     for region in (*results.values(), *([suspects] if suspects else [])):
         builder.layout.use(region, len(builder.steps))
     return Program(images, results, builder.steps, builder.layout.bytes(), suspects, planned=True)

@@ -69,10 +69,10 @@ def why_no_cuda() -> str | None:
 
     Raises nothing. The driver is asked, which takes a moment the first time.
     """
+    if importlib.util.find_spec("numba_cuda") is None:  # which the simulator takes, too
+        return 'numba-cuda is not installed; `pip install "npresnet[cuda]"` adds it'
     if _simulated():
         return None
-    if importlib.util.find_spec("numba_cuda") is None:
-        return 'numba-cuda is not installed; `pip install "npresnet[cuda]"` adds it'
     from numba import cuda
 
     try:

@@ -72,6 +72,13 @@ def nsfw(image: Picture) -> Float32:
     return values
 
 
+def frcnn(image: Picture) -> Float32:
+    """RGB minus (103.939, 116.779, 123.68), the means of BGR. Source: keras-frcnn's ``format_img_channels``."""
+    values = image.astype(np.float32, order="C")
+    values -= CAFFE_MEAN
+    return values
+
+
 def unchanged(image: Picture) -> Float32:
     """RGB 0..255 as float32: for networks that scale inside."""
     return image.astype(np.float32, order="C")
@@ -102,6 +109,7 @@ CONVENTIONS = {
     "tf": Convention("RGB, -1 to 1", tf, "224x224", "nearest", colours=False),
     "unit": Convention("RGB, 0 to 1", unit, "224x224", "nearest", colours=False),
     "nsfw": Convention("BGR, 0 to 255, minus (104, 117, 123)", nsfw, "224x224", "bilinear"),
+    "frcnn": Convention("RGB, 0 to 255, minus (103.939, 116.779, 123.68)", frcnn, "none", "nearest"),
     "none": Convention("RGB, 0 to 255, as they are", unchanged, "none", "nearest", colours=False),
 }
 

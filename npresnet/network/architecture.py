@@ -32,6 +32,7 @@ class Architecture:
     inside      whether the network scales pixels itself
     own         the model's name, where the network is built from the file's own description instead of the table
     pixels      the convention by which pictures are prepared, None for the family's
+    cut         the last stage that is there, where a file holds the beginning of a network alone; 0 for a whole one
     """
 
     family: Family
@@ -49,10 +50,18 @@ class Architecture:
     inside: bool = False
     own: str = ""
     pixels: str | None = None
+    cut: int = 0
 
     @classmethod
     def standard(
-        cls, family: Family, depth: int, *, stage5: bool = True, width: int = 64, classes: int | None = None
+        cls,
+        family: Family,
+        depth: int,
+        *,
+        stage5: bool = True,
+        width: int = 64,
+        classes: int | None = None,
+        cut: int = 0,
     ) -> Architecture:
         """The network of the paper's table: 64 to 512 channels in the blocks, four times that out of bottlenecks.
 
@@ -60,9 +69,9 @@ class Architecture:
         """
         expansion = 1 if block_kind(depth) == "basic" else family.expansion
         inner = family.inner * width // 64
-        widths = tuple((inner << i, (inner << i) * expansion) for i in range(4 if stage5 else 3))
         classifier = family.names.classifiers[0]
-        return cls(family, depth, stage5, width, widths, family.stem, classes, classifier, groups=family.groups)
+        found = cls(family, depth, stage5, width, (), family.stem, classes, classifier, groups=family.groups, cut=cut)
+        return replace(found, widths=tuple((inner << s - 2, (inner << s - 2) * expansion) for s in found.stages))
 
     @classmethod
     def named(cls, text: str, **options: Any) -> Architecture:
@@ -77,8 +86,8 @@ class Architecture:
 
     @property
     def stages(self) -> range:
-        """The stages that exist: 2 to 5, or 2 to 4."""
-        return range(2, 6 if self.stage5 else 5)
+        """The stages that exist: 2 to 5, or to an earlier one."""
+        return range(2, (self.cut or (5 if self.stage5 else 4)) + 1)
 
     @property
     def blocks(self) -> tuple[int, ...]:
@@ -94,9 +103,11 @@ class Architecture:
         text = self.name
         if not self.family.blocks:
             return text
-        if not self.stage5:
+        if self.cut:
+            text += f" up to stage {self.cut}"
+        elif not self.stage5:
             text += " without stage 5"
-        standard = Architecture.standard(self.family, self.depth, stage5=self.stage5)
+        standard = Architecture.standard(self.family, self.depth, stage5=self.stage5, cut=self.cut)
         if (self.stem_width, self.widths) != (standard.stem_width, standard.widths):
             text += (
                 f", stem {self.stem_width} and stages {'/'.join(str(outer) for _, outer in self.widths)} channels wide"

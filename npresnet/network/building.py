@@ -8,6 +8,7 @@ from .architecture import Architecture
 from .family import block_kind
 from .graph import Graph, Layer
 from .operators import (
+    Activation,
     Add,
     AveragePool,
     BatchNorm,
@@ -21,7 +22,6 @@ from .operators import (
     Pad,
     ReLU,
     Scale,
-    Sigmoid,
     Softmax,
 )
 
@@ -85,7 +85,12 @@ def build_graph(architecture: Architecture) -> Graph:
         if family.features == "blocks":
             features[f"C{stage}"] = x
 
-    if family.order == "pre":
+    if architecture.cut:
+        if family.features == "activated":  # what the next stage would read
+            builder.at(architecture.cut + 1, 0)
+            x = builder.relu(names.pre_relu, builder.norm(names.pre_bn, x, width))
+            features[f"C{architecture.cut}"] = x
+    elif family.order == "pre":
         x = builder.relu(names.final_relu, builder.norm(names.final_bn, x, width))
         if family.features != "blocks":
             features[f"C{architecture.stages[-1]}"] = x
@@ -261,5 +266,5 @@ def _squeeze_and_excite(builder: _Builder, x: str, channels: int) -> str:
     few = max(1, channels // builder.family.squeeze)
     gate = part("pool", GlobalAveragePool(keep_dims=True), x)
     gate = part("relu", ReLU(), part("reduce", Conv2D(channels, few, (1, 1)), gate))
-    gate = part("sigmoid", Sigmoid(), part("expand", Conv2D(few, channels, (1, 1)), gate))
+    gate = part("sigmoid", Activation("sigmoid"), part("expand", Conv2D(few, channels, (1, 1)), gate))
     return part("multiply", Multiply(), x, gate)

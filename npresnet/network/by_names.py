@@ -41,16 +41,24 @@ def recognised(
     families = list(dict.fromkeys(family for family, _ in candidates(request)))
     if variant is not None:
         families = [variant.family]
-    fitting = [family for family in families if first_layers_fit(layers, family, strict=not insisted)]
-    if not fitting:
+    every: list[tuple[Family, int]] = []
+    matching: list[tuple[Family, int]] = []
+    for whole in (True, False) if file.config is None else (True,):  # a description says itself where the network ends
+        fitting = [f for f in families if first_layers_fit(layers, f, strict=not insisted, whole=whole)]
+        # a family whose tell-tale layers include another's is the more special one
+        most = max((len(_tell_tales(family, whole=whole)) for family in fitting), default=0)
+        fitting = [family for family in fitting if len(_tell_tales(family, whole=whole)) == most]
+        every = every or [(family, depth) for family in fitting for depth in family.depths]
+        tried = [(family, depth) for family in fitting for depth in family.depths]
+        matching += [pair for pair in tried if pair not in matching and depth_fits(layers, *pair, whole=whole)]
+        if any(blocks_found(layers, *pair)[3] for pair in matching):
+            break
+    if not every:
         raise WeightsError(_no_resnet(file, request))
-    # a family whose tell-tale layers include another's is the more special one
-    most = max(len(_tell_tales(family)) for family in fitting)
-    fitting = [family for family in fitting if len(_tell_tales(family)) == most]
-    every = [(family, depth) for family in fitting for depth in family.depths]
-    matching = [(family, depth) for family, depth in every if depth_fits(layers, family, depth)]
     if not matching:
         raise WeightsError(_no_depth(layers, every))
+    if request is not None:  # the beginnings of two depths may be the same
+        matching.sort(key=lambda pair: pair not in request.candidates)
     family, depth = _told_apart(file, matching, notes)
     if request is not None and (family, depth) not in request.candidates:
         raise WeightsError(
@@ -134,9 +142,9 @@ def first_layers_fit(layers: StoredLayers, family: Family, *, strict: bool, whol
         return False
     if (depthwise(layers, family) is not None) != (family.groups > 1):
         return False
-    if family.names.squeeze and whole:  # one of those whose networks have gates or not
-        counts = [2 * sum(blocks) for blocks in family.blocks.values()]
-        if (len(_gates(layers, family)) in counts) != bool(family.squeeze):
+    if family.names.squeeze:  # one of those whose networks have gates or not, two convolutions in each block
+        every = family.blocks.values() if whole else [blocks_found(layers, family, family.depths[0])]
+        if (len(_gates(layers, family)) in [2 * sum(blocks) for blocks in every]) != bool(family.squeeze):
             return False
     if not strict:
         return True
@@ -174,13 +182,15 @@ def _name_gates(family: Family, depth: int, layers: StoredLayers) -> StoredLayer
     return {names.get(name, name): tensors for name, tensors in layers.items()}
 
 
-def depth_fits(layers: StoredLayers, family: Family, depth: int) -> bool:
-    """Whether exactly this depth's blocks are there, of the right kind, with or without stage 5 where that may be."""
+def depth_fits(layers: StoredLayers, family: Family, depth: int, *, whole: bool = True) -> bool:
+    """Whether exactly this depth's blocks are there, of the right kind, with or without stage 5 where that may be; not
+    ``whole``: those of its first stages."""
     found, wanted = blocks_found(layers, family, depth), family.blocks[depth]
     thirds = (family.main_conv(depth, stage, 0, branch=2) for stage in range(2, 6))
     if any(name in layers for name in thirds) != (block_kind(depth) == "bottleneck"):
         return False
-    return found == wanted or (family.optional_stage5 and found == (*wanted[:3], 0))
+    shortest = 1 if not whole else 3 if family.optional_stage5 else 4
+    return any(found == (*wanted[:stages], *[0] * (4 - stages)) for stages in range(shortest, 5))
 
 
 def _stage_counts(layers: StoredLayers, family: Family, depth: int) -> str:

@@ -110,7 +110,7 @@ _MATTERPORT = Family(
     preprocessing="matterport",
     classifier=False,
     optional_stage5=True,
-    signs=("(fpn|rpn|mrcnn)_.*", "res2a_out"),
+    signs=("(fpn|mrcnn)_.*|rpn_(bbox|class|conv_shared|model).*", "res2a_out"),
 )
 
 _HUB = Family(
@@ -244,6 +244,17 @@ FAMILIES: Mapping[str, Family] = {
             classifier=True,
             optional_stage5=False,
             signs=("fc1000", r"activation_\d+"),
+        ),
+        replace(
+            _MATTERPORT,
+            name="keras-frcnn",
+            title="keras-frcnn (yhenon), Faster R-CNN",
+            blocks=_depths(50),
+            names=replace(_CAFFE_NAMES, out="res{stage}{block}_relu"),
+            pool="valid",
+            preprocessing="frcnn",
+            optional_stage5=False,
+            signs=(r"rpn_out_(class|regress).*|dense_(class|regress)_\d+",),
         ),
         _APPLICATIONS,
         replace(

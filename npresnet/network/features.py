@@ -16,7 +16,7 @@ import numpy as np
 from .graph import Graph
 from .operators import Add, Input, MaxPool
 
-__all__ = ["feature_maps"]
+__all__ = ["feature_maps", "stage_ends"]
 
 
 _NOMINAL = 512  # pixels: large enough that borders do not blur what is 32 times smaller
@@ -30,23 +30,35 @@ def feature_maps(graph: Graph) -> dict[str, str]:
     is computed, or the smallest, and on the way to which no map was made larger.
     """
     halvings = _halvings(graph)
-    backbone = _never_larger(graph, halvings)
-    continued = _something_smaller_follows(graph, halvings, backbone)
-    sums = [layer for layer in graph.layers if isinstance(layer.operator, Add) and layer.name in backbone]
-    smallest = max((halvings[layer.name] for layer in sums), default=0)
-    readers = Counter(name for layer in graph.layers for name in layer.inputs)
-    follower = {layer.inputs[0]: layer.name for layer in graph.layers if layer.operator.pointwise}
     found: dict[str, str] = {}
     for layer in graph.layers:
         if isinstance(layer.operator, MaxPool) and halvings.get(layer.name) == 2:
             found["C1"] = layer.name
         if isinstance(layer.operator, Add) and halvings.get(layer.name) == 2:
             break
+    ends = _stage_ends(graph, halvings)
+    return found | {f"C{stage}": name for stage, name in ends.items() if 2 <= stage <= 5}
+
+
+def stage_ends(graph: Graph) -> dict[int, str]:
+    """{how many times smaller than the image: layer} of the last maps of each size that a backbone makes, whichever those are."""
+    return {2**stage: name for stage, name in sorted(_stage_ends(graph, _halvings(graph)).items())}
+
+
+def _stage_ends(graph: Graph, halvings: Mapping[str, int]) -> dict[int, str]:
+    """{halvings: layer} of the backbone's last sums, or the activation after them."""
+    backbone = _never_larger(graph, halvings)
+    continued = _something_smaller_follows(graph, halvings, backbone)
+    sums = [layer for layer in graph.layers if isinstance(layer.operator, Add) and layer.name in backbone]
+    smallest = max((halvings[layer.name] for layer in sums), default=0)
+    readers = Counter(name for layer in graph.layers for name in layer.inputs)
+    follower = {layer.inputs[0]: layer.name for layer in graph.layers if layer.operator.pointwise}
+    found: dict[int, str] = {}
     for layer in sums:
         stage = halvings[layer.name]
-        if 2 <= stage <= 5 and (layer.name in continued or stage == smallest):
+        if layer.name in continued or stage == smallest:
             alone = readers[layer.name] == 1
-            found[f"C{stage}"] = follower.get(layer.name, layer.name) if alone else layer.name
+            found[stage] = follower.get(layer.name, layer.name) if alone else layer.name
     return found
 
 

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from ..errors import UsageError
-from .operators import Dense, Input, Operator, Shape, Sigmoid, Softmax
+from .operators import Activation, Dense, Input, Operator, Shape, Softmax
 
 __all__ = ["Graph", "Layer"]
 
@@ -75,7 +75,7 @@ class Graph:
     def probable(self) -> bool:
         """Whether the classifier's numbers are probabilities, from 0 to 1, and not scores of any size."""
         last = self.by_name[self.classifier].operator if self.classifier else None
-        return isinstance(last, Softmax | Sigmoid) or (isinstance(last, Dense) and last.softmax)
+        return isinstance(last, Softmax) or last == Activation("sigmoid") or (isinstance(last, Dense) and last.softmax)
 
     @property
     def channels(self) -> int:

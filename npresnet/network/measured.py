@@ -48,7 +48,15 @@ def measured(
     settled  fields of ``Architecture`` about which the user has said what to believe
     """
     layers, names = file.layers, family.names
-    standard = Architecture.standard(family, depth, stage5=blocks_found(layers, family, depth)[3] > 0)
+    counts = blocks_found(layers, family, depth)
+    there = 1 + sum(map(bool, counts))  # the last stage
+    cut = 0 if there == 5 or (there == 4 and family.optional_stage5) else there
+    standard = Architecture.standard(family, depth, stage5=there == 5, cut=cut)
+    if cut:
+        notes.doubts.append(
+            f"of the stages 2 to 5 of {standard.name} the file has those up to {cut} alone, so feature maps end there; if that is "
+            "not what was saved, fetch or save it again"
+        )
     last = 1 if block_kind(depth) == "basic" else 2
 
     def width(stage: int, branch: int, default: int) -> int:

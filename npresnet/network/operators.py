@@ -1,7 +1,8 @@
 """What a layer computes: one frozen dataclass for each operator, with its sizes, the tensors that it needs and its output's
 shape. The arithmetic itself lives in ``npresnet.kernels``.
 
-Shapes are NHWC without the batch: (h, w, c), or (c,) after global pooling.
+Those without weights that change shapes are in ``shape_operators.py``. Shapes are NHWC without the batch: (h, w, c), or (c,)
+after global pooling; any other rank after a reshape.
 """
 
 from __future__ import annotations
@@ -11,14 +12,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from ..kernels.geometry import window_geometry
+from ..kernels.geometry import Window, transposed_window
+from .operator_base import (
+    MOST_CHANNELS,
+    MOST_PIXELS,
+    MOST_WEIGHTS,
+    OperatorBase,
+    Padding,
+    Pads,
+    Shape,
+    after_window,
+    check_channels,
+    check_map,
+    check_sizes,
+    check_window,
+    window_leaves_out,
+)
+from .shape_operators import Channels, Concatenate, Crop, Flatten, Pad, Reshape, UpSample
 
 __all__ = [
+    "MOST_CHANNELS",
+    "MOST_PIXELS",
+    "Activation",
     "Add",
     "AveragePool",
     "BatchNorm",
+    "ChannelReduce",
     "Channels",
+    "Concatenate",
     "Conv2D",
+    "Conv2DTranspose",
+    "Crop",
     "Dense",
     "Flatten",
     "GlobalAveragePool",
@@ -30,98 +54,19 @@ __all__ = [
     "Normalization",
     "Operator",
     "Pad",
+    "Pads",
     "ReLU",
     "Rescale",
     "Reshape",
     "Scale",
-    "Sigmoid",
+    "Shape",
     "Softmax",
+    "UpSample",
 ]
 
 
-Shape = tuple[int, ...]
-Pads = tuple[int, int, int, int]  # top, bottom, left, right
-Padding = Literal["same", "valid"] | Pads
-
-MOST_CHANNELS = 2**20
-MOST_WEIGHTS = 2**40  # numbers in one tensor, or in an output of one image
-MOST_PIXELS = 2**15  # of a window, a stride, a border
-"""Limits of sizes: far beyond any network, and small enough that products of a few stay within 64 bits."""
-
-
-class _Operator:
-    """What all operators have in common, and what others ask of them in place of a list of classes.
-
-    kind         one word for it
-    pointwise    an activation: each number by itself, without tensors
-    per_channel  multiplies each channel by a number and adds one
-    commutative  of two inputs, in either order
-    epilogue     can be done on a tile of another operator's result before that is stored: ``slope_and_floor`` says how
-    drops_nan    NaN in its input need not show in its output
-    reshapes     the same numbers, in memory too, in another shape
-    """
-
-    kind: ClassVar[str]
-    pointwise: ClassVar[bool] = False
-    per_channel: ClassVar[bool] = False
-    commutative: ClassVar[bool] = False
-    epilogue: ClassVar[bool] = False
-    drops_nan: ClassVar[bool] = False
-    reshapes: ClassVar[bool] = False
-
-    def tensors(self) -> dict[str, Shape]:
-        """The weights that this operator needs: {role: shape}, in the order in which Keras stores them."""
-        return {}
-
-    def slope_and_floor(self) -> tuple[float, float]:
-        """(slope, floor) of an activation that can be an epilogue (``kernels/steps/epilogue.py``): x where that is not below
-        zero, else the larger of x * slope and floor."""
-        raise NotImplementedError
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        """The shape that comes out, without the batch. Raises ValueError where the inputs do not fit."""
-        return inputs[0]
-
-    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
-        """Floating-point operations for one image; a multiply-add counts as two."""
-        return math.prod(output)
-
-
-def _windows(
-    size: Shape,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: Padding,
-    dilation: tuple[int, int] = (1, 1),
-) -> tuple[int, int]:
-    """Height and width after a sliding window, by the kernels' own arithmetic."""
-    _, height, width = window_geometry((size[0], size[1]), kernel, stride, padding, dilation)
-    return height, width
-
-
-def _check_sizes(what: str, sizes: Sequence[int], least: int, most: int) -> None:
-    """Raises ValueError where one of ``sizes`` is out of range: no kernel is ever given such."""
-    if any(isinstance(size, bool) or not isinstance(size, int) or not least <= size <= most for size in sizes):
-        raise ValueError(f"{what} is {tuple(sizes)}; it must be whole numbers from {least} to {most}")
-
-
-def _check_window(
-    kernel: Sequence[int], stride: Sequence[int], padding: Padding, dilation: Sequence[int] = (1, 1)
-) -> None:
-    """Raises ValueError for a window that no kernel can run."""
-    for what, sizes in (("the window", kernel), ("its stride", stride), ("its dilation", dilation)):
-        _check_sizes(what, sizes, 1, MOST_PIXELS)
-    if padding not in ("same", "valid"):
-        _check_sizes("its padding", padding, 0, MOST_PIXELS)  # type: ignore[arg-type]
-
-
-def _check_channels(shape: Shape, channels: int) -> None:
-    if shape[-1] != channels:
-        raise ValueError(f"the input has {shape[-1]} channels but the weights take {channels}")
-
-
 @dataclass(frozen=True)
-class Input(_Operator):
+class Input(OperatorBase):
     """What the network is fed: images, float32[n, h, w, channels], or rows of numbers, float32[n, channels].
 
     size  (height, width) of images where the file fixes both; a network's layers may fit others, too
@@ -134,53 +79,14 @@ class Input(_Operator):
     kind: ClassVar[str] = "input"
 
     def __post_init__(self) -> None:
-        _check_sizes("the number of channels", (self.channels,), 1, MOST_CHANNELS)
+        check_sizes("the number of channels", (self.channels,), 1, MOST_CHANNELS)
 
     def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
         return 0
 
 
 @dataclass(frozen=True)
-class Pad(_Operator):
-    """A border of zeros, (top, bottom, left, right) pixels wide. A pool that follows sees them as numbers."""
-
-    pads: Pads
-    kind: ClassVar[str] = "pad"
-
-    def __post_init__(self) -> None:
-        _check_sizes("the border", self.pads, 0, MOST_PIXELS)
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        h, w, c = inputs[0]
-        return h + self.pads[0] + self.pads[1], w + self.pads[2] + self.pads[3], c
-
-    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
-        return 0
-
-
-@dataclass(frozen=True)
-class Channels(_Operator):
-    """Some of the channels in another order: channel i of the result is channel ``order[i]``. RGB to BGR, say."""
-
-    order: tuple[int, ...]
-    kind: ClassVar[str] = "channels"
-    drops_nan: ClassVar[bool] = True  # in a channel that is left out
-
-    def __post_init__(self) -> None:
-        _check_sizes("the number of channels", (len(self.order),), 1, MOST_CHANNELS)
-        _check_sizes("the order of channels", self.order, 0, MOST_CHANNELS - 1)
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        if max(self.order) >= inputs[0][-1]:
-            raise ValueError(f"the input has {inputs[0][-1]} channels, but channel {max(self.order)} is taken (from 0)")
-        return *inputs[0][:-1], len(self.order)
-
-    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
-        return 0
-
-
-@dataclass(frozen=True)
-class Conv2D(_Operator):
+class Conv2D(OperatorBase):
     """Convolution from ``channels_in`` to ``channels``; kernel, stride, dilation as (vertical, horizontal).
 
     groups  how many equal parts the channels are split into, each convolved on its own: output channel o reads the
@@ -198,8 +104,8 @@ class Conv2D(_Operator):
     kind: ClassVar[str] = "conv"
 
     def __post_init__(self) -> None:
-        _check_sizes("the number of channels", (self.channels_in, self.channels, self.groups), 1, MOST_CHANNELS)
-        _check_window(self.kernel, self.stride, self.padding, self.dilation)
+        check_sizes("the number of channels", (self.channels_in, self.channels, self.groups), 1, MOST_CHANNELS)
+        check_window(self.kernel, self.stride, self.padding, self.dilation)
         if self.channels_in % self.groups or self.channels % self.groups:
             raise ValueError(f"{self.groups} groups do not divide {self.channels_in} and {self.channels} channels")
 
@@ -213,15 +119,58 @@ class Conv2D(_Operator):
         return {**kernel, "bias": (self.channels,)} if self.bias else kernel
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        _check_channels(inputs[0], self.channels_in)
-        return *_windows(inputs[0], self.kernel, self.stride, self.padding, self.dilation), self.channels
+        check_channels(inputs[0], self.channels_in)
+        return *after_window(inputs[0], self.kernel, self.stride, self.padding, self.dilation), self.channels
+
+    def leaves_out(self, shape: Shape) -> bool:
+        return window_leaves_out(shape, self.kernel, self.stride, self.padding, self.dilation)
 
     def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
         return 2 * math.prod(output) * math.prod(self.kernel) * self.channels_in // self.groups
 
 
 @dataclass(frozen=True)
-class BatchNorm(_Operator):
+class Conv2DTranspose(OperatorBase):
+    """Transposed convolution from ``channels_in`` to ``channels``: larger maps. Its kernel is (h, w, channels, channels_in).
+
+    output_padding  how many more rows and columns there are than the windows need; None: as many as ``padding`` says
+    """
+
+    channels_in: int
+    channels: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: Literal["same", "valid"] = "valid"
+    output_padding: tuple[int, int] | None = None
+    dilation: tuple[int, int] = (1, 1)
+    bias: bool = True
+    kind: ClassVar[str] = "conv transpose"
+
+    def __post_init__(self) -> None:
+        check_sizes("the number of channels", (self.channels_in, self.channels), 1, MOST_CHANNELS)
+        check_window(self.kernel, self.stride, self.padding, self.dilation)
+        check_sizes("the output's padding", self.output_padding or (), 0, MOST_PIXELS)
+
+    def tensors(self) -> dict[str, Shape]:
+        kernel: dict[str, Shape] = {"kernel": (*self.kernel, self.channels, self.channels_in)}
+        return {**kernel, "bias": (self.channels,)} if self.bias else kernel
+
+    def window(self, size: tuple[int, int]) -> tuple[int, int, Window]:
+        """(height, width, window) of what comes out, as ``kernels.geometry.transposed_window``."""
+        return transposed_window(size, self.kernel, self.stride, self.padding, self.output_padding, self.dilation)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        check_map(inputs[0])
+        check_channels(inputs[0], self.channels_in)
+        height, width, _ = self.window((inputs[0][0], inputs[0][1]))
+        return height, width, self.channels
+
+    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return 2 * math.prod(inputs[0]) * math.prod(self.kernel) * self.channels
+
+
+@dataclass(frozen=True)
+class BatchNorm(OperatorBase):
     """Batch normalisation with stored statistics; ``epsilon`` is added to the variance.
 
     scale, center  whether there is a gamma, a beta
@@ -239,7 +188,7 @@ class BatchNorm(_Operator):
         return {role: (self.channels,) for role, there in roles.items() if there}
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        _check_channels(inputs[0], self.channels)
+        check_channels(inputs[0], self.channels)
         return inputs[0]
 
     def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
@@ -247,7 +196,7 @@ class BatchNorm(_Operator):
 
 
 @dataclass(frozen=True)
-class Scale(_Operator):
+class Scale(OperatorBase):
     """x * gamma + beta, one number of each per channel: Caffe's Scale layer, kept apart from the batch-norm."""
 
     channels: int
@@ -258,7 +207,7 @@ class Scale(_Operator):
         return {"gamma": (self.channels,), "beta": (self.channels,)}
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        _check_channels(inputs[0], self.channels)
+        check_channels(inputs[0], self.channels)
         return inputs[0]
 
     def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
@@ -266,7 +215,7 @@ class Scale(_Operator):
 
 
 @dataclass(frozen=True)
-class Rescale(_Operator):
+class Rescale(OperatorBase):
     """x * factor + offset with constants that are part of the network: one of each, or one per channel."""
 
     factor: tuple[float, ...]
@@ -279,7 +228,7 @@ class Rescale(_Operator):
 
 
 @dataclass(frozen=True)
-class Normalization(_Operator):
+class Normalization(OperatorBase):
     """(x - mean) / sqrt(variance), with both stored, one per channel: Keras's layer for input data.
 
     The deviation is at least 1e-7 (Keras's ``epsilon()``).
@@ -297,7 +246,7 @@ class Normalization(_Operator):
 
 
 @dataclass(frozen=True)
-class ReLU(_Operator):
+class ReLU(OperatorBase):
     """max(x, 0)."""
 
     kind: ClassVar[str] = "relu"
@@ -309,7 +258,7 @@ class ReLU(_Operator):
 
 
 @dataclass(frozen=True)
-class LeakyReLU(_Operator):
+class LeakyReLU(OperatorBase):
     """x where that is above zero, else x * slope."""
 
     slope: float
@@ -322,22 +271,32 @@ class LeakyReLU(_Operator):
 
 
 @dataclass(frozen=True)
-class Sigmoid(_Operator):
-    """1 / (1 + exp(-x))."""
+class Activation(OperatorBase):
+    """Any other function of each number by itself.
 
-    kind: ClassVar[str] = "sigmoid"
+    function   its name in the table ``kernels/functions.py``
+    constants  of the function, where it has some
+    """
+
+    function: str
+    constants: tuple[float, ...] = ()
     pointwise: ClassVar[bool] = True
+    epilogue: ClassVar[bool] = True
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        return self.function
 
 
 @dataclass(frozen=True)
-class Softmax(_Operator):
+class Softmax(OperatorBase):
     """exp(x) over its sum, along the channels."""
 
     kind: ClassVar[str] = "softmax"
 
 
 @dataclass(frozen=True)
-class Add(_Operator):
+class Add(OperatorBase):
     """Sum of two feature maps of one shape."""
 
     kind: ClassVar[str] = "add"
@@ -350,7 +309,7 @@ class Add(_Operator):
 
 
 @dataclass(frozen=True)
-class Multiply(_Operator):
+class Multiply(OperatorBase):
     """Product of a feature map with another of its shape, or with one number per channel: (1, 1, c) or (c,)."""
 
     kind: ClassVar[str] = "multiply"
@@ -367,7 +326,7 @@ class Multiply(_Operator):
 
 
 @dataclass(frozen=True)
-class MaxPool(_Operator):
+class MaxPool(OperatorBase):
     """Largest value in each window; padding never wins."""
 
     window: tuple[int, int]
@@ -377,17 +336,20 @@ class MaxPool(_Operator):
     drops_nan: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _check_window(self.window, self.stride, self.padding)
+        check_window(self.window, self.stride, self.padding)
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        return *_windows(inputs[0], self.window, self.stride, self.padding), inputs[0][2]
+        return *after_window(inputs[0], self.window, self.stride, self.padding), inputs[0][2]
+
+    def leaves_out(self, shape: Shape) -> bool:
+        return window_leaves_out(shape, self.window, self.stride, self.padding)
 
     def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
         return math.prod(output) * (math.prod(self.window) - 1)
 
 
 @dataclass(frozen=True)
-class AveragePool(_Operator):
+class AveragePool(OperatorBase):
     """Mean of each window; padding does not count, neither in the sum nor in the number."""
 
     window: tuple[int, int]
@@ -396,22 +358,27 @@ class AveragePool(_Operator):
     kind: ClassVar[str] = "avgpool"
 
     def __post_init__(self) -> None:
-        _check_window(self.window, self.stride, self.padding)
+        check_window(self.window, self.stride, self.padding)
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        return *_windows(inputs[0], self.window, self.stride, self.padding), inputs[0][2]
+        return *after_window(inputs[0], self.window, self.stride, self.padding), inputs[0][2]
+
+    def leaves_out(self, shape: Shape) -> bool:
+        return window_leaves_out(shape, self.window, self.stride, self.padding)
 
     def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
         return math.prod(output) * math.prod(self.window)
 
 
 @dataclass(frozen=True)
-class _GlobalPool(_Operator):
+class _GlobalPool(OperatorBase):
     keep_dims: bool = False
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        channels = inputs[0][2]
-        return (1, 1, channels) if self.keep_dims else (channels,)
+        *pixels, channels = inputs[0]
+        if not pixels:
+            raise ValueError(f"the input has shape {inputs[0]}; it must have pixels to pool, (..., channels)")
+        return (*(1 for _ in pixels), channels) if self.keep_dims else (channels,)
 
     def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
         return math.prod(inputs[0])
@@ -419,51 +386,34 @@ class _GlobalPool(_Operator):
 
 @dataclass(frozen=True)
 class GlobalAveragePool(_GlobalPool):
-    """Mean over all pixels: (h, w, c) to (c,), or to (1, 1, c) with ``keep_dims``."""
+    """Mean over all pixels: (..., c) to (c,), or to (1, ..., 1, c) with ``keep_dims``."""
 
     kind: ClassVar[str] = "avgpool"
 
 
 @dataclass(frozen=True)
 class GlobalMaxPool(_GlobalPool):
-    """Largest value over all pixels: (h, w, c) to (c,), or to (1, 1, c) with ``keep_dims``."""
+    """Largest value over all pixels: (..., c) to (c,), or to (1, ..., 1, c) with ``keep_dims``."""
 
     kind: ClassVar[str] = "maxpool"
 
 
 @dataclass(frozen=True)
-class Flatten(_Operator):
-    """All numbers of a feature map in a row: (h, w, c) to (h * w * c,), channels changing fastest."""
+class ChannelReduce(OperatorBase):
+    """Mean or largest value over the channels of each pixel: (h, w, c) to (h, w, 1)."""
 
-    kind: ClassVar[str] = "flatten"
-    reshapes: ClassVar[bool] = True
+    function: Literal["mean", "max"]
+    kind: ClassVar[str] = "channel_reduce"
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        return (math.prod(inputs[0]),)
+        return *inputs[0][:-1], 1
 
     def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
-        return 0
+        return math.prod(inputs[0])
 
 
 @dataclass(frozen=True)
-class Reshape(_Operator):
-    """The same numbers, in the same order, in another shape: (c,) to (1, 1, c), say."""
-
-    shape: Shape
-    kind: ClassVar[str] = "reshape"
-    reshapes: ClassVar[bool] = True
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        if math.prod(inputs[0]) != math.prod(self.shape):
-            raise ValueError(f"the input of shape {inputs[0]} does not fill the shape {self.shape}")
-        return self.shape
-
-    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
-        return 0
-
-
-@dataclass(frozen=True)
-class Dense(_Operator):
+class Dense(OperatorBase):
     """Matrix product, with a bias or without, and softmax over the result if asked for."""
 
     channels_in: int
@@ -473,14 +423,14 @@ class Dense(_Operator):
     kind: ClassVar[str] = "dense"
 
     def __post_init__(self) -> None:
-        _check_sizes("the number of units", (self.channels_in, self.channels), 1, MOST_WEIGHTS)
+        check_sizes("the number of units", (self.channels_in, self.channels), 1, MOST_WEIGHTS)
 
     def tensors(self) -> dict[str, Shape]:
         kernel: dict[str, Shape] = {"kernel": (self.channels_in, self.channels)}
         return {**kernel, "bias": (self.channels,)} if self.bias else kernel
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        _check_channels(inputs[0], self.channels_in)
+        check_channels(inputs[0], self.channels_in)
         return (*inputs[0][:-1], self.channels)
 
     def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
@@ -488,6 +438,7 @@ class Dense(_Operator):
 
 
 Operator = (
-    Input | Pad | Channels | Conv2D | BatchNorm | Scale | Rescale | Normalization | ReLU | LeakyReLU | Sigmoid | Softmax | Add
-    | Multiply | MaxPool | AveragePool | GlobalAveragePool | GlobalMaxPool | Flatten | Reshape | Dense
+    Input | Pad | Channels | Conv2D | Conv2DTranspose | BatchNorm | Scale | Rescale | Normalization | ReLU | LeakyReLU | Activation
+    | Softmax | Add | Multiply | Concatenate | MaxPool | AveragePool | GlobalAveragePool | GlobalMaxPool | ChannelReduce | Crop
+    | UpSample | Flatten | Reshape | Dense
 )  # fmt: skip

@@ -44,7 +44,8 @@ class Constant:
 class Folded(NamedTuple):
     """What a constant comes to, whatever its form.
 
-    kernel  as stored, float32[..., channels], yet to be multiplied by ``scale``; None for norms by themselves
+    kernel  as stored, float32[..., channels], or [..., channels, channels in] of a transposed convolution, yet to be multiplied
+            by ``scale``; None for norms by themselves
     scale   float64[channels]
     bias    float64[channels], what is added in the end
     """

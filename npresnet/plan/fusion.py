@@ -4,7 +4,7 @@ What multiplies each channel by a number and adds one (a batch-norm, say), an ad
 convolution before them, where nobody else reads what lies in between; so do an addition and an activation of a product
 (squeeze-and-excitation's gate). Zero padding becomes part of the window that reads it. Nothing changes but rounding.
 
-A node is one of seven frozen records, a class for each kind of work. A device's plan makes its steps of them, and how a step
+A node is one of eight frozen records, a class for each kind of work. A device's plan makes its steps of them, and how a step
 computes a node is that device's own business.
 """
 
@@ -18,8 +18,10 @@ from dataclasses import dataclass, replace
 from ..kernels.geometry import resolve_padding
 from ..network.graph import Layer
 from ..network.operators import (
+    Activation,
     Add,
     Conv2D,
+    Conv2DTranspose,
     Dense,
     GlobalAveragePool,
     Input,
@@ -39,6 +41,7 @@ __all__ = [
     "FusedDense",
     "FusedEpilogue",
     "FusedProduct",
+    "FusedTransposed",
     "Mean",
     "Node",
     "Pool",
@@ -131,6 +134,20 @@ class FusedConv(_Fused):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FusedTransposed(_Fused):
+    """activation(norms(transposed convolution(x)) + residual).
+
+    norms  names of the layers that multiply each channel by a number and add one, in order
+    """
+
+    operator: Conv2DTranspose
+    norms: tuple[str, ...]
+
+    def flop(self, shapes: Mapping[str, Shape]) -> int:
+        return self.operator.flop([shapes[self.x]], shapes[self.leader])
+
+
+@dataclass(frozen=True, kw_only=True)
 class FusedProduct(_Fused):
     """activation(x * factor + residual).
 
@@ -194,7 +211,7 @@ class Alone(_Node):
         return self.layer.inputs
 
 
-Node = FusedConv | FusedProduct | FusedAffine | FusedDense | Pool | Mean | Alone
+Node = FusedConv | FusedTransposed | FusedProduct | FusedAffine | FusedDense | Pool | Mean | Alone
 
 
 def fuse(
@@ -275,13 +292,15 @@ def _extended(node: Node, layer: Layer, others: Sequence[str]) -> Node | None:
     """``node`` with one more layer at its end, or None where there is no room; ``others`` is what else that layer reads."""
     layers, operator = (*node.layers, layer.name), layer.operator
     match node:
-        case FusedConv(epilogue=epilogue) | FusedAffine(epilogue=epilogue) if operator.per_channel:
+        case FusedConv() | FusedTransposed() | FusedAffine() if operator.per_channel:
+            epilogue = node.epilogue
             return replace(node, layers=layers, norms=(*node.norms, layer.name)) if epilogue == NOTHING else None
-        case FusedConv(epilogue=epilogue) | FusedProduct(epilogue=epilogue) if isinstance(operator, Add):
+        case FusedConv() | FusedTransposed() | FusedProduct() if isinstance(operator, Add):
+            epilogue = node.epilogue
             return (
                 replace(node, layers=layers, epilogue=FusedEpilogue(others[0], None)) if epilogue == NOTHING else None
             )
-        case FusedConv() | FusedProduct() | FusedAffine() | FusedDense() if operator.epilogue:
+        case FusedConv() | FusedTransposed() | FusedProduct() | FusedAffine() | FusedDense() if operator.epilogue:
             if node.activation is None:
                 return replace(node, layers=layers, epilogue=FusedEpilogue(node.epilogue.residual, operator))
     return None
@@ -300,6 +319,8 @@ def _begun(layer: Layer, inputs: Sequence[str], shapes: Mapping[str, Shape], bor
             if isinstance(operator, MaxPool):
                 return Pool(layers=layers, leader=name, x=x, operator=operator, pads=pads, zeros=border is not None)
             return FusedConv(layers=layers, leader=name, x=x, operator=operator, pads=pads, norms=(), epilogue=NOTHING)
+        case Conv2DTranspose():
+            return FusedTransposed(layers=layers, leader=name, x=x, operator=operator, norms=(), epilogue=NOTHING)
         case Dense(softmax=softmax):
             epilogue = FusedEpilogue(None, Softmax() if softmax else None)
             return FusedDense(layers=layers, leader=name, x=x, operator=operator, epilogue=epilogue)
@@ -311,7 +332,7 @@ def _begun(layer: Layer, inputs: Sequence[str], shapes: Mapping[str, Shape], bor
             return FusedAffine(layers=layers, leader=name, x=x, norms=(), epilogue=FusedEpilogue(inputs[1], None))
     if operator.per_channel:
         return FusedAffine(layers=layers, leader=name, x=x, norms=(name,), epilogue=NOTHING)
-    if operator.epilogue:
+    if operator.epilogue and not isinstance(operator, Activation):
         return FusedAffine(layers=layers, leader=name, x=x, norms=(), epilogue=FusedEpilogue(None, operator))
     return _alone(layer)
 

@@ -15,11 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ..network.operators import (
+    Activation,
     Add,
     AveragePool,
     BatchNorm,
+    ChannelReduce,
     Channels,
+    Concatenate,
     Conv2D,
+    Conv2DTranspose,
+    Crop,
     Dense,
     Flatten,
     GlobalAveragePool,
@@ -35,8 +40,8 @@ from ..network.operators import (
     Rescale,
     Reshape,
     Scale,
-    Sigmoid,
     Softmax,
+    UpSample,
 )
 from .folding import deviation
 
@@ -76,7 +81,7 @@ def _stored(*roles: str) -> Callable[[Any, _Tensors], Sequence[Array | None]]:
     return lambda operator, weights: [weights.get(role) for role in roles]
 
 
-def _kernel_and_bias(operator: Conv2D | Dense, weights: _Tensors) -> Sequence[Array]:
+def _kernel_and_bias(operator: Conv2D | Conv2DTranspose | Dense, weights: _Tensors) -> Sequence[Array]:
     """Zeros for a missing bias: a kernel on a card would make them anew in every run."""
     return weights["kernel"], weights.get("bias", np.zeros(operator.channels))
 
@@ -132,11 +137,16 @@ CALLS: Mapping[type[Any], tuple[LayerCall, ...]] = {
     Input: (),
     Pad: (LayerCall("pad", options=_fields("pads")),),
     Channels: (LayerCall("channels", as_maps, lambda op, w: [np.array(op.order)]),),
+    Crop: (LayerCall("crop", options=_fields("crops")),),
     Conv2D: (
         LayerCall("conv2d", tensors=_kernel_and_bias, options=_fields("stride", "padding", "dilation"),
              when=lambda op: op.groups == 1),
         LayerCall("grouped_conv2d", tensors=_kernel_and_bias, options=_fields("groups", "stride", "padding", "dilation"),
              when=lambda op: op.groups > 1),
+    ),
+    Conv2DTranspose: (
+        LayerCall("conv2d_transpose", tensors=_kernel_and_bias,
+             options=_fields("stride", "padding", "output_padding", "dilation")),
     ),
     BatchNorm: (LayerCall("scale", as_maps, _folded),),
     Scale: (LayerCall("scale", as_maps, _stored("gamma", "beta")),),
@@ -147,14 +157,17 @@ CALLS: Mapping[type[Any], tuple[LayerCall, ...]] = {
     ),
     ReLU: (LayerCall("relu", as_maps),),
     LeakyReLU: (LayerCall("leaky_relu", as_maps, options=_fields("slope")),),
-    Sigmoid: (LayerCall("sigmoid"),),
+    Activation: (LayerCall("activation", options=_fields("function", "constants")),),
     Softmax: (LayerCall("softmax", as_rows),),
     Add: (LayerCall("add", as_maps),),
     Multiply: (LayerCall("multiply", as_maps),),
+    Concatenate: (LayerCall("concatenate", as_maps),),
     MaxPool: (LayerCall("maxpool", options=_WINDOW),),
     AveragePool: (LayerCall("avgpool", options=_WINDOW),),
-    GlobalAveragePool: (LayerCall("global_avgpool", result=as_rows),),
-    GlobalMaxPool: (LayerCall("global_maxpool", result=as_rows),),
+    GlobalAveragePool: (LayerCall("global_avgpool", as_maps, result=as_rows),),
+    GlobalMaxPool: (LayerCall("global_maxpool", as_maps, result=as_rows),),
+    ChannelReduce: (LayerCall("channel_reduce", as_maps, options=_fields("function")),),
+    UpSample: (LayerCall("upsample", options=_fields("size", "interpolation")),),
     Flatten: (),
     Reshape: (),
     Dense: (LayerCall("dense", as_rows, _kernel_and_bias), LayerCall("softmax", as_rows, when=lambda op: op.softmax)),

@@ -1,20 +1,22 @@
 """NaN and infinity come out of a plan where TensorFlow has them. How, is written here for all devices:
 
-Winograd's algorithm spreads NaN over a whole tile and makes NaN of infinity. It cannot hide that: whatever may stand behind it
-keeps NaN, arithmetic and activations alike, but for a max-pool, where NaN never wins. So what max-pools read, directly or not,
-is computed without it (``read_by_pools``), and where it went wrong in an image, there is NaN in one of the outputs that no
-other output is computed from (``ends``). Such an image is run once more, alone and without Winograd, and that run's outputs are
-what counts.
+Winograd's algorithm spreads NaN over a whole tile and makes NaN of infinity. Whatever may stand behind it keeps that NaN,
+arithmetic and activations alike, with two exceptions. In a max-pool NaN never wins, so that another number comes out: what
+max-pools read, directly or not, is computed without that algorithm (``read_by_pools``). And some layers leave pixels out: a
+cut, or a window that takes too long strides or ends before the map does. What comes out of those is right, whatever is in the
+pixels that they have not read. So where the algorithm went wrong in an image, there is NaN in an output; it is looked for in
+those of which not every NaN shows in another (``ends``). Such an image is run once more, alone and without Winograd, and that
+run's outputs are what counts.
 
-The parts into which "3xtf32" cuts numbers make NaN of infinity, too, and are dealt with in the same way; but they are used for
-what max-pools read as well, and there such a NaN may be lost.
+The parts into which "3xtf32" cuts numbers make NaN of infinity, too, and are dealt with in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ..network.graph import Graph
+from ..network.operators import Shape
 from .fusion import Node
 
 __all__ = ["ends", "read_by_pools"]
@@ -29,7 +31,29 @@ def read_by_pools(graph: Graph, nodes: Sequence[Node]) -> set[str]:
     return found
 
 
-def ends(graph: Graph, outputs: Sequence[str]) -> tuple[str, ...]:
-    """Those of ``outputs`` that no other one is computed from: there NaN is looked for."""
-    behind = {name: {layer.name for layer in graph.needed_for([name])} for name in outputs}
-    return tuple(name for name in outputs if not any(name in behind[other] for other in outputs if other != name))
+def ends(graph: Graph, outputs: Sequence[str], shapes: Mapping[str, Shape], exact: Collection[str]) -> tuple[str, ...]:
+    """Those of ``outputs`` in which NaN is looked for: all but those whose every NaN shows in another, and those that are
+    ``exact``, with all that they are computed from.
+
+    shapes  {layer: shape of its output} of all that the outputs need
+    """
+    shown = {name: _shown_in(graph, name, shapes) for name in outputs}
+    return tuple(
+        name
+        for name in outputs
+        if name not in exact and not any(name in shown[other] for other in outputs if other != name)
+    )
+
+
+def _shown_in(graph: Graph, name: str, shapes: Mapping[str, Shape]) -> set[str]:
+    """The layers before ``name`` whose every NaN shows in its output."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        layer = graph.by_name[waiting.pop()]
+        for source in layer.inputs:
+            kept = not layer.operator.drops_nan and not layer.operator.leaves_out(shapes[source])
+            if kept and source not in found:
+                found.add(source)
+                waiting.append(source)
+    return found

@@ -10,6 +10,7 @@ from npresnet.cpu import by_layer
 from npresnet.errors import NpResNetError
 from npresnet.network.graph import Graph, Layer
 from npresnet.network.operators import (
+    Activation,
     Add,
     BatchNorm,
     Conv2D,
@@ -24,7 +25,6 @@ from npresnet.network.operators import (
     Rescale,
     Reshape,
     Scale,
-    Sigmoid,
     Softmax,
 )
 from npresnet.plan.layer_calls import CALLS, DEFINITIONS, as_maps, as_rows
@@ -133,7 +133,7 @@ def test_behind_a_global_pool(algorithm, pool, keep):
     assert pooled.shape == ((2, 1, 1, 4) if keep else (2, 4))
     for operator, weights in (
         (ReLU(), {}),
-        (Sigmoid(), {}),
+        (Activation("sigmoid"), {}),
         (Softmax(), {}),
         (Add(), {}),
         (Multiply(), {}),

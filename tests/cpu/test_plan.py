@@ -9,11 +9,11 @@ from npresnet.cpu import by_layer as engine
 from npresnet.cpu.by_plan import make_plan
 from npresnet.cpu.packing import Constants
 from npresnet.cpu.runner import Planner
+from npresnet.kernels.activation import ActivationStep
 from npresnet.kernels.avgpool import AvgPoolStep
 from npresnet.kernels.globalmaxpool import GlobalMaxPoolStep
 from npresnet.kernels.maxpool import MaxPoolStep
 from npresnet.kernels.multiply import ProductStep
-from npresnet.kernels.sigmoid import SigmoidStep
 from npresnet.kernels.steps.grouped import GroupedStep
 from npresnet.kernels.tile import NR
 from npresnet.kernels.winograd import pack_transformed, transform_kernel
@@ -22,6 +22,7 @@ from npresnet.network.building import build_graph
 from npresnet.network.families import FAMILIES
 from npresnet.network.graph import Graph, Layer
 from npresnet.network.operators import (
+    Activation,
     Add,
     AveragePool,
     BatchNorm,
@@ -38,7 +39,6 @@ from npresnet.network.operators import (
     Rescale,
     Reshape,
     Scale,
-    Sigmoid,
     Softmax,
 )
 from npresnet.network.seeded import random_weights
@@ -174,7 +174,7 @@ def _odd_layers():
             Layer("add", Add(), ("depthwise", "dilated")),
             Layer("square", Multiply(), ("add", "dilated")),
             Layer("mean", GlobalAveragePool(keep_dims=True), ("square",)),
-            Layer("gate", Sigmoid(), ("mean",)),
+            Layer("gate", Activation("sigmoid"), ("mean",)),
             Layer("gated", Multiply(), ("gate", "square")),
             Layer("sum", Add(), ("add", "gated")),
             Layer("sum_relu", ReLU(), ("sum",)),
@@ -257,7 +257,7 @@ def test_a_network_runs_without_its_odd_layers_being_compiled():
     table = plan._table
     called = {step.compiled for step in table.steps} | {function for _, function in table.natives}
     assert MaxPoolStep.compiled in called
-    odd = (GroupedStep, AvgPoolStep, ProductStep, SigmoidStep, GlobalMaxPoolStep)
+    odd = (GroupedStep, AvgPoolStep, ProductStep, ActivationStep, GlobalMaxPoolStep)
     assert not called & {kind.compiled for kind in odd}
 
 
@@ -312,13 +312,13 @@ def test_special_values_come_out_as_layer_by_layer(value, family):
 
 
 def test_no_nan_hides_behind_other_outputs():
-    """Two branches side by side: the later one knows nothing of the other's NaN."""
+    """A stride that leaves pixels out; two branches side by side: the later one knows nothing of the other's NaN."""
     graph, weights = _network("keras-resnet", 18, 64)
     images = _images(1, 64, 64)
     images[0, 20, 20] = np.nan
     outputs = ("res2a_branch2a_relu", "res3a_branch1", "bn2a_branch2b")
     plan = make_plan(graph, Constants(graph, weights), (1, 64, 64), outputs, winograd=True, threads=1)
-    assert plan.ends == ("res3a_branch1",)
+    assert plan.ends == ("res3a_branch1", "bn2a_branch2b")
     outputs = ("bn2a_branch2b", "bn2a_branch1")
     assert make_plan(graph, Constants(graph, weights), (1, 64, 64), outputs, winograd=True, threads=1).ends == outputs
     found = Planner(graph, weights, 1).run(images, outputs, winograd=True)

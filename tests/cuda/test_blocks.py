@@ -11,7 +11,9 @@ from npresnet.kernels.cuda.launch import SIMULATED
 if not SIMULATED:
     pytest.skip("a card has barriers of its own", allow_module_level=True)
 
-from .blocks import Manager
+from npresnet.kernels.cuda.launch import KERNELS
+
+from .blocks import Manager, together
 
 THREADS = 8
 
@@ -66,3 +68,40 @@ def test_a_failure_ends_all(failing):
         run(body)
     assert passed == []
     assert threading.active_count() == before
+
+
+def test_threads_without_barriers_run_one_after_another():
+    outside, seen = threading.current_thread(), []
+
+    def body():
+        thread = threading.current_thread()
+        seen.append((thread.thread_id, tuple(thread.threadIdx), tuple(thread.blockIdx), threading.get_ident()))
+
+    Manager(body, (2, 1, 1), (2, 3, 1), False).run((1, 0, 0))
+    assert seen == [
+        (x + 2 * y, (x, y, 0), (1, 0, 0), threading.get_ident()) for x in range(2) for y in range(3)
+    ]  # fmt: skip
+    assert threading.current_thread() is outside
+
+    def failing():
+        if threading.current_thread().thread_id == 4:
+            raise ZeroDivisionError("of one")
+
+    with pytest.raises(ZeroDivisionError, match=r"tid=\[0, 2, 0\] ctaid=\[1, 0, 0\]: of one"):
+        Manager(failing, (2, 1, 1), (2, 3, 1), False).run((1, 0, 0))
+    assert threading.current_thread() is outside
+
+
+def test_kernels_with_barriers_are_known():
+    import npresnet.cuda.by_plan
+    import npresnet.kernels.cuda  # noqa: F401 (with their kernels)
+
+    found = {kernel.name for kernel in KERNELS if together(kernel.function)}
+    assert {"gemm_shared", "gemm_vectorized", "softmax", "global_avgpool", "global_maxpool", "stem_7"} <= found
+    assert not {"gemm_naive", "conv2d_direct", "grouped", "maxpool", "relu", "pad", "im2col"} & found
+
+
+def test_a_barrier_that_was_not_seen_is_an_error():
+    hidden = "syncthreads"
+    with pytest.raises(AssertionError, match="a barrier in a kernel"):
+        Manager(lambda: getattr(threading.current_thread(), hidden)(), (1, 1, 1), (2, 1, 1), False).run((0, 0, 0))

@@ -23,6 +23,7 @@ from ..support.cases import Conv2d
 SAMPLES: dict[str, list[Any]] = {
     "pad": [cases.Pad((2, 3, 4, 3), (1, 2, 3, 0), 0.5)],
     "channels": [cases.Channels((2, 3, 4, 3), (2, 1, 0)), cases.Channels((2, 3, 2, 5), (4, 0, 0))],
+    "crop": [cases.Crop((2, 3, 4, 3), crops=(1, 0, 2, 1))],
     "im2col": [
         cases.Im2col((2, 5, 4, 3), (3, 2), 0, (2, 1), "same"),
         cases.Im2col((2, 5, 4, 4), (3, 2), 0, (2, 1), "same"),
@@ -34,21 +35,25 @@ SAMPLES: dict[str, list[Any]] = {
         Conv2d((2, 3, 2, 5), (1, 1), 6),
     ],
     "grouped_conv2d": [cases.GroupedConv2d((2, 5, 4, 4), (3, 3), 6, (2, 2), "same", groups=2)],
+    "conv2d_transpose": [cases.Conv2dTranspose((2, 3, 2, 4), (3, 3), 3, (2, 2), "same", bias=False)],
     "batchnorm": [cases.Batchnorm((2, 3, 2, 5)), cases.Batchnorm((2, 3, 2, 5), gamma=False, beta=False)],
     "scale": [cases.Scale((2, 3, 2, 5)), cases.Scale((2, 3, 2, 5), alike=True)],
     "relu": [cases.Relu((2, 3, 2, 5))],
     "leaky_relu": [cases.LeakyRelu((2, 3, 2, 5))],
-    "sigmoid": [cases.Sigmoid((2, 3, 2, 5)), cases.Sigmoid((3, 7))],
+    "activation": [cases.Activation((2, 3, 2, 5), "silu"), cases.Activation((3, 7), "clipped_relu", (0.1, 2.0, 0.5))],
     "add": [cases.Add((2, 3, 2, 5))],
     "multiply": [cases.Multiply((2, 3, 2, 5), gate=gate) for gate in ("", "a", "b")],
+    "concatenate": [cases.Concatenate((2, 3, 2, 5), more=(2, 3))],
     "maxpool": [cases.Maxpool((2, 5, 4, 3), (3, 3), (2, 2), "same", "few")],
     "avgpool": [cases.Avgpool((2, 5, 4, 3), (3, 3), (2, 2), "same")],
     "global_avgpool": [cases.GlobalAvgpool((2, 3, 2, 5))],
     "global_maxpool": [cases.GlobalMaxpool((2, 3, 2, 5))],
+    "channel_reduce": [cases.ChannelReduce((2, 3, 2, 5), function=function) for function in ("mean", "max")],
+    "upsample": [cases.Upsample((2, 3, 2, 3), size=(2, 1), interpolation=kind) for kind in ("nearest", "bilinear")],
     "dense": [cases.Dense(2, 8, 12)],
     "softmax": [cases.Softmax(2, 7)],
 }
-IN_PLACE = ("batchnorm", "scale", "relu", "leaky_relu", "sigmoid", "add", "multiply", "softmax")
+IN_PLACE = ("batchnorm", "scale", "relu", "leaky_relu", "activation", "add", "multiply", "softmax")
 ALL = [(version, case) for operator in SAMPLES for version in LADDER[operator] for case in SAMPLES[operator]]
 FIRST = [(version, SAMPLES[operator][0]) for operator in SAMPLES for version in LADDER[operator]]
 
@@ -173,7 +178,7 @@ def test_refuses_strides_on_the_card(version, case):
         version(*arrays, **case.options())
 
 
-def refusal(function, *arguments, **options):
+def refusal(function, /, *arguments, **options):
     with pytest.raises((TypeError, ValueError)) as error, np.errstate(all="ignore"):
         function(*arguments, **options)
     return error.type, str(error.value)
@@ -237,6 +242,7 @@ def test_refuses_out_in_the_words_of_the_cpu(version, case):
         ("grouped_conv2d", {"groups": 3}),
         ("maxpool", {"window": 9, "padding": "valid"}),
         ("avgpool", {"padding": 3}),
+        ("channel_reduce", {"function": "sum"}),
     ],
     ids=str,
 )

@@ -14,7 +14,8 @@ from .simulated import affordable, numbers_in_a_sum
 # These round as their CPU twins do, or not at all: results are equal to the last bit. The others contract a multiplication
 # and an addition into one rounding where the processor, or the card, does.
 EXACT = (
-    "pad", "channels", "im2col", "relu", "add", "multiply", "maxpool", "avgpool", "global_maxpool", "grouped_conv2d",
+    "pad", "channels", "crop", "concatenate", "im2col", "relu", "add", "multiply", "maxpool", "avgpool", "global_maxpool",
+    "channel_reduce", "grouped_conv2d",
 )  # fmt: skip
 
 CHOSEN = {version: list(filter(affordable(version), cases.CASES[op])) for op in LADDER for version in LADDER[op]}

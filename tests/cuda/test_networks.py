@@ -20,6 +20,7 @@ from npresnet.cuda.card import open_card
 from npresnet.kernels.cuda.launch import SIMULATED
 from npresnet.network.graph import Graph, Layer
 from npresnet.network.operators import (
+    Activation,
     Add,
     AveragePool,
     BatchNorm,
@@ -35,7 +36,6 @@ from npresnet.network.operators import (
     ReLU,
     Rescale,
     Scale,
-    Sigmoid,
 )
 from npresnet.verify.compare import compare
 
@@ -79,7 +79,7 @@ def gated() -> Graph:
         ("scale", Scale(6), "conv"),
         ("squeeze", GlobalAveragePool(keep_dims=True), "scale"),
         ("excite", Conv2D(6, 6, (1, 1)), "squeeze"),
-        ("gate", Sigmoid(), "excite"),
+        ("gate", Activation("sigmoid"), "excite"),
         ("gated", Multiply(), "scale gate"),
         ("pool", AveragePool((2, 2), (2, 2), "same"), "gated"),
         ("after", Conv2D(6, 5, (1, 1)), "pool"),

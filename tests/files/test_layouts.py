@@ -292,6 +292,37 @@ def test_original_keras_1_file(tmp_path: Path, theano: bool) -> None:
     assert found.architecture.startswith("fchollet/resnet50")
 
 
+def test_faster_rcnn(tmp_path: Path) -> None:
+    """keras-frcnn's: pool without border, batch-norms of a class of its own, from stage 5 on inside ``TimeDistributed``, so that
+    the variables have the names of layers that Keras named; heads of its own; means of BGR taken from RGB."""
+    model = narrow("keras-frcnn", 50, 8)
+    roles = {"moving_mean": "running_mean", "moving_variance": "running_std"}
+    with h5py.File(tmp_path / "model_frcnn.hdf5", "w") as file:
+        names = []
+        for i, layer in enumerate(model.layers):
+            names.append(layer.name if layer.weights else f"activation_{i}")
+            group = file.create_group(names[-1])
+            wrapped = layer.name.startswith(("res5", "bn5"))
+            for variable in layer.weights:
+                role = roles.get(variable.name, variable.name)
+                if isinstance(layer, L.BatchNormalization):
+                    role = f"{f'fixed_batch_normalization_{i}' if wrapped else layer.name}_{role}"
+                group[f"{layer.name}/{role}:0"] = variable.numpy()
+            if layer.weights:
+                group.attrs["weight_names"] = [f"{layer.name}/{name}".encode() for name in group[layer.name]]
+        for name in ("rpn_conv1", "rpn_out_class", "rpn_out_regress", "dense_class_21", "dense_regress_21"):
+            names.append(name)
+            file[f"{name}/{name}/kernel:0"] = np.zeros((1, 1, 8, 8), np.float32)
+        file.attrs["layer_names"] = np.array([name.encode() for name in names])
+    found = check_file(model, tmp_path / "model_frcnn.hdf5", pictures(64, 53))
+    assert not found.failures, "\n".join(found.failures)
+    net = npresnet.load(tmp_path / "model_frcnn.hdf5")
+    assert net.architecture.name == "keras-frcnn/resnet50"
+    picture = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+    expected = picture - np.array([103.939, 116.779, 123.68], np.float32)
+    assert np.array_equal(net.prepare(picture, "none")[0], expected.astype(np.float32))
+
+
 def test_archive_that_is_damaged(tmp_path: Path) -> None:
     model = narrow("keras-resnet", 18, 4)
     save(model, tmp_path / "good.keras", "archive")

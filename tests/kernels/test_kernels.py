@@ -14,12 +14,17 @@ from npresnet.kernels.tile import MR, NR
 
 from ..support import cases
 from ..support.cases import (
+    Activation,
     Add,
     Avgpool,
     Batchnorm,
     Case,
+    ChannelReduce,
     Channels,
+    Concatenate,
     Conv2d,
+    Conv2dTranspose,
+    Crop,
     Dense,
     Gemm,
     GlobalAvgpool,
@@ -32,14 +37,15 @@ from ..support.cases import (
     Pad,
     Relu,
     Scale,
-    Sigmoid,
     Softmax,
+    Upsample,
 )
 
 # Three images or more each, sizes that no tile divides, and more parts than the 8 threads below.
 SAMPLES: dict[str, list[Case]] = {
     "pad": [Pad((3, 4, 5, 3), (1, 2, 3, 0), 0.5)],
     "channels": [Channels((3, 4, 5, 3), (2, 1, 0)), Channels((3, 3, 5, 7), (6, 0, 0, 2))],
+    "crop": [Crop((3, 5, 6, 5), crops=(1, 2, 0, 3))],
     "im2col": [Im2col((3, 5, 6, 5), (3, 2), 0, (2, 1), "same")],
     "gemm": [Gemm(2 * MR + 1, 37, NR + 3), Gemm(19, 1100, 5)],
     "conv2d": [
@@ -51,22 +57,29 @@ SAMPLES: dict[str, list[Case]] = {
         GroupedConv2d((3, 6, 7, 6), (3, 3), NR + 2, (2, 2), "same", groups=2),
         GroupedConv2d((3, 5, 3, 7), (3, 3), 7, groups=7),
     ],
+    "conv2d_transpose": [
+        Conv2dTranspose((3, 4, 5, 6), (3, 2), NR + 3, (2, 2), "same"),
+        Conv2dTranspose((3, 3, 2, 5), (2, 2), 3, (2, 2), more=(1, 0)),
+    ],
     "batchnorm": [Batchnorm((3, 3, 5, 7))],
     "scale": [Scale((3, 3, 5, 7)), Scale((3, 3, 5, 7), alike=True)],
     "relu": [Relu((3, 3, 5, 7))],
     "leaky_relu": [LeakyRelu((3, 3, 5, 7))],
-    "sigmoid": [Sigmoid((3, 3, 5, 7)), Sigmoid((11, 13))],
+    "activation": [Activation((3, 3, 5, 7), "silu"), Activation((11, 13), "clipped_relu", (0.1, 2.0, 0.5))],
     "add": [Add((3, 3, 5, 7))],
     "multiply": [Multiply((3, 3, 5, 7), gate=gate) for gate in ("", "a", "b")],
+    "concatenate": [Concatenate((3, 3, 5, 7), more=(2, 66))],
     "maxpool": [Maxpool((3, 7, 6, 5), (3, 3), (2, 2), "same", "few"), Maxpool((3, 2, 3, 5), (1, 1))],
     "avgpool": [Avgpool((3, 7, 6, 5), (3, 3), (2, 2), "same"), Avgpool((3, 2, 3, 5), (1, 1))],
     "global_avgpool": [GlobalAvgpool((11, 3, 5, 7))],
     "global_maxpool": [GlobalMaxpool((11, 3, 5, 7))],
+    "channel_reduce": [ChannelReduce((3, 3, 5, 7), function=function) for function in ("mean", "max")],
+    "upsample": [Upsample((3, 3, 5, 7), size=(2, 3), interpolation=kind) for kind in ("nearest", "bilinear")],
     "dense": [Dense(3, 65, 10)],
     "softmax": [Softmax(11, 13)],
 }
 # operators whose out may be an input
-IN_PLACE = ("batchnorm", "scale", "relu", "leaky_relu", "sigmoid", "add", "multiply", "softmax")
+IN_PLACE = ("batchnorm", "scale", "relu", "leaky_relu", "activation", "add", "multiply", "softmax")
 
 ALL = [(version, case) for operator in SAMPLES for version in LADDER[operator] for case in SAMPLES[operator]]
 COMPILED = [(version, case) for version, case in ALL if not version.__name__.endswith("_reference")]

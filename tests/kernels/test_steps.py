@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 from numba import carray
 
+from npresnet.kernels.activation import ActivationStep, activation_of
 from npresnet.kernels.arrays import Array
 from npresnet.kernels.avgpool import AvgPoolStep, MeanStep
+from npresnet.kernels.channel_reduce import ChannelReduceStep
 from npresnet.kernels.channels import ChannelsStep
+from npresnet.kernels.conv2d_transpose import Col2imStep
 from npresnet.kernels.geometry import Window, window
 from npresnet.kernels.globalmaxpool import GlobalMaxPoolStep
 from npresnet.kernels.maxpool import MaxPoolStep
 from npresnet.kernels.multiply import ProductStep
 from npresnet.kernels.scale import AffineStep
-from npresnet.kernels.sigmoid import SigmoidStep
 from npresnet.kernels.simd import LANES
 from npresnet.kernels.softmax import SoftmaxStep
 from npresnet.kernels.steps.epilogue import LINEAR, RELU, Activation, Epilogue
@@ -37,6 +39,7 @@ from npresnet.kernels.steps.winograd import (
     v_bytes,
 )
 from npresnet.kernels.tile import NR
+from npresnet.kernels.upsample import UpSampleStep
 
 # Records -------------------------------------------------------------------------------------------------------------
 
@@ -137,6 +140,7 @@ def test_records_in_memory():
 
 N, H, W, C, K = 2, 9, 11, 2 * LANES + 16, 3 * LANES  # odd maps; channels beyond a register, and no whole panel
 random = np.random.default_rng(11)
+SILU = activation_of("silu", ())
 
 
 class Room:
@@ -189,6 +193,10 @@ def _channels(room: Room, x: Map, out: Map) -> Step:
     return ChannelsStep(x=x, out=out, order=order, pixels=N * H * W, blocks=5)
 
 
+def _channel_reduce(mean: int) -> Callable[[Room, Map, Map], Step]:
+    return lambda room, x, out: ChannelReduceStep(x=x, out=out, pixels=N * H * W, mean=mean, blocks=5)
+
+
 def _avgpool(room: Room, x: Map, out: Map) -> Step:
     return AvgPoolStep(x=x, out=out, n=N, height=H, width=W, window=window((H, W), (3, 3), 2, "same", 1))
 
@@ -196,6 +204,10 @@ def _avgpool(room: Room, x: Map, out: Map) -> Step:
 def _affine(room: Room, x: Map, out: Map) -> Step:
     epilogue, factor = room.epilogue((N, H, W, C), Activation(0.3, -math.inf)), room.constant(_numbers(C))
     return AffineStep(x=x, out=out, factor=factor, epilogue=epilogue, pixels=N * H * W, blocks=5)
+
+
+def _activation(room: Room, x: Map, out: Map) -> Step:
+    return ActivationStep(x=x, out=out, activation=SILU, pixels=N * H * W, blocks=5)
 
 
 def _product(room: Room, x: Map, out: Map) -> Step:
@@ -241,19 +253,33 @@ def _winograd(m: int) -> Callable[[Room, Map, Map], Step]:
     return make
 
 
+def _col2im(room: Room, x: Map, out: Map) -> Step:
+    window, epilogue = Window(2, 3, 2, 3, 1, 1, 0, 0, H, W), room.epilogue((N, 2 * H, 3 * W, C // 6), RELU)
+    return Col2imStep(x=x, out=out, n=N, height=2 * H, width=3 * W, window=window, epilogue=epilogue)
+
+
+def _upsample(bilinear: bool) -> Callable[[Room, Map, Map], Step]:
+    return lambda room, x, out: UpSampleStep.of(x, out, (N, H, W), (2, 3), bilinear)
+
+
 CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Callable[[Room, Map, Map], Step]]] = {
     "maxpool": ((N, H, W, C), (N, 5, 6, C), _maxpool),
     "avgpool": ((N, H, W, C), (N, 5, 6, C), _avgpool),
     "channels": ((N, H, W, C), (N, H, W, K), _channels),
+    "mean of channels": ((N, H, W, C), (N, H, W, 1), _channel_reduce(1)),
+    "max of channels": ((N, H, W, C), (N, H, W, 1), _channel_reduce(0)),
     "mean": ((N, H, W, C), (N, C), lambda room, x, out: MeanStep.cut(x, out, N, H * W, 3)),
     "global maxpool": ((N, H, W, C), (N, C), lambda room, x, out: GlobalMaxPoolStep(x=x, out=out, n=N, pixels=H * W)),
-    "sigmoid": ((N, H, W, C), (N, H, W, C), lambda room, x, out: SigmoidStep(x=x, out=out, pixels=N * H * W, blocks=5)),
+    "activation": ((N, H, W, C), (N, H, W, C), _activation),
     "softmax": ((N, H, W, C), (N, H, W, C), lambda room, x, out: SoftmaxStep(x=x, out=out, pixels=N * H * W)),
     "affine": ((N, H, W, C), (N, H, W, C), _affine),
     "product": ((N, H, W, C), (N, H, W, C), _product),
     "pointwise": ((N, H, W, C), (N, H, W, K), _pointwise),
     "im2col": ((N, H, W, C), (N, 5, 6, K), _im2col),
     "copy": ((N, H, W, C), (N, H + 3, W + 4, C), _copy),
+    "col2im": ((N, H, W, C // 6 * 6), (N, 2 * H, 3 * W, C // 6), _col2im),
+    "nearest": ((N, H, W, C), (N, 2 * H, 3 * W, C), _upsample(False)),
+    "bilinear": ((N, H, W, C), (N, 2 * H, 3 * W, C), _upsample(True)),
     "grouped": ((N, H, W, C), (N, H, W, C), _grouped),
     "winograd 2": ((N, H, W, C), (N, H, W, K), _winograd(2)),
     "winograd 4": ((N, H, W, C), (N, H, W, K), _winograd(4)),

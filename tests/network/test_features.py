@@ -7,9 +7,10 @@ import pytest
 from npresnet.network.architecture import Architecture
 from npresnet.network.building import build_graph
 from npresnet.network.families import FAMILIES
-from npresnet.network.features import feature_maps
+from npresnet.network.features import feature_maps, stage_ends
 from npresnet.network.graph import Graph, Layer
 from npresnet.network.operators import (
+    Activation,
     Add,
     Conv2D,
     Dense,
@@ -20,7 +21,6 @@ from npresnet.network.operators import (
     Operator,
     Pad,
     ReLU,
-    Sigmoid,
 )
 
 
@@ -110,7 +110,7 @@ def test_gates_and_numbers_are_no_smaller_maps():
     c2, *_ = network.backbone()
     total = network.add("p2_sum", Add(), network.conv("p2_a", c2), network.conv("p2_b", c2))
     gate = network.add("squeeze", GlobalAveragePool(keep_dims=True), total)
-    gate = network.add("gate", Sigmoid(), network.add("excite", Conv2D(8, 8, (1, 1)), gate))
+    gate = network.add("gate", Activation("sigmoid"), network.add("excite", Conv2D(8, 8, (1, 1)), gate))
     network.add("gated", Multiply(), total, gate)
     assert network.features == BACKBONE
 
@@ -141,3 +141,14 @@ def test_the_rows_of_the_table(family):
         if row.order == "pre":  # the sum before the last batch-norm
             expected["C5"] = graph.by_name[graph.by_name[expected["C5"]].inputs[0]].inputs[0]
         assert found == expected
+
+
+def test_stages_of_other_sizes():
+    """As in networks for small pictures: sizes of which none is called C1 to C5."""
+    network = Network()
+    x = network.conv("stem", "input")
+    for stage, stride in enumerate((1, 2, 2)):
+        x = network.block(f"s{stage}b", network.block(f"s{stage}a", x, stride))
+    graph = Graph(tuple(network.layers), {})
+    assert feature_maps(graph) == {"C2": "s2b_out"}
+    assert stage_ends(graph) == {1: "s0b_out", 2: "s1b_out", 4: "s2b_out"}

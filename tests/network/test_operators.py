@@ -18,12 +18,18 @@ from npresnet.cpu.runner import Planner
 from npresnet.network import operators
 from npresnet.network.described import network_from_config
 from npresnet.network.graph import Graph, Layer
+from npresnet.network.operator_base import OperatorBase
 from npresnet.network.operators import (
+    Activation,
     Add,
     AveragePool,
     BatchNorm,
+    ChannelReduce,
     Channels,
+    Concatenate,
     Conv2D,
+    Conv2DTranspose,
+    Crop,
     Dense,
     Flatten,
     GlobalAveragePool,
@@ -39,8 +45,8 @@ from npresnet.network.operators import (
     Rescale,
     Reshape,
     Scale,
-    Sigmoid,
     Softmax,
+    UpSample,
 )
 from npresnet.plan.layer_calls import CALLS, DEFINITIONS, LayerCall
 from npresnet.verify.compare import compare
@@ -55,20 +61,25 @@ KERAS: dict[type[Any], tuple[str, dict[str, Any]]] = {
     Pad: ("ZeroPadding2D", {"padding": [[1, 2], [3, 0]]}),
     Channels: ("Channels", {"order": [2, 1, 0]}),
     Conv2D: ("Conv2D", {"filters": 5, "kernel_size": [3, 3], "padding": "same"}),
+    Conv2DTranspose: ("Conv2DTranspose", {"filters": 5, "kernel_size": [3, 3], "strides": [2, 2], "padding": "same"}),
     BatchNorm: ("BatchNormalization", {"epsilon": 1e-3}),
     Scale: ("Scale", {}),
     Rescale: ("Rescaling", {"scale": 0.5, "offset": -1}),
     Normalization: ("Normalization", {}),
     ReLU: ("ReLU", {}),
     LeakyReLU: ("LeakyReLU", {"negative_slope": 0.3}),
-    Sigmoid: ("Activation", {"activation": "sigmoid"}),
+    Activation: ("Activation", {"activation": "sigmoid"}),
     Softmax: ("Softmax", {}),
     Add: ("Add", {}),
     Multiply: ("Multiply", {}),
+    Concatenate: ("Concatenate", {}),
     MaxPool: ("MaxPooling2D", {"pool_size": [3, 3], "strides": [2, 2]}),
     AveragePool: ("AveragePooling2D", {"pool_size": [3, 3], "strides": [2, 2]}),
     GlobalAveragePool: ("GlobalAveragePooling2D", {}),
     GlobalMaxPool: ("GlobalMaxPooling2D", {"keepdims": True}),
+    ChannelReduce: ("ChannelReduce", {"function": "max"}),
+    Crop: ("Cropping2D", {"cropping": [[1, 2], [3, 0]]}),
+    UpSample: ("UpSampling2D", {"size": [2, 3], "interpolation": "bilinear"}),
     Flatten: ("Flatten", {}),
     Reshape: ("Reshape", {"target_shape": [4, 4, 16]}),
     Dense: ("Dense", {"units": 3, "activation": "softmax"}),
@@ -95,7 +106,7 @@ def graph_of(kind: type[Any]) -> Graph | None:
         return None
     name, config = KERAS[kind]
     image = ["image", 0, 0, {}]
-    feeds = [image] * (2 if kind in (Add, Multiply) else 1)
+    feeds = [image] * (2 if kind in (Add, Concatenate, Multiply) else 1)
     layers = [
         {"class_name": "InputLayer", "name": "image", "config": {"batch_shape": [None, 8, 8, 4]}, "inbound_nodes": []},
         {"class_name": name, "name": "layer", "config": config, "inbound_nodes": [feeds]},
@@ -145,7 +156,7 @@ def test_all_operators_are_of_the_union():
     classes = {
         value
         for name, value in vars(operators).items()
-        if inspect.isclass(value) and issubclass(value, operators._Operator)
+        if inspect.isclass(value) and issubclass(value, OperatorBase) and value is not OperatorBase
     }
     assert {value for value in classes if not value.__name__.startswith("_")} == set(OPERATORS)
     assert {*CALLS} == {*DEFINITIONS} == set(OPERATORS)
@@ -181,7 +192,7 @@ def test_each_way_to_compute_it(kind):
 
 
 @dataclass(frozen=True)
-class Swish(operators._Operator):
+class Swish(OperatorBase):
     """A new activation of which nobody has heard."""
 
     kind: ClassVar[str] = "swish"
@@ -239,10 +250,10 @@ def test_a_description_that_makes_another_operator_does_not_count(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "having"),
     [
-        ("pointwise", {ReLU, LeakyReLU, Sigmoid}),
+        ("pointwise", {ReLU, LeakyReLU, Activation}),
         ("per_channel", {BatchNorm, Scale, Rescale, Normalization}),
         ("commutative", {Add, Multiply}),
-        ("epilogue", {ReLU, LeakyReLU}),
+        ("epilogue", {ReLU, LeakyReLU, Activation}),
         ("drops_nan", {MaxPool, Channels}),
         ("reshapes", {Flatten, Reshape}),
     ],

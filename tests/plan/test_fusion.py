@@ -13,6 +13,7 @@ from npresnet.network.building import build_graph
 from npresnet.network.families import FAMILIES
 from npresnet.network.graph import Graph, Layer
 from npresnet.network.operators import (
+    Activation,
     Add,
     AveragePool,
     BatchNorm,
@@ -29,7 +30,6 @@ from npresnet.network.operators import (
     ReLU,
     Rescale,
     Scale,
-    Sigmoid,
     Softmax,
 )
 from npresnet.plan.fusion import (
@@ -106,7 +106,7 @@ def test_product():
     graph = graph_of(
         ("conv", CONV, "input"),
         ("squeeze", GlobalAveragePool(keep_dims=True), "conv"),
-        ("gate", Sigmoid(), "squeeze"),
+        ("gate", Activation("sigmoid"), "squeeze"),
         ("gated", Multiply(), "gate conv"),
         ("add", Add(), "gated input"),
         ("relu", ReLU(), "add"),
@@ -183,11 +183,23 @@ def test_dense(softmax):
     assert dense.flop(graph.shapes(9, 8)) == 2 * 4 * 3
 
 
-@pytest.mark.parametrize("operator", [Sigmoid(), Softmax(), Flatten(), AveragePool((2, 2), (2, 2), "same")], ids=str)
+@pytest.mark.parametrize("operator", [Softmax(), Flatten(), AveragePool((2, 2), (2, 2), "same")], ids=str)
 def test_alone(operator):
     """Neither become part of the convolution before, nor takes a ReLU."""
     graph = graph_of(("conv", CONV, "input"), ("odd", operator, "conv"), ("relu", ReLU(), "odd"))
     assert [type(node) for node in nodes_of(graph)] == [FusedConv, Alone, FusedAffine]
+
+
+def test_an_activation_that_is_no_line():
+    """Becomes part of what has an epilogue, as ReLU does, and stands alone elsewhere."""
+    silu = Activation("silu")
+    graph = graph_of(
+        ("conv", CONV, "input"), ("add", Add(), "conv input"), ("silu", silu, "add"), ("more", silu, "silu")
+    )
+    conv, alone = nodes_of(graph)
+    assert isinstance(conv, FusedConv)
+    assert conv.epilogue == FusedEpilogue("input", silu)
+    assert alone == Alone(layers=("more",), leader="more", x="silu", layer=graph.by_name["more"])
 
 
 # What must not be fused ------------------------------------------------------------------------------------------------

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from npresnet.network.operators import AveragePool, BatchNorm, Conv2D, GlobalMaxPool, MaxPool, ReLU
+import pytest
+
+from npresnet.network.operators import (
+    Add,
+    AveragePool,
+    BatchNorm,
+    Concatenate,
+    Conv2D,
+    Crop,
+    GlobalMaxPool,
+    MaxPool,
+    Operator,
+    Pad,
+    ReLU,
+    UpSample,
+)
 from npresnet.plan.nan import ends, read_by_pools
 
 from .test_fusion import graph_of, nodes_of
@@ -27,7 +42,62 @@ def test_what_max_pools_read():
     assert not read_by_pools(GRAPH, nodes_of(GRAPH, "largest"))
 
 
+def looked_at(graph, *outputs):
+    return ends(graph, outputs, graph.shapes(20, 20), read_by_pools(graph, nodes_of(graph, *outputs)))
+
+
 def test_ends():
-    assert ends(GRAPH, ("relu", "bn", "third")) == ("third",)
-    assert ends(GRAPH, ("side", "relu", "third")) == ("side", "third")
-    assert ends(GRAPH, ("relu",)) == ("relu",)
+    """Where no other output shows all NaN; what max-pools read is right anyhow."""
+    assert looked_at(GRAPH, "relu", "bn", "third") == ("third",)
+    assert looked_at(GRAPH, "side", "relu", "third") == ("side", "third")
+    assert looked_at(GRAPH, "relu") == ("relu",)
+    assert looked_at(GRAPH, "relu", "side") == ("side",)
+
+
+@pytest.mark.parametrize(
+    ("operator", "size", "skips"),
+    [
+        (Conv2D(4, 4, (3, 3), padding="same"), 20, False),
+        (Conv2D(4, 4, (3, 3)), 20, False),
+        (Conv2D(4, 4, (1, 1), (2, 2)), 20, True),
+        (Conv2D(4, 4, (3, 3), (2, 2), "same"), 20, False),
+        (Conv2D(4, 4, (3, 3), (2, 2)), 20, True),  # the last row
+        (Conv2D(4, 4, (3, 3), (2, 2)), 21, False),
+        (Conv2D(4, 4, (3, 3), (4, 4), "same"), 20, True),
+        (Conv2D(4, 4, (2, 1), (2, 2)), 20, True),
+        (Conv2D(4, 4, (3, 3), dilation=(4, 4)), 10, True),  # between the taps
+        (Conv2D(4, 4, (3, 3), dilation=(2, 2)), 20, False),
+        (AveragePool((7, 7), (7, 7), "valid"), 20, True),
+        (AveragePool((7, 7), (7, 7), "valid"), 21, False),
+        (AveragePool((7, 7), (7, 7), "same"), 20, False),
+        (AveragePool((1, 1), (2, 2), "valid"), 20, True),
+        (MaxPool((2, 2), (2, 2), "valid"), 21, True),
+        (Crop((0, 1, 0, 0)), 20, True),
+        (Crop((0, 0, 0, 0)), 20, False),
+        (Pad((1, 1, 1, 1)), 20, False),
+        (UpSample((2, 2), "bilinear"), 20, False),
+        (GlobalMaxPool(), 20, False),
+        (ReLU(), 20, False),
+    ],
+    ids=str,
+)
+def test_pixels_that_are_not_read(operator: Operator, size: int, skips: bool):
+    """NaN there does not show behind it: then it is looked for before it, too."""
+    assert operator.leaves_out((size, size, 4)) is skips
+    graph = graph_of(("conv", Conv2D(4, 4, (3, 3), padding="same"), "input"), ("behind", operator, "conv"))
+    found = ends(graph, ("conv", "behind"), graph.shapes(size, size), ())
+    assert found == (("conv", "behind") if skips or operator.drops_nan else ("behind",))
+
+
+def test_one_way_on_which_nan_stays_is_enough():
+    graph = graph_of(
+        ("conv", Conv2D(4, 4, (3, 3), padding="same"), "input"),
+        ("cut", Crop((1, 1, 1, 1)), "conv"),
+        ("back", Pad((1, 1, 1, 1)), "cut"),
+        ("sum", Add(), "conv back"),
+        ("both", Concatenate(), "cut cut"),
+    )
+    shapes = graph.shapes(20, 20)
+    assert ends(graph, ("conv", "back"), shapes, ()) == ("conv", "back")
+    assert ends(graph, ("conv", "cut", "back", "sum"), shapes, ()) == ("sum",)
+    assert ends(graph, ("cut", "both"), shapes, ()) == ("both",)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pytest
 
 from npresnet.kernels import LADDER
+from npresnet.kernels.functions import FUNCTIONS
 from npresnet.kernels.gemm import KC, block_rows
 from npresnet.kernels.tile import MR, NR
 from npresnet.verify.compare import Difference, compare
@@ -247,6 +248,22 @@ class GroupedConv2d(Conv2d):
 
 
 @dataclass(frozen=True)
+class Conv2dTranspose(Conv2d):
+    operator = "conv2d_transpose"
+    more: Two | None = None
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} and {self.more} more"
+
+    def arrays(self) -> tuple[Any, ...]:
+        x, w, bias = super().arrays()
+        return x, w.swapaxes(2, 3), bias
+
+    def options(self) -> dict[str, Any]:
+        return {"output_padding": self.more, **super().options()}
+
+
+@dataclass(frozen=True)
 class Gemm(Case):
     operator = "gemm"
     m: int
@@ -350,6 +367,49 @@ class Multiply(Relu):
 
 
 @dataclass(frozen=True)
+class Crop(Relu):
+    operator = "crop"
+    crops: int | tuple[int, ...] = 0
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} without {self.crops}"
+
+    def options(self) -> dict[str, Any]:
+        return {"crops": self.crops}
+
+
+@dataclass(frozen=True)
+class Upsample(Relu):
+    operator = "upsample"
+    size: Any = 2
+    interpolation: str = "nearest"
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} times {self.size} {self.interpolation}"
+
+    def options(self) -> dict[str, Any]:
+        return {"size": self.size, "interpolation": self.interpolation}
+
+
+@dataclass(frozen=True)
+class Concatenate(Relu):
+    """``more``: the channels of further maps of these pixels."""
+
+    operator = "concatenate"
+    more: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} beside {self.more}"
+
+    @property
+    def batched(self) -> int:  # type: ignore[override]
+        return 1 + len(self.more)
+
+    def arrays(self) -> tuple[Any, ...]:
+        return *super().arrays(), *(numbers((self, c), (*self.shape[:3], c), self.values) for c in self.more)
+
+
+@dataclass(frozen=True)
 class Scale(Relu):
     """``alike``: one factor and one offset for all channels."""
 
@@ -365,14 +425,19 @@ class Scale(Relu):
 
 
 @dataclass(frozen=True)
-class Sigmoid(Case):
-    operator = "sigmoid"
+class Activation(Case):
+    operator = "activation"
     any_rank = True
     shape: tuple[int, ...]
+    function: str
+    constants: tuple[float, ...] = ()
     values: str = "normal"
 
     def __str__(self) -> str:
-        return f"{_size(*self.shape)} {self.values}"
+        return f"{self.function}{self.constants or ''} {_size(*self.shape)} {self.values}"
+
+    def options(self) -> dict[str, Any]:
+        return {"function": self.function, "constants": self.constants}
 
     def arrays(self) -> tuple[Any, ...]:
         return (numbers(self, self.shape, self.values),)
@@ -415,6 +480,18 @@ class Maxpool(Pool):
 @dataclass(frozen=True)
 class Avgpool(Pool):
     operator = "avgpool"
+
+
+@dataclass(frozen=True)
+class ChannelReduce(Relu):
+    operator = "channel_reduce"
+    function: str = "mean"
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} {self.function}"
+
+    def options(self) -> dict[str, Any]:
+        return {"function": self.function}
 
 
 @dataclass(frozen=True)
@@ -522,6 +599,30 @@ GROUPED_CONV2D = [
     *_all_values(GroupedConv2d((1, 6, 7, 6), (3, 3), 4, (2, 2), "same", groups=2), _FINITE + SPECIAL),
 ]
 
+CONV2D_TRANSPOSE = [
+    Conv2dTranspose((1, 1, 1, 1), (1, 1), 1),
+    Conv2dTranspose((1, 1, 1, 3), (3, 3), 5, (2, 2), "same"),
+    # as U-Nets and segmentation heads have them: depth to space, four taps of sixteen, and an odd kernel
+    *(
+        Conv2dTranspose((2, 5, 4, 7), (k, k), 6, (2, 2), padding)
+        for k in (1, 2, 3, 4, 5)
+        for padding in ("same", "valid")
+    ),
+    Conv2dTranspose((1, 3, 5, 4), (3, 3), 5),
+    Conv2dTranspose((1, 3, 5, 4), (3, 3), 5, padding="same", bias=False),
+    Conv2dTranspose((1, 3, 4, 5), (2, 3), 3, (3, 2), "same"),
+    Conv2dTranspose((1, 3, 4, 5), (4, 2), 3, (1, 3), "valid"),
+    Conv2dTranspose((1, 4, 3, 5), (16, 16), 2, (8, 8), "same"),
+    Conv2dTranspose((1, 4, 3, 5), (3, 3), 2, (2, 2), "same", more=(1, 1)),
+    Conv2dTranspose((1, 4, 3, 5), (3, 3), 2, (2, 2), "same", more=(0, 1)),
+    Conv2dTranspose((1, 4, 3, 5), (3, 2), 2, (3, 2), "valid", more=(2, 1)),
+    *(
+        Conv2dTranspose((1, 2, 3, ci), (3, 3), co, (2, 2), "same")
+        for ci, co in zip(CHANNELS, CHANNELS[::-1], strict=True)
+    ),
+    *_all_values(Conv2dTranspose((1, 4, 3, 5), (3, 3), 4, (2, 2), "same"), _FINITE + SPECIAL),
+]
+
 _ROWS = (1, MR - 1, MR, MR + 1, 2 * MR + 1)
 _COLUMNS = (1, NR - 1, NR, NR + 1, 2 * NR + 3)
 GEMM = [
@@ -599,8 +700,64 @@ LEAKY_RELU = [
 ]
 ADD = [Add(case.shape, case.values) for case in RELU]
 MULTIPLY = [Multiply(case.shape, case.values, gate) for case in RELU for gate in ("", "a", "b")]
+CONCATENATE = [
+    *(Concatenate((2, 3, 4, c), "normal", (d,)) for c, d in zip(CHANNELS, reversed(CHANNELS), strict=True)),
+    Concatenate((1, 1, 1, 1)),
+    Concatenate((1, 5, 3, 7), "normal", (7, 1, 64, 2)),
+    Concatenate((3, 1, 1, 5), "normal", (5, 5)),
+    *_all_values(Concatenate((1, 2, 3, 4), more=(3, 5))),
+]
+CROP = [
+    Crop((1, 1, 1, 1)),
+    Crop((2, 5, 6, 3), "normal", 1),
+    *(
+        Crop((2, 5, 6, 3), "normal", crops)
+        for crops in ((4, 0, 0, 0), (0, 4, 0, 0), (0, 0, 5, 0), (0, 0, 0, 5), (1, 2, 3, 1))
+    ),
+    *(Crop((1, 4, 3, c), "normal", (1, 0, 0, 1)) for c in CHANNELS),
+    *_all_values(Crop((1, 4, 5, 6), crops=(1, 1, 0, 1))),
+]
+UPSAMPLE = [
+    Upsample((1, 1, 1, 1)),
+    *(
+        Upsample(shape, "normal", size, interpolation)
+        for interpolation in ("nearest", "bilinear")
+        for shape, size in (
+            ((1, 1, 1, 3), (2, 3)),
+            ((2, 5, 4, 3), 1),
+            ((2, 5, 4, 3), (1, 2)),
+            ((1, 7, 9, 5), (3, 5)),
+            ((1, 1, 6, 2), (4, 7)),
+            ((1, 33, 61, 2), (3, 6)),  # where a centre lies is no longer exact
+            *(((1, 4, 3, c), (2, 2)) for c in CHANNELS),
+        )
+    ),
+    *_all_values(Upsample((1, 3, 4, 5))),
+    # without "few", whose largest numbers overflow on the way from one to the other
+    *_all_values(Upsample((1, 3, 4, 5), interpolation="bilinear"), _FINITE + _WINDOWS_OF_SPECIALS),
+]
 GLOBAL_MAXPOOL = [GlobalMaxpool(case.shape, case.values) for case in RELU]
-SIGMOID = [*(Sigmoid(case.shape, case.values) for case in RELU), Sigmoid((3, 7)), Sigmoid((5,))]
+CONSTANTS: dict[str, tuple[tuple[float, ...], ...]] = {
+    "elu": ((1.0,), (0.25,)),
+    "celu": ((1.0,), (1.5,)),
+    # slope, ceiling, threshold
+    "clipped_relu": ((0.0, 6.0, 0.0), (0.25, INF, 0.5), (0.125, 1.0, 0.0), (-0.5, 2.0, 1.0)),
+}
+"""Constants of functions that have some."""
+ACTIVATION = [
+    case
+    for function in FUNCTIONS
+    for constants in CONSTANTS.get(function, ((),))
+    for case in (
+        Activation((2, 3, 5, 7), function, constants),
+        *_all_values(Activation((1, 5, 3, 11), function, constants), (*_FINITE, *SPECIAL, "few")),
+    )
+] + [
+    Activation((1, 7, 9, 65), "silu"),
+    Activation((1, 4, 4, 16), "silu"),
+    Activation((3, 7), "tanh"),
+    Activation((5,), "gelu"),
+]
 SCALE = [
     Scale(case.shape, case.values, alike)
     for case in RELU
@@ -644,6 +801,12 @@ GLOBAL_AVGPOOL = [
     *_all_values(GlobalAvgpool((2, 3, 4, 5)), _FINITE + _WINDOWS_OF_SPECIALS),
 ]
 
+CHANNEL_REDUCE = [
+    ChannelReduce(case.shape, case.values, function)
+    for case in [*GLOBAL_AVGPOOL, *(Relu((1, 2, 3, channels)) for channels in CHANNELS)]
+    for function in ("mean", "max")
+]
+
 SOFTMAX = [
     *(Softmax(1, columns) for columns in (1, 2, 3, 1000)),
     *(Softmax(3, columns) for columns in CHANNELS),
@@ -654,21 +817,26 @@ SOFTMAX = [
 CASES: dict[str, list[Any]] = {
     "pad": PAD,
     "channels": CHANNEL_ORDERS,
+    "crop": CROP,
     "im2col": IM2COL,
     "gemm": GEMM,
     "conv2d": CONV2D,
     "grouped_conv2d": GROUPED_CONV2D,
+    "conv2d_transpose": CONV2D_TRANSPOSE,
     "batchnorm": BATCHNORM,
     "scale": SCALE,
     "relu": RELU,
     "leaky_relu": LEAKY_RELU,
-    "sigmoid": SIGMOID,
+    "activation": ACTIVATION,
     "add": ADD,
     "multiply": MULTIPLY,
+    "concatenate": CONCATENATE,
     "maxpool": MAXPOOL,
     "avgpool": AVGPOOL,
     "global_avgpool": GLOBAL_AVGPOOL,
     "global_maxpool": GLOBAL_MAXPOOL,
+    "channel_reduce": CHANNEL_REDUCE,
+    "upsample": UPSAMPLE,
     "dense": DENSE,
     "softmax": SOFTMAX,
 }

@@ -119,11 +119,14 @@ def test_a_card_that_cannot_be_opened(play, monkeypatch):
         cards.open_card(0)
 
 
-def test_without_numba_cuda(monkeypatch):
+@pytest.mark.parametrize("simulated", [False, True])
+def test_without_numba_cuda(monkeypatch, simulated):
     monkeypatch.setattr(cards, "_opened", {})
+    monkeypatch.setattr(cards, "_simulated", lambda: simulated)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: None)
     with pytest.raises(MissingExtraError, match=r'pip install "npresnet\[cuda\]"'):
         cards.open_card(0)
+    assert cards.find_cards() == []
 
 
 def test_no_driver_here(capfd):

@@ -96,6 +96,28 @@ except ImportError as error:
     assert "pip install 'npresnet[cuda]'" in said
 
 
+def test_tests_are_collected_without_numba_cuda(tmp_path):
+    """Those that need it say so, each by itself; none keeps the others from being run."""
+    hide = """
+import importlib.util, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "numba_cuda":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Finder())
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == "numba_cuda" else found(name, package)
+"""
+    (tmp_path / "sitecustomize.py").write_text(hide)
+    root = FOLDER.parents[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(root)))}
+    folders = [FOLDER, FOLDER.parent / "bench", FOLDER.parent / "without_card"]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "--collect-only", *folders]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "test_on_card.py::test_tables" in done.stdout
+
+
 def test_alignment():
     """Vectors of four begin at multiples of 16 bytes; parts of another library's array may not."""
     needs_numba_cuda()

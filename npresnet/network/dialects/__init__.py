@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..operators import Channels, Operator
+from ..operators import ChannelReduce, Channels, Operator
 from . import settings
 from .activations import ACTIVATION_LAYERS, activation
 from .functions import function_of, layers_of, one_channel, stacked_channels
@@ -67,7 +67,18 @@ def _made(layer: LayerConfig) -> list[Operator]:
 
 def _channels(layer: LayerConfig) -> list[Operator]:
     """No layer of Keras's: what some functions come to (``functions.py``)."""
-    return [Channels(tuple(layer.config["order"]))]
+    order = settings.setting(layer.config, "order")
+    if not isinstance(order, list | tuple):
+        raise Unsupported(f"order is {settings.short(order)}; it must be a list of channels")
+    return [Channels(tuple(settings.whole("order", channel, 0, layer.channels - 1) for channel in order))]
+
+
+def _channel_reduce(layer: LayerConfig) -> list[Operator]:
+    """No layer of Keras's either."""
+    function = settings.setting(layer.config, "function")
+    if function not in ("mean", "max"):
+        raise Unsupported(f"function is {settings.short(function)}; it must be 'mean' or 'max'")
+    return [ChannelReduce(function)]
 
 
 def _code(layer: LayerConfig) -> list[Operator]:
@@ -99,6 +110,7 @@ LAYERS: Mapping[str, Maker] = {
     **MAPS,
     **WEIGHTED,
     "Activation": activation,
+    "ChannelReduce": _channel_reduce,
     "Channels": _channels,
     "Lambda": _code,
 }

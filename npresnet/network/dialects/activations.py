@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..operators import LeakyReLU, Operator, ReLU, Sigmoid, Softmax
+from ..operators import Activation, LeakyReLU, Operator, ReLU, Softmax
 from .layer_config import LayerConfig, Maker, Unsupported
 from .settings import along_channels, number, setting
 
@@ -27,6 +28,8 @@ def by_name(name: str, layer: LayerConfig) -> list[Operator]:
     """The operators of an activation function; ``layer`` is what it is applied in."""
     if name == "softmax":
         return _softmax(replace(layer, kind="Softmax", config={}))
+    if name == "hard_sigmoid" and layer.keras < 3:  # another line: x / 5 + 1 / 2 and not x / 6 + 1 / 2
+        return [Activation("hard_sigmoid_keras2")]
     if name not in ACTIVATIONS:
         raise Unsupported(f"its activation is {name!r}, which npresnet has not")
     return [*ACTIVATIONS[name]]
@@ -35,9 +38,22 @@ def by_name(name: str, layer: LayerConfig) -> list[Operator]:
 def _relu(layer: LayerConfig) -> list[Operator]:
     config = layer.config
     slope = number("negative_slope", setting(config, "negative_slope", default=0))
-    if config.get("max_value") is not None or config.get("threshold"):
-        raise Unsupported(f"max_value is {config.get('max_value')}, threshold {config.get('threshold')}")
-    return [LeakyReLU(slope)] if slope else [ReLU()]
+    ceiling = config.get("max_value")
+    ceiling = math.inf if ceiling is None else number("max_value", ceiling, 0)
+    threshold = number("threshold", setting(config, "threshold", default=0), 0)
+    if ceiling == math.inf and threshold == 0:
+        return [LeakyReLU(slope)] if slope else [ReLU()]
+    return [Activation("clipped_relu", (slope, ceiling, threshold))]
+
+
+def _thresholded_relu(layer: LayerConfig) -> list[Operator]:
+    """A class of its own before Keras 3."""
+    threshold = number("theta", setting(layer.config, "theta", default=1), 0)
+    return [Activation("clipped_relu", (0.0, math.inf, threshold))]
+
+
+def _elu(layer: LayerConfig) -> list[Operator]:
+    return [Activation("elu", (number("alpha", setting(layer.config, "alpha", default=1)),))]
 
 
 def _leaky_relu(layer: LayerConfig) -> list[Operator]:
@@ -50,18 +66,45 @@ def _softmax(layer: LayerConfig) -> list[Operator]:
     return [Softmax()]
 
 
+_SAME = (
+    "abs",
+    "exponential",
+    "gelu",
+    "gelu_tanh",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_tanh",
+    "log_sigmoid",
+    "mish",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softplus",
+    "softsign",
+    "tanh",
+)
+"""What Keras calls as we do."""
+
 ACTIVATIONS: Mapping[str, tuple[Operator, ...]] = {
     "linear": (),
     "relu": (ReLU(),),
     "leaky_relu": (LeakyReLU(0.2),),  # the layer of that name has another slope
-    "sigmoid": (Sigmoid(),),
+    "relu6": (Activation("clipped_relu", (0.0, 6.0, 0.0)),),
+    "elu": (Activation("elu", (1.0,)),),
+    "celu": (Activation("celu", (1.0,)),),
+    "gelu_exact": (Activation("gelu"),),
+    "hard_swish": (Activation("hard_silu"),),
+    "swish": (Activation("silu"),),
+    **{name: (Activation(name),) for name in _SAME},
 }
 """{name in ``activation=``: operators}; softmax is another one, which depends on the axis."""
 
 ACTIVATION_LAYERS: Mapping[str, Maker] = {
+    "ELU": _elu,
     "LeakyReLU": _leaky_relu,
     "ReLU": _relu,
-    "Sigmoid": lambda layer: [Sigmoid()],
+    "Sigmoid": lambda layer: [Activation("sigmoid")],
     "Softmax": _softmax,
+    "ThresholdedReLU": _thresholded_relu,
 }
 """Activations that are layers, and may stand in the place of another layer's activation."""

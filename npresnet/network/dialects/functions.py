@@ -30,6 +30,10 @@ def function_of(layer: LayerConfig) -> str | None:
         name = name.removeprefix("compat.v1.").removeprefix("math.").removeprefix("nn.").removeprefix("__operators__.")
     elif layer.module.startswith(("keras.src.ops", "keras.ops")):
         name = layer.kind
+    elif not layer.module and layer.keras >= 3 and "trainable" not in layer.config and layer.kind in _NAMES:
+        name = (
+            layer.kind
+        )  # in .h5 no module is written; all layers say whether they are to be trained, functions do not
     else:
         return None
     return _NAMES.get(name, name)
@@ -206,13 +210,19 @@ def _pad(call: _Call) -> _Layers:
 
 
 def _pooled(layer: str) -> Callable[[_Call], _Layers]:
-    """The mean or the maximum over all pixels."""
+    """The mean or the maximum over all pixels, or over the channels of each."""
 
     def make(call: _Call) -> _Layers:
         axes = call.axes("axis", "axes", "reduction_indices")
-        if call.rank != 4 or axes != [1, 2]:
-            raise Unsupported(f"it reduces the axes {axes} of {call.rank}; the pixels, 1 and 2 of 4, are run")
-        return [(layer, {"keepdims": bool(call.get("keepdims", "keep_dims", 2, default=False))})]
+        keep = bool(call.get("keepdims", "keep_dims", 2, default=False))
+        if call.rank == 4 and axes == [1, 2]:
+            return [(layer, {"keepdims": keep})]
+        if call.rank == 4 and axes == [3] and keep:
+            return [("ChannelReduce", {"function": call.name})]
+        raise Unsupported(
+            f"it reduces the axes {axes} of {call.rank}{' and drops them' * (not keep)}; the pixels, 1 and 2 of 4, are run, and the "
+            "channels, 3, where they are kept (keepdims=True)"
+        )
 
     return make
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from ..operator_base import MOST_WEIGHTS
 from ..operators import (
     AveragePool,
+    Crop,
     Flatten,
     GlobalAveragePool,
     GlobalMaxPool,
@@ -14,8 +16,9 @@ from ..operators import (
     Pad,
     Rescale,
     Reshape,
+    UpSample,
 )
-from .layer_config import LayerConfig, Maker, Unsupported
+from .layer_config import LayerConfig, Maker, Shape, Unsupported
 from .settings import constants, flag, padding_of, pads, pair, setting, whole
 
 __all__ = ["MAPS"]
@@ -30,25 +33,71 @@ def _pool(operator: type[MaxPool] | type[AveragePool]) -> Maker:
     return make
 
 
-def _global_pool(operator: Callable[[bool], Operator]) -> Maker:
-    return lambda layer: [operator(flag("keepdims", setting(layer.config, "keepdims", default=False)))]
+def _global_pool(operator: Callable[[bool], Operator], axes: int = 2) -> Maker:
+    """Over so many axes of pixels; those of maps come before the channels here, wherever they were."""
+
+    def make(layer: LayerConfig) -> list[Operator]:
+        if len(layer.shape) != axes + 1:
+            raise Unsupported(f"it reads {layer.shape}, which are not {axes} axes of pixels and one of channels")
+        if axes != 2 and layer.config.get("data_format") == "channels_first":
+            raise Unsupported("data_format is 'channels_first'; of what are no maps, channels come last")
+        return [operator(flag("keepdims", setting(layer.config, "keepdims", default=False)))]
+
+    return make
+
+
+def _upsampling(layer: LayerConfig) -> list[Operator]:
+    size = pair("size", setting(layer.config, "size", default=2))
+    interpolation = setting(layer.config, "interpolation", default="nearest")
+    if interpolation not in ("nearest", "bilinear"):
+        raise Unsupported(f"interpolation is {interpolation!r}; 'nearest' and 'bilinear' are run")
+    return [UpSample(size, interpolation)] if size != (1, 1) else []
+
+
+def _cropping(layer: LayerConfig) -> list[Operator]:
+    crops = pads("cropping", setting(layer.config, "cropping", default=0))
+    return [Crop(crops)] if any(crops) else []
+
+
+def _one_pixel(shape: Shape) -> bool:
+    """Whether there are channels only, so that it does not matter where they come."""
+    return all(size == 1 for size in shape[:-1])
 
 
 def _flatten(layer: LayerConfig) -> list[Operator]:
-    if layer.channels_first and layer.shape[:2] != (1, 1) and len(layer.shape) == 3:
+    if layer.channels_first and len(layer.shape) == 3 and not _one_pixel(layer.shape) and layer.shape[-1] != 1:
         raise Unsupported("it flattens channels before pixels")
-    return [Flatten()] if len(layer.shape) == 3 else []
+    return [Flatten()] if len(layer.shape) > 1 else []
 
 
 def _reshape(layer: LayerConfig) -> list[Operator]:
     given = setting(layer.config, "target_shape")
-    if not isinstance(given, list | tuple):
-        given = [given]
-    target = tuple(whole("target_shape", n, -1) for n in given)
-    target = tuple(layer.channels if n == -1 and all(m in (1, -1) for m in target) else n for n in target)
-    if min(target, default=0) < 1 or layer.channels_first:
-        raise Unsupported(f"target_shape is {tuple(given)}")
-    return [Reshape(target)]
+    target = [
+        whole("target_shape", n, -1, MOST_WEIGHTS) for n in (given if isinstance(given, list | tuple) else [given])
+    ]
+    if 0 in target or not target or target.count(-1) > 1:
+        raise Unsupported(f"target_shape is {given}; it must be sizes, one of which may be -1")
+    if layer.channels_first and 3 in (len(target), len(layer.shape)):
+        if len(target) == 3:
+            target = [*target[1:], target[0]]
+        if not _one_pixel(layer.shape) or not _one_pixel(tuple(target)):
+            raise Unsupported(f"target_shape is {given}, of maps that come channels first")
+    return [Reshape(tuple(target))]
+
+
+def _permute(layer: LayerConfig) -> list[Operator]:
+    """Only where all numbers stay in their order: where it moves axes of one element, if any."""
+    dims = setting(layer.config, "dims")
+    order = [whole("dims", n) - 1 for n in (dims if isinstance(dims, list | tuple) else [dims])]
+    if sorted(order) != list(range(len(layer.shape))):
+        raise Unsupported(f"dims is {dims}; it must be the numbers from 1 to {len(layer.shape)} in some order")
+    moved = [axis for axis in order if layer.shape[axis] != 1]
+    if order == sorted(order):
+        return []
+    shape = tuple(layer.shape[axis] or -1 for axis in order)
+    if moved != sorted(moved) or shape.count(-1) > 1 or layer.channels_first:
+        raise Unsupported(f"dims is {tuple(dims)}, which moves numbers; only axes of one element may be moved")
+    return [Reshape(shape)]
 
 
 def _rescaling(layer: LayerConfig) -> list[Operator]:
@@ -62,12 +111,19 @@ def _rescaling(layer: LayerConfig) -> list[Operator]:
 
 MAPS: Mapping[str, Maker] = {
     "AveragePooling2D": _pool(AveragePool),
+    "Cropping2D": _cropping,
     "Flatten": _flatten,
+    "GlobalAveragePooling1D": _global_pool(GlobalAveragePool, 1),
     "GlobalAveragePooling2D": _global_pool(GlobalAveragePool),
+    "GlobalAveragePooling3D": _global_pool(GlobalAveragePool, 3),
+    "GlobalMaxPooling1D": _global_pool(GlobalMaxPool, 1),
     "GlobalMaxPooling2D": _global_pool(GlobalMaxPool),
+    "GlobalMaxPooling3D": _global_pool(GlobalMaxPool, 3),
     "MaxPooling2D": _pool(MaxPool),
+    "Permute": _permute,
     "Rescaling": _rescaling,
     "Reshape": _reshape,
+    "UpSampling2D": _upsampling,
     "ZeroPadding2D": lambda layer: [Pad(pads("padding", setting(layer.config, "padding", default=1)))],
 }
 """{class in Keras: what makes its operators}."""

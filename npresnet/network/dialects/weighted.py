@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..operators import BatchNorm, Conv2D, Dense, Normalization, Operator, Rescale, Scale, Softmax
+from ..operators import BatchNorm, Conv2D, Conv2DTranspose, Dense, Normalization, Operator, Rescale, Scale, Softmax
 from .activations import activation
 from .layer_config import LayerConfig, Maker, Unsupported
 from .settings import along_channels, constants, flag, number, padding_of, pair, setting, whole
@@ -41,6 +41,18 @@ def _convolution(layer: LayerConfig, filters: int, groups: int) -> list[Operator
     return [conv, *activation(layer)]
 
 
+def _conv_transpose(layer: LayerConfig) -> list[Operator]:
+    config = layer.config
+    kernel = pair("kernel_size", setting(config, "kernel_size"))
+    stride = pair("strides", setting(config, "strides", default=1))
+    dilation = pair("dilation_rate", setting(config, "dilation_rate", default=1))
+    given = setting(config, "output_padding", default=None)
+    more = None if given is None else pair("output_padding", given, 0)
+    filters, padding = whole("filters", setting(config, "filters")), padding_of(config)
+    conv = Conv2DTranspose(layer.channels, filters, kernel, stride, padding, more, dilation, _bias(layer))
+    return [conv, *activation(layer)]
+
+
 def _dense(layer: LayerConfig) -> list[Operator]:
     if layer.channels_first and len(layer.shape) == 3:
         raise Unsupported("it works along the width of maps, which come channels first")
@@ -52,7 +64,7 @@ def _dense(layer: LayerConfig) -> list[Operator]:
 
 def _batch_norm(layer: LayerConfig) -> list[Operator]:
     config = layer.config
-    along_channels(layer, setting(config, "axis", default=-1) if len(layer.shape) == 3 else -1)
+    along_channels(layer, setting(config, "axis", default=-1))
     if config.get("mode", 0) == 1:
         raise Unsupported("it normalises each image by itself (mode 1)")
     scale, center = (flag(name, setting(config, name, default=True)) for name in ("scale", "center"))
@@ -77,6 +89,7 @@ WEIGHTED: Mapping[str, Maker] = {
     "BatchNormalizationV1": _batch_norm,
     "BatchNormalizationV2": _batch_norm,
     "Conv2D": _conv,
+    "Conv2DTranspose": _conv_transpose,
     "Convolution2D": _conv,
     "Dense": _dense,
     "DepthwiseConv2D": _depthwise_conv,

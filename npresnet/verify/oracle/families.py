@@ -68,6 +68,7 @@ _INSIDE = {"inside": (False, True)}
 BUILDERS: Mapping[str, Builder] = {
     "matterport": Builder(matterport, _depths(50, 101, 152), options={"stage5": (True, False)}, classifier=False),
     "fchollet": Builder(fchollet, _depths(50), options={"pool": ("explicit", "valid")}),
+    "keras-frcnn": Builder(fchollet, _depths(50), {"pool": "valid"}, classifier=False),
     "keras.applications": Builder(applications, _depths(50, 101, 152)),
     "keras.applications V2": Builder(applications, _depths(50, 101, 152), {"version": "V2"}),
     "keras.applications ResNeXt": Builder(resnext, _depths(50, 101), options={"groups": ()}),
