@@ -178,7 +178,7 @@ BLOCKS: tuple[Row, ...] = (
     Row("inverted", _inverted, ("DepthwiseConv2D",), 3),
     Row("dilated", _dilated, (), 2),
     Row("squeeze and excitation", _excited, ("Multiply",), 5),
-    Row("spatial attention", _attention, ("Concatenate", "ChannelReduce"), 2),
+    Row("spatial attention", _attention, ("Concatenate", "ChannelReduce", "Subtract"), 2),
     Row("gate for each pixel", _one_gate, ("Multiply", "Subtract"), 2, keeps=True),
     Row("dense", _dense_block, ("Concatenate",), 3),
     Row("branches", _branches, ("Concatenate",), 2),
@@ -209,7 +209,7 @@ def _prepared(d: Draft, x: Tensor) -> Tensor:
 
 
 def _turned(d: Draft, x: Tensor) -> Tensor:
-    y = d.like(x, x[..., ::-1])
+    y = d.like(x, x[:, :, :, ::-1])
     return d.like(y, (y - 110.0) / 60.0)
 
 
@@ -280,11 +280,8 @@ def _layers(d: Draft, x: Tensor) -> Tensor:
     """Dense layers, each with what people put behind one."""
     for _ in range(d.one(0, 0, 1, 2)):
         x = d("Dense", x, d.one(4, 7, 16), use_bias=d.maybe(0.8), activation=d.one(None, "relu", d.named()))
-        x = d.draw(d.one(NORMS, ACTIVATIONS, _IDLE), x)
+        x = d("Dropout", x, 0.3) if d.maybe(0.3) else d.draw(d.one(NORMS, ACTIVATIONS), x)
     return x
-
-
-_IDLE = (Row("Dropout", lambda d, x: d("Dropout", x, 0.3), ("Dropout",)),)
 
 
 def _classes(d: Draft, x: Tensor) -> Tensor:

@@ -75,12 +75,12 @@ class Draft:
     random: random.Random
     fixed: bool = True
     names: str = "own"
-    size: tuple[int, int] = (16, 16)
     inputs: list[Tensor] = field(default_factory=list)
     probes: dict[str, Tensor] = field(default_factory=dict)  # {layer: what it makes}
     taps: list[Tensor] = field(default_factory=list)  # maps that heads may read
     inside: set[str] = field(default_factory=set)  # names of layers in nested models
     used: set[str] = field(default_factory=set)  # names of rows
+    kinds: set[str] = field(default_factory=set)  # classes of layers
     allowed: Callable[[Row], bool] = lambda row: True
     _counts: dict[str, int] = field(default_factory=dict)
     _shapes: dict[int, tuple[Tensor, tuple[int, ...]]] = field(default_factory=dict)
@@ -91,9 +91,10 @@ class Draft:
 
     def name(self, kind: str) -> str:
         number = self._counts[kind] = self._counts.get(kind, 0) + 1
-        return f"part{number % 3}/{kind}_{number}" if self.names == "paths" else f"{kind}_{number}"
+        return f"part{number % 3}/{kind}{number}" if self.names == "paths" else f"{kind}{number}"
 
     def layer(self, kind: str, *arguments: Any, **settings: Any) -> Any:
+        self.kinds.add(kind)
         return getattr(self.K.layers, kind)(*arguments, name=self.name(kind.lower()), **settings)
 
     def __call__(self, kind: str, x: Tensor | list[Tensor], *arguments: Any, **settings: Any) -> Tensor:
@@ -142,7 +143,7 @@ class Draft:
         """A model of its own that takes what is like x."""
         counts = {} if self.names == "again" else self._counts
         inner = Draft(
-            self.K, self.random, self.fixed, self.names, self.size, allowed=self.allowed, used=self.used, _counts=counts
+            self.K, self.random, self.fixed, self.names, allowed=self.allowed, used=self.used, kinds=self.kinds, _counts=counts
         )
         given = tuple(x.shape)[1:]
         entry = inner.note(self.K.Input(given, name=inner.name("entry")), self.shape(x))
@@ -186,7 +187,7 @@ class Draft:
 
     def named(self) -> str | None:
         """An activation by its name."""
-        names = [name for name in NAMED if name in NAMES and (self.version == 3 or name in _KERAS_2)]
+        names = [name for name in NAMED if name in NAMES and name != "softmax" and (self.version == 3 or name in _KERAS_2)]
         return self.random.choice([*names, "relu", "relu", None, None])
 
     def conv(self, x: Tensor, filters: int, kernel: Any = 3, stride: Any = 1, **settings: Any) -> Tensor:
@@ -227,6 +228,7 @@ def _named(name: str) -> Row:
         () if name == "softmax" else (f"activation:{name}",),
         1,
         None if name in _KERAS_2 else 3,
+        nan=name != "softmax",
     )
 
 
@@ -259,7 +261,7 @@ ACTIVATIONS: tuple[Row, ...] = (
     Row("ELU", lambda d, x: d("ELU", x, d.one(1.0, 0.5)), ("ELU",), 2),
     Row("PReLU", _prelu, ("PReLU",), 3),
     Row("ThresholdedReLU", lambda d, x: d("ThresholdedReLU", x, 0.4), ("ThresholdedReLU",), 1, 2, nan=False),
-    Row("Softmax", lambda d, x: d("Softmax", x), ("Softmax",), 1),
+    Row("Softmax", lambda d, x: d("Softmax", x), ("Softmax",), 1, nan=False),
     *map(_named, NAMED),
     _functional("relu", "nn.relu", weight=2),
     _functional("relu6", "nn.relu6"),
@@ -275,7 +277,7 @@ ACTIVATIONS: tuple[Row, ...] = (
     _functional("hard_silu", None),
     Row("function maximum", lambda d, x: d.function(x, "maximum", "maximum", 0.0), (), 1),
     Row("function clip", lambda d, x: d.function(x, "clip", "clip_by_value", 0.0, 4.0), ("ELU",), 1),
-    Row("function softmax", lambda d, x: d.function(x, "softmax", "nn.softmax"), (), 1),
+    Row("function softmax", lambda d, x: d.function(x, "softmax", "nn.softmax"), (), 1, nan=False),
 )
 """Of maps and of rows of numbers."""
 
@@ -465,7 +467,7 @@ OPERATORS: tuple[Row, ...] = (
     Row("dense of maps", lambda d, x: d("Dense", x, d.width(x), activation=d.named()), ("Dense",), 2),
     Row("noise", _noise, (), 2, keeps=True),
     Row("function arithmetic", _arithmetic, (), 2, keeps=True),
-    Row("function turned channels", lambda d, x: d.like(x, x[..., ::-1]), (), 1, keeps=True),
+    Row("function turned channels", lambda d, x: d.like(x, x[..., ::-1] if d.version == 3 else x[:, :, :, ::-1]), (), 1, keeps=True),
     Row("function cut", _cut, ("Cropping2D",), 1),
     Row("function pad", _function_pad, ("ZeroPadding2D",), 1),
     *NORMS,

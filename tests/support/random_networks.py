@@ -100,7 +100,8 @@ def recipe_of(seed: int) -> Recipe:
         (row,) = draw.choices(rows, [row.weight for row in rows])
         inner: tuple[Piece, ...] = ()
         if row in _NESTED:
-            inner = tuple(piece((*BLOCKS, *OPERATORS), row is _NESTED[1], depth + 1) for _ in range(draw.choice((1, 2))))
+            keeps = keeps or row is _NESTED[1]
+            inner = tuple(piece((*BLOCKS, *OPERATORS), keeps, depth + 1) for _ in range(draw.choice((1, 2))))
         return Piece(row.name, draw.randrange(10_000), inner)
 
     body = [piece(BLOCKS if draw.random() < 0.7 else OPERATORS) for _ in range(draw.choice((1, 2, 2, 3, 3, 4)))]
@@ -180,6 +181,8 @@ def build(recipe: Recipe) -> Built:
     for piece in recipe.body:
         x = add(draft, piece, x)
         draft.taps.append(x)
+    if "Add" not in draft.kinds:  # or it is no residual network
+        x = draft("Add", [x, draft.conv(x, draft.shape(x)[-1], 1)])
     outputs = []
     for place, piece in enumerate(recipe.heads):
         tap = x if place == 0 else draft.taps[piece.seed % len(draft.taps)]
@@ -187,7 +190,8 @@ def build(recipe: Recipe) -> Built:
     pixels = next(row for row in FRONTS if row.name == recipe.front.row).pixels
     model = K.Model(draft.inputs, outputs[0] if len(outputs) == 1 else outputs)
     seed_weights(model, recipe.seed)
-    probes = {name: tensor for name, tensor in draft.probes.items() if name not in draft.inside}
+    names = {layer.name for layer in model.layers} - draft.inside
+    probes = {name: tensor for name, tensor in draft.probes.items() if name in names}
     nan = all(rows[name].nan for name in draft.used if name in rows)
     return Built(model, probes, [draft.shape(one) for one in draft.inputs], draft.used, nan, pixels)
 
