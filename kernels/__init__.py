@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .add import add, add_cpu, add_reference
     from .avgpool import avgpool, avgpool_cpu, avgpool_reference, global_avgpool, global_avgpool_reference
     from .batchnorm import batchnorm, batchnorm_cpu, batchnorm_reference
+    from .combine import combine, combine_cpu, combine_reference
     from .conv2d import conv2d, conv2d_direct, conv2d_im2col, conv2d_reference, conv2d_winograd
     from .dense import dense, dense_cpu, dense_reference
     from .gemm import gemm, gemm_blocked, gemm_naive, gemm_packed, gemm_reference
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from .im2col import im2col, im2col_cpu, im2col_reference
     from .leaky_relu import leaky_relu, leaky_relu_cpu, leaky_relu_reference
     from .maxpool import maxpool, maxpool_cpu, maxpool_reference
-    from .multiply import multiply, multiply_cpu, multiply_reference
     from .pad import pad, pad_cpu, pad_reference
     from .relu import relu, relu_cpu, relu_reference
     from .scale import scale, scale_cpu, scale_reference
@@ -61,6 +61,7 @@ __all__ = [
     "add", "add_cpu", "add_reference",
     "avgpool", "avgpool_cpu", "avgpool_reference",
     "batchnorm", "batchnorm_cpu", "batchnorm_reference",
+    "combine", "combine_cpu", "combine_reference",
     "conv2d", "conv2d_direct", "conv2d_im2col", "conv2d_reference", "conv2d_winograd",
     "dense", "dense_cpu", "dense_reference",
     "depthwise_kernel",
@@ -71,7 +72,6 @@ __all__ = [
     "im2col", "im2col_cpu", "im2col_reference",
     "leaky_relu", "leaky_relu_cpu", "leaky_relu_reference",
     "maxpool", "maxpool_cpu", "maxpool_reference",
-    "multiply", "multiply_cpu", "multiply_reference",
     "pad", "pad_cpu", "pad_reference",
     "relu", "relu_cpu", "relu_reference",
     "scale", "scale_cpu", "scale_reference",
@@ -91,7 +91,7 @@ _LADDER = {
     "leaky_relu": ("leaky_relu_reference", "leaky_relu_cpu"),
     "activation": ("activation_reference", "activation_cpu"),
     "add": ("add_reference", "add_cpu"),
-    "multiply": ("multiply_reference", "multiply_cpu"),
+    "combine": ("combine_reference", "combine_cpu"),
     "maxpool": ("maxpool_reference", "maxpool_cpu"),
     "avgpool": ("avgpool_reference", "avgpool_cpu"),
     "global_avgpool": ("global_avgpool_reference", "global_avgpool"),

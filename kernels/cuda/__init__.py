@@ -21,6 +21,7 @@ from .activation import activation_cuda
 from .add import add_cuda
 from .avgpool import avgpool_cuda, global_avgpool_cuda
 from .batchnorm import batchnorm_cuda
+from .combine import combine_cuda
 from .conv2d import conv2d_cuda, conv2d_cuda_direct, conv2d_cuda_im2col, workspace_rows
 from .dense import dense_cuda
 from .gemm import gemm_cuda, gemm_cuda_naive, gemm_cuda_shared, gemm_cuda_tiled, gemm_cuda_vectorized
@@ -29,7 +30,6 @@ from .grouped import grouped_conv2d_cuda
 from .im2col import im2col_cuda
 from .leaky_relu import leaky_relu_cuda
 from .maxpool import maxpool_cuda
-from .multiply import multiply_cuda
 from .pad import pad_cuda
 from .relu import relu_cuda
 from .scale import scale_cuda
@@ -41,6 +41,7 @@ __all__ = [
     "add_cuda",
     "avgpool_cuda",
     "batchnorm_cuda",
+    "combine_cuda",
     "conv2d_cuda",
     "conv2d_cuda_direct",
     "conv2d_cuda_im2col",
@@ -56,7 +57,6 @@ __all__ = [
     "im2col_cuda",
     "leaky_relu_cuda",
     "maxpool_cuda",
-    "multiply_cuda",
     "pad_cuda",
     "relu_cuda",
     "scale_cuda",
@@ -76,7 +76,7 @@ LADDER: dict[str, tuple[Callable[..., Any], ...]] = {
     "leaky_relu": (leaky_relu_cuda,),
     "activation": (activation_cuda,),
     "add": (add_cuda,),
-    "multiply": (multiply_cuda,),
+    "combine": (combine_cuda,),
     "maxpool": (maxpool_cuda,),
     "avgpool": (avgpool_cuda,),
     "global_avgpool": (global_avgpool_cuda,),

@@ -14,10 +14,10 @@ from typing import assert_never
 
 from ..kernels.activation import ActivationStep, activation_of
 from ..kernels.avgpool import AvgPoolStep, MeanStep
+from ..kernels.combine import CombineStep
 from ..kernels.geometry import Window, resolve_padding
 from ..kernels.globalmaxpool import GlobalMaxPoolStep
 from ..kernels.maxpool import MaxPoolStep
-from ..kernels.multiply import ProductStep
 from ..kernels.scale import AffineStep
 from ..kernels.softmax import SoftmaxStep
 from ..kernels.steps.epilogue import LINEAR, Activation, Epilogue
@@ -37,7 +37,7 @@ from ..network.operators import (
     Softmax,
 )
 from ..plan.folding import Constant
-from ..plan.fusion import Alone, FusedAffine, FusedConv, FusedDense, FusedEpilogue, FusedProduct, Mean, Node, Pool
+from ..plan.fusion import Alone, FusedAffine, FusedConv, FusedDense, FusedEpilogue, FusedJoin, Mean, Node, Pool
 from ..plan.memory import Buffer, rounded
 from ..plan.steps import PlanStep
 from . import choice
@@ -102,8 +102,8 @@ class StepBuilder:
         match node:
             case FusedConv():
                 self._conv(node, winograd)
-            case FusedProduct():
-                self._product(node)
+            case FusedJoin():
+                self._join(node)
             case FusedAffine():
                 self._affine(node)
             case FusedDense():
@@ -138,6 +138,10 @@ class StepBuilder:
     def _pixels(self, name: str) -> int:
         """Of all images, in a layer's output."""
         return self._n * math.prod(self._shapes[name][:-1])
+
+    def _batched(self, name: str) -> tuple[int, int, int, int]:
+        """The shape of a layer's output as maps, with the batch."""
+        return self._n, *_as_map(self._shapes[name])
 
     def _map(self, pixels: int, channels: int) -> Map:
         """A new map in the arena, with a gap between its pixels where that is better."""
@@ -266,14 +270,15 @@ class StepBuilder:
             softmax = replace(done, layers=node.layers, algorithm="softmax", inputs=done.layers, flop=0)
             self._step(softmax, SoftmaxStep(x=scores, out=self._target(node.output), pixels=rows))
 
-    def _product(self, node: FusedProduct) -> None:
-        pixels = self._pixels(node.x)
-        record = ProductStep(
-            x=self._maps[node.x], factor=self._maps[node.factor], out=self._target(node.output), pixels=pixels,
-            epilogue=self._epilogue(node.epilogue, None, self._shapes[node.x][-1]),
-            shared=pixels // self._pixels(node.factor), blocks=choice.pieces(pixels, self._threads),
-        )  # fmt: skip
-        self._step(self._described(node, "product"), record)
+    def _join(self, node: FusedJoin) -> None:
+        maps = [(self._maps[name], self._batched(name)) for name in (node.x, node.other)]
+        epilogue = self._epilogue(node.epilogue, None, self._shapes[node.output][-1])
+        out = self._target(node.output), self._batched(node.output)
+        blocks = choice.pieces(self._pixels(node.output), self._threads)
+        record = CombineStep.of(node.operator.kind, *maps, out, epilogue, blocks)
+        self._step(
+            self._described(node, "product" if isinstance(node.operator, operators.Multiply) else "join"), record
+        )
 
     def _affine(self, node: FusedAffine) -> None:
         channels, pixels = self._shapes[node.output][-1], self._pixels(node.output)

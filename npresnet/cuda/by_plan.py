@@ -19,9 +19,23 @@ from typing import TYPE_CHECKING, Any, assert_never
 from ..errors import UsageError
 from ..kernels.geometry import Window
 from ..network.graph import Graph, Layer
-from ..network.operators import Conv2D, Dense, GlobalAveragePool, MaxPool, Multiply, ReLU, Shape, Softmax
+from ..network.operators import (
+    Add,
+    Conv2D,
+    Dense,
+    Divide,
+    GlobalAveragePool,
+    Maximum,
+    MaxPool,
+    Minimum,
+    Multiply,
+    ReLU,
+    Shape,
+    Softmax,
+    Subtract,
+)
 from ..plan.folding import Constant
-from ..plan.fusion import Alone, FusedAffine, FusedConv, FusedDense, FusedEpilogue, FusedProduct, Mean, Node, Pool, fuse
+from ..plan.fusion import Alone, FusedAffine, FusedConv, FusedDense, FusedEpilogue, FusedJoin, Mean, Node, Pool, fuse
 from ..plan.nan import ends, read_by_pools
 from ..plan.steps import PlanStep
 from .by_layer import Tensors, layer_step
@@ -45,7 +59,11 @@ def fused_nodes(layers: Sequence[Layer], outputs: Sequence[str], shapes: Mapping
         match layer.operator:
             case Conv2D(groups=groups, dilation=dilation) if groups > 1 or dilation != (1, 1):
                 return True
-            case Multiply() | Dense(bias=False) | GlobalAveragePool(keep_dims=True):
+            case Subtract() | Multiply() | Divide() | Maximum() | Minimum():
+                return True
+            case Dense(bias=False) | GlobalAveragePool(keep_dims=True):
+                return True
+            case Add() if any(shapes[name] != shapes[layer.name] for name in layer.inputs):
                 return True
             case Dense() | GlobalAveragePool():
                 return len(shapes[layer.name]) != 1
@@ -200,7 +218,7 @@ class _Builder:
                 self._mean(node)
             case Alone():
                 self._alone(node.layer)
-            case FusedProduct():
+            case FusedJoin():
                 raise AssertionError(f"{node.output} stands alone: see fused_nodes")
             case _:
                 assert_never(node)

@@ -21,12 +21,15 @@ __all__ = [
     "Channels",
     "Conv2D",
     "Dense",
+    "Divide",
     "Flatten",
     "GlobalAveragePool",
     "GlobalMaxPool",
     "Input",
     "LeakyReLU",
     "MaxPool",
+    "Maximum",
+    "Minimum",
     "Multiply",
     "Normalization",
     "Operator",
@@ -36,6 +39,7 @@ __all__ = [
     "Reshape",
     "Scale",
     "Softmax",
+    "Subtract",
 ]
 
 
@@ -346,34 +350,68 @@ class Softmax(_Operator):
     kind: ClassVar[str] = "softmax"
 
 
+def joined_shape(*inputs: Shape) -> Shape:
+    """The shape of two maps joined number by number: shapes are aligned at their ends, and what one has but once, a row, a column, a
+    channel, goes with all of the other."""
+    rank = max(map(len, inputs))
+    aligned = [(1,) * (rank - len(shape)) + tuple(shape) for shape in inputs]
+    if any(len({*sizes} - {1}) > 1 for sizes in zip(*aligned, strict=True)) or (rank > 3 and len({*inputs}) > 1):
+        raise ValueError(
+            f"the two inputs have shapes {inputs[0]} and {inputs[1]}; from the last size on, they must be equal, or 1 in one of them"
+        )
+    return tuple(max(sizes, key=lambda size: size != 1) for sizes in zip(*aligned, strict=True))
+
+
 @dataclass(frozen=True)
-class Add(_Operator):
-    """Sum of two feature maps of one shape."""
+class _Join(_Operator):
+    def output_shape(self, *inputs: Shape) -> Shape:
+        return joined_shape(*inputs)
+
+
+@dataclass(frozen=True)
+class Add(_Join):
+    """Sum of two feature maps."""
 
     kind: ClassVar[str] = "add"
     commutative: ClassVar[bool] = True
 
-    def output_shape(self, *inputs: Shape) -> Shape:
-        if inputs[0] != inputs[1]:
-            raise ValueError(f"the two inputs have shapes {inputs[0]} and {inputs[1]}; they must be equal")
-        return inputs[0]
+
+@dataclass(frozen=True)
+class Subtract(_Join):
+    """The first of two feature maps less the second."""
+
+    kind: ClassVar[str] = "subtract"
 
 
 @dataclass(frozen=True)
-class Multiply(_Operator):
-    """Product of a feature map with another of its shape, or with one number per channel: (1, 1, c) or (c,)."""
+class Multiply(_Join):
+    """Product of two feature maps, one of which may be a gate: one number per channel or per pixel."""
 
     kind: ClassVar[str] = "multiply"
     commutative: ClassVar[bool] = True
 
-    def output_shape(self, *inputs: Shape) -> Shape:
-        large, small = sorted(inputs, key=math.prod, reverse=True)
-        if small != large and small not in ((1, 1, large[-1]), large[-1:]):
-            raise ValueError(
-                f"the two inputs have shapes {inputs[0]} and {inputs[1]}; they must be equal, or one of them a number "
-                "per channel"
-            )
-        return large
+
+@dataclass(frozen=True)
+class Divide(_Join):
+    """The first of two feature maps over the second."""
+
+    kind: ClassVar[str] = "divide"
+
+
+@dataclass(frozen=True)
+class Maximum(_Join):
+    """The larger of two numbers; NaN if either is that."""
+
+    kind: ClassVar[str] = "maximum"
+    commutative: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Minimum(_Join):
+    """The smaller of two numbers; NaN if either is that."""
+
+    kind: ClassVar[str] = "minimum"
+    commutative: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -499,5 +537,5 @@ class Dense(_Operator):
 
 Operator = (
     Input | Pad | Channels | Conv2D | BatchNorm | Scale | Rescale | Normalization | ReLU | LeakyReLU | Activation | Softmax | Add
-    | Multiply | MaxPool | AveragePool | GlobalAveragePool | GlobalMaxPool | Flatten | Reshape | Dense
+    | Subtract | Multiply | Divide | Maximum | Minimum | MaxPool | AveragePool | GlobalAveragePool | GlobalMaxPool | Flatten | Reshape | Dense
 )  # fmt: skip

@@ -1,8 +1,8 @@
 """Fusion: layers become the few nodes that are worth a pass over memory, whatever the device.
 
 What multiplies each channel by a number and adds one (a batch-norm, say), an addition and an activation become part of the
-convolution before them, where nobody else reads what lies in between; so do an addition and an activation of a product
-(squeeze-and-excitation's gate). Zero padding becomes part of the window that reads it. Nothing changes but rounding.
+convolution before them, where nobody else reads what lies in between; so do an addition and an activation of two maps that are
+joined (squeeze-and-excitation's gate). Zero padding becomes part of the window that reads it. Nothing changes but rounding.
 
 A node is one of seven frozen records, a class for each kind of work. A device's plan makes its steps of them, and how a step
 computes a node is that device's own business.
@@ -10,7 +10,6 @@ computes a node is that device's own business.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,15 +21,19 @@ from ..network.operators import (
     Add,
     Conv2D,
     Dense,
+    Divide,
     GlobalAveragePool,
     Input,
+    Maximum,
     MaxPool,
+    Minimum,
     Multiply,
     Operator,
     Pad,
     Pads,
     Shape,
     Softmax,
+    Subtract,
 )
 
 __all__ = [
@@ -39,12 +42,15 @@ __all__ = [
     "FusedConv",
     "FusedDense",
     "FusedEpilogue",
-    "FusedProduct",
+    "FusedJoin",
     "Mean",
     "Node",
     "Pool",
     "fuse",
 ]
+
+
+Join = Add | Subtract | Multiply | Divide | Maximum | Minimum
 
 
 @dataclass(frozen=True)
@@ -132,18 +138,19 @@ class FusedConv(_Fused):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FusedProduct(_Fused):
-    """activation(x * factor + residual).
+class FusedJoin(_Fused):
+    """activation(operator(x, other) + residual): two maps joined number by number.
 
-    factor  name of what the data is multiplied by: of its shape, or one number per channel
+    other  name of the second; either may have fewer rows, columns or channels, of which each goes with all of the other's
     """
 
-    factor: str
+    operator: Join
+    other: str
 
     @property
     def inputs(self) -> tuple[str, ...]:
         x, *residual = super().inputs
-        return (x, self.factor, *residual)
+        return (x, self.other, *residual)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +202,7 @@ class Alone(_Node):
         return self.layer.inputs
 
 
-Node = FusedConv | FusedProduct | FusedAffine | FusedDense | Pool | Mean | Alone
+Node = FusedConv | FusedJoin | FusedAffine | FusedDense | Pool | Mean | Alone
 
 
 def fuse(
@@ -222,14 +229,15 @@ def fuse(
             node: Node = _alone(layer)
         else:
             inputs = _ordered(layer, shapes, ending)
+            plain = all(shapes[name] == shapes[layer.name] for name in inputs)
             before = ending.get(inputs[0])
             if before is not None and readers[inputs[0]] == 1:
-                extended = _extended(nodes[before], layer, inputs[1:])
+                extended = _extended(nodes[before], layer, inputs[1:], plain)
                 if extended is not None:
                     nodes[before] = extended
                     ending[layer.name] = ending.pop(inputs[0])
                     continue
-            node = _begun(layer, inputs, shapes, borders.get(layer.name))
+            node = _begun(layer, inputs, shapes, borders.get(layer.name), plain)
         ending[layer.name] = len(nodes)
         nodes.append(node)
     return nodes
@@ -262,33 +270,32 @@ def _own_pads(layer: Layer, shapes: Mapping[str, Shape]) -> Pads:
 
 
 def _ordered(layer: Layer, shapes: Mapping[str, Shape], ending: Mapping[str, int]) -> tuple[str, ...]:
-    """A layer's inputs, first the one whose node it may become part of: of a sum the one that is made last, because the
-    other is there by then; of a product the larger one, because the other may be one number per channel."""
-    match layer.operator:
-        case Add():
-            return tuple(sorted(layer.inputs, key=lambda name: ending.get(name, -1), reverse=True))
-        case Multiply():
-            return tuple(sorted(layer.inputs, key=lambda name: math.prod(shapes[name]), reverse=True))
-    return layer.inputs
+    """A layer's inputs, first the one whose node it may become part of: one of the result's shape, not a gate, and of a sum's
+    the one that is made last, because the other is there by then."""
+
+    def suits(name: str) -> tuple[bool, int]:
+        return shapes[name] == shapes[layer.name], ending.get(name, -1) if isinstance(layer.operator, Add) else 0
+
+    return tuple(sorted(layer.inputs, key=suits, reverse=True)) if layer.operator.commutative else layer.inputs
 
 
-def _extended(node: Node, layer: Layer, others: Sequence[str]) -> Node | None:
-    """``node`` with one more layer at its end, or None where there is no room; ``others`` is what else that layer reads."""
+def _extended(node: Node, layer: Layer, others: Sequence[str], plain: bool) -> Node | None:
+    """``node`` with one more layer at its end, or None where there is no room; ``others`` is what else that layer reads, and
+    ``plain`` whether all that it reads has the shape of its output."""
     layers, operator = (*node.layers, layer.name), layer.operator
     match node:
         case FusedConv(epilogue=epilogue) | FusedAffine(epilogue=epilogue) if operator.per_channel:
             return replace(node, layers=layers, norms=(*node.norms, layer.name)) if epilogue == NOTHING else None
-        case FusedConv(epilogue=epilogue) | FusedProduct(epilogue=epilogue) if isinstance(operator, Add):
-            return (
-                replace(node, layers=layers, epilogue=FusedEpilogue(others[0], None)) if epilogue == NOTHING else None
-            )
-        case FusedConv() | FusedProduct() | FusedAffine() | FusedDense() if operator.epilogue:
+        case FusedConv(epilogue=epilogue) | FusedJoin(epilogue=epilogue) if isinstance(operator, Add):
+            if plain and epilogue == NOTHING:
+                return replace(node, layers=layers, epilogue=FusedEpilogue(others[0], None))
+        case FusedConv() | FusedJoin() | FusedAffine() | FusedDense() if operator.epilogue:
             if node.activation is None:
                 return replace(node, layers=layers, epilogue=FusedEpilogue(node.epilogue.residual, operator))
     return None
 
 
-def _begun(layer: Layer, inputs: Sequence[str], shapes: Mapping[str, Shape], border: Layer | None) -> Node:
+def _begun(layer: Layer, inputs: Sequence[str], shapes: Mapping[str, Shape], border: Layer | None, plain: bool) -> Node:
     """The node of a layer that does not become part of one that is there, and of the border before it if that has one."""
     name, operator, x = layer.name, layer.operator, inputs[0]
     layers: tuple[str, ...] = (name,)
@@ -306,10 +313,10 @@ def _begun(layer: Layer, inputs: Sequence[str], shapes: Mapping[str, Shape], bor
             return FusedDense(layers=layers, leader=name, x=x, operator=operator, epilogue=epilogue)
         case GlobalAveragePool():
             return Mean(layers=layers, leader=name, x=x)
-        case Multiply():
-            return FusedProduct(layers=layers, leader=name, x=x, factor=inputs[1], epilogue=NOTHING)
-        case Add():
+        case Add() if plain:
             return FusedAffine(layers=layers, leader=name, x=x, norms=(), epilogue=FusedEpilogue(inputs[1], None))
+        case Add() | Subtract() | Multiply() | Divide() | Maximum() | Minimum():
+            return FusedJoin(layers=layers, leader=name, x=x, operator=operator, other=inputs[1], epilogue=NOTHING)
     if operator.per_channel:
         return FusedAffine(layers=layers, leader=name, x=x, norms=(name,), epilogue=NOTHING)
     if operator.epilogue and not isinstance(operator, Activation):

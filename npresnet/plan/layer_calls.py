@@ -21,12 +21,15 @@ from ..network.operators import (
     BatchNorm,
     Conv2D,
     Dense,
+    Divide,
     Flatten,
     GlobalAveragePool,
     GlobalMaxPool,
     Input,
     LeakyReLU,
+    Maximum,
     MaxPool,
+    Minimum,
     Multiply,
     Normalization,
     Operator,
@@ -36,6 +39,7 @@ from ..network.operators import (
     Reshape,
     Scale,
     Softmax,
+    Subtract,
 )
 from .folding import deviation
 
@@ -126,6 +130,7 @@ class LayerCall:
 
 
 _WINDOW = _fields("window", "stride", "padding")
+_JOINED = (LayerCall("combine", as_maps, options=lambda operator: {"function": operator.kind}),)
 
 CALLS: Mapping[type[Any], tuple[LayerCall, ...]] = {
     Input: (),
@@ -148,7 +153,7 @@ CALLS: Mapping[type[Any], tuple[LayerCall, ...]] = {
     Activation: (LayerCall("activation", options=_fields("function", "constants")),),
     Softmax: (LayerCall("softmax", as_rows),),
     Add: (LayerCall("add", as_maps),),
-    Multiply: (LayerCall("multiply", as_maps),),
+    **dict.fromkeys((Subtract, Multiply, Divide, Maximum, Minimum), _JOINED),
     MaxPool: (LayerCall("maxpool", options=_WINDOW),),
     AveragePool: (LayerCall("avgpool", options=_WINDOW),),
     GlobalAveragePool: (LayerCall("global_avgpool", result=as_rows),),
