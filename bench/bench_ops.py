@@ -71,7 +71,7 @@ def operands() -> dict[str, tuple[tuple, dict[str, Any], float]]:
         "leaky_relu": ((wide,), {"slope": 0.3}, 0),
         "activation": ((wide,), {"function": "silu"}, 0),
         "add": ((wide, wide[:, ::-1].copy()), {}, 0),
-        "multiply": ((wide, _random(1, 1, 1, 512)), {}, 0),
+        "combine": ((wide, _random(1, 1, 1, 512)), {"function": "multiply"}, 0),
         "maxpool": ((stem, 3), {"stride": 2, "padding": "same"}, 0),
         "avgpool": ((_random(1, 7, 7, 2048), 7), {}, 0),
         "global_avgpool": ((_random(1, 7, 7, 2048),), {}, 0),

@@ -14,11 +14,11 @@ from ..kernels.activation import ActivationStep
 from ..kernels.avgpool import AvgPoolStep, MeanStep
 from ..kernels.channel_reduce import ChannelReduceStep
 from ..kernels.channels import ChannelsStep
+from ..kernels.combine import CombineStep, Operand
 from ..kernels.conv2d_transpose import Col2imStep
 from ..kernels.geometry import Window
 from ..kernels.globalmaxpool import GlobalMaxPoolStep
 from ..kernels.maxpool import MaxPoolStep
-from ..kernels.multiply import ProductStep
 from ..kernels.scale import AffineStep
 from ..kernels.softmax import SoftmaxStep
 from ..kernels.steps.epilogue import Epilogue
@@ -34,7 +34,7 @@ from .by_plan import Plan
 __all__ = ["check_bounds", "touched"]
 
 Touched = tuple[Map, int]
-"""A map, and how many pixels of it, from the first on, a step may touch."""
+"""A map, and how many of its pixels, from the first on, a step may touch."""
 
 
 def check_bounds(plan: Plan) -> None:
@@ -80,10 +80,8 @@ def _touched(step: Step) -> Iterator[Touched]:
             yield from ((step.x, step.pixels), (step.out, step.pixels))
         case AffineStep():
             yield from ((step.x, step.pixels), *_finished(step.out, step.epilogue, step.pixels))
-        case ProductStep():
-            assert step.pixels % step.shared == 0, step
-            yield from ((step.x, step.pixels), (step.factor, step.pixels // step.shared))
-            yield from _finished(step.out, step.epilogue, step.pixels)
+        case CombineStep():
+            yield from _finished(step.out, step.epilogue, step.n * step.height * step.width)
         case MeanStep() | GlobalMaxPoolStep():
             yield from ((step.x, step.n * step.pixels), (step.out, step.n))
         case AvgPoolStep() | MaxPoolStep():
@@ -122,10 +120,21 @@ def _touched(step: Step) -> Iterator[Touched]:
 def _stretches(step: Step) -> Iterator[tuple[Address, int]]:
     """What a step reads or writes beside maps, with its bytes; packed weights are not among it."""
     match step:
+        case CombineStep():
+            for operand in (step.a, step.b):
+                yield operand.map.address, _extent(operand, step)
         case WinogradInStep():
             yield step.v, v_bytes(step.given.m, step.given.tiles, step.given.x.channels)
         case WinogradOutStep():
             yield step.v, v_bytes(step.made.m, step.made.tiles, step.made.channels)
+
+
+def _extent(operand: Operand, step: CombineStep) -> int:
+    """Bytes from the beginning of a map that is joined with another, of which it may have a part."""
+    assert operand.map.channels in (1, step.out.channels), step
+    steps = ((step.n, operand.image), (step.height, operand.row), (step.width, operand.map.pitch))
+    assert all(pitch >= 0 for _, pitch in steps), step
+    return sum((count - 1) * pitch for count, pitch in steps) + 4 * operand.map.channels
 
 
 def _finished(out: Map, epilogue: Epilogue, pixels: int) -> Iterator[Touched]:

@@ -26,12 +26,15 @@ from ..network.operators import (
     Conv2DTranspose,
     Crop,
     Dense,
+    Divide,
     Flatten,
     GlobalAveragePool,
     GlobalMaxPool,
     Input,
     LeakyReLU,
+    Maximum,
     MaxPool,
+    Minimum,
     Multiply,
     Normalization,
     Operator,
@@ -41,6 +44,7 @@ from ..network.operators import (
     Reshape,
     Scale,
     Softmax,
+    Subtract,
     UpSample,
 )
 from .folding import deviation
@@ -132,6 +136,7 @@ class LayerCall:
 
 
 _WINDOW = _fields("window", "stride", "padding")
+_JOINED = (LayerCall("combine", as_maps, options=lambda operator: {"function": operator.kind}),)
 
 CALLS: Mapping[type[Any], tuple[LayerCall, ...]] = {
     Input: (),
@@ -160,7 +165,7 @@ CALLS: Mapping[type[Any], tuple[LayerCall, ...]] = {
     Activation: (LayerCall("activation", options=_fields("function", "constants")),),
     Softmax: (LayerCall("softmax", as_rows),),
     Add: (LayerCall("add", as_maps),),
-    Multiply: (LayerCall("multiply", as_maps),),
+    **dict.fromkeys((Subtract, Multiply, Divide, Maximum, Minimum), _JOINED),
     Concatenate: (LayerCall("concatenate", as_maps),),
     MaxPool: (LayerCall("maxpool", options=_WINDOW),),
     AveragePool: (LayerCall("avgpool", options=_WINDOW),),

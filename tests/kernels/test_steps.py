@@ -15,11 +15,11 @@ from npresnet.kernels.arrays import Array
 from npresnet.kernels.avgpool import AvgPoolStep, MeanStep
 from npresnet.kernels.channel_reduce import ChannelReduceStep
 from npresnet.kernels.channels import ChannelsStep
+from npresnet.kernels.combine import CombineStep
 from npresnet.kernels.conv2d_transpose import Col2imStep
 from npresnet.kernels.geometry import Window, window
 from npresnet.kernels.globalmaxpool import GlobalMaxPoolStep
 from npresnet.kernels.maxpool import MaxPoolStep
-from npresnet.kernels.multiply import ProductStep
 from npresnet.kernels.scale import AffineStep
 from npresnet.kernels.simd import LANES
 from npresnet.kernels.softmax import SoftmaxStep
@@ -210,10 +210,13 @@ def _activation(room: Room, x: Map, out: Map) -> Step:
     return ActivationStep(x=x, out=out, activation=SILU, pixels=N * H * W, blocks=5)
 
 
-def _product(room: Room, x: Map, out: Map) -> Step:
-    factor, _ = room.map(_numbers(N, 1, 1, C))
-    epilogue = room.epilogue((N, H, W, C), RELU)
-    return ProductStep(x=x, factor=factor, out=out, epilogue=epilogue, pixels=N * H * W, shared=H * W, blocks=5)
+def _combine(*other: int) -> Callable[[Room, Map, Map], Step]:
+    def make(room: Room, x: Map, out: Map) -> Step:
+        factor, _ = room.map(_numbers(*other))
+        epilogue = room.epilogue((N, H, W, C), RELU)
+        return CombineStep.of("multiply", (x, (N, H, W, C)), (factor, other), (out, (N, H, W, C)), epilogue, 5)
+
+    return make
 
 
 def _times(room: Room, depth: int, out: Map, shape: tuple[int, ...], activation: Activation = RELU) -> Product:
@@ -273,7 +276,9 @@ CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Callable[[Room, Map, Ma
     "activation": ((N, H, W, C), (N, H, W, C), _activation),
     "softmax": ((N, H, W, C), (N, H, W, C), lambda room, x, out: SoftmaxStep(x=x, out=out, pixels=N * H * W)),
     "affine": ((N, H, W, C), (N, H, W, C), _affine),
-    "product": ((N, H, W, C), (N, H, W, C), _product),
+    "gate": ((N, H, W, C), (N, H, W, C), _combine(N, 1, 1, C)),
+    "gate of pixels": ((N, H, W, C), (N, H, W, C), _combine(N, H, W, 1)),
+    "gate of rows": ((N, H, W, C), (N, H, W, C), _combine(1, H, 1, C)),
     "pointwise": ((N, H, W, C), (N, H, W, K), _pointwise),
     "im2col": ((N, H, W, C), (N, 5, 6, K), _im2col),
     "copy": ((N, H, W, C), (N, H + 3, W + 4, C), _copy),
