@@ -67,6 +67,7 @@ def operands() -> dict[str, tuple[tuple, dict[str, Any], float]]:
         "relu": ((wide,), {}, 0),
         "crop": ((stem, 3), {}, 0),
         "concatenate": ((wide, wide), {}, 0),
+        "resize": ((_random(1, 480, 640, 3), (224, 224)), {}, 0),
         "upsample": ((x, 2), {"interpolation": "bilinear"}, 0),
         "leaky_relu": ((wide,), {"slope": 0.3}, 0),
         "activation": ((wide,), {"function": "silu"}, 0),

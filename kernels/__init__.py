@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from .maxpool import maxpool, maxpool_cpu, maxpool_reference
     from .pad import pad, pad_cpu, pad_reference
     from .relu import relu, relu_cpu, relu_reference
+    from .resize import resize, resize_cpu, resize_reference
     from .scale import scale, scale_cpu, scale_reference
     from .softmax import softmax, softmax_cpu, softmax_reference
     from .upsample import upsample, upsample_cpu, upsample_reference
@@ -86,6 +87,7 @@ __all__ = [
     "maxpool", "maxpool_cpu", "maxpool_reference",
     "pad", "pad_cpu", "pad_reference",
     "relu", "relu_cpu", "relu_reference",
+    "resize", "resize_cpu", "resize_reference",
     "scale", "scale_cpu", "scale_reference",
     "softmax", "softmax_cpu", "softmax_reference",
     "summed_depthwise_kernel",
@@ -114,6 +116,7 @@ _LADDER = {
     "global_avgpool": ("global_avgpool_reference", "global_avgpool"),
     "global_maxpool": ("global_maxpool_reference", "global_maxpool_cpu"),
     "channel_reduce": ("channel_reduce_reference", "channel_reduce_cpu"),
+    "resize": ("resize_reference", "resize_cpu"),
     "upsample": ("upsample_reference", "upsample_cpu"),
     "dense": ("dense_reference", "dense_cpu"),
     "softmax": ("softmax_reference", "softmax_cpu"),

@@ -37,6 +37,7 @@ from .leaky_relu import leaky_relu_cuda
 from .maxpool import maxpool_cuda
 from .pad import pad_cuda
 from .relu import relu_cuda
+from .resize import resize_cuda
 from .scale import scale_cuda
 from .softmax import softmax_cuda
 from .upsample import upsample_cuda
@@ -70,6 +71,7 @@ __all__ = [
     "maxpool_cuda",
     "pad_cuda",
     "relu_cuda",
+    "resize_cuda",
     "scale_cuda",
     "softmax_cuda",
     "upsample_cuda",
@@ -98,6 +100,7 @@ LADDER: dict[str, tuple[Callable[..., Any], ...]] = {
     "global_avgpool": (global_avgpool_cuda,),
     "global_maxpool": (global_maxpool_cuda,),
     "channel_reduce": (channel_reduce_cuda,),
+    "resize": (resize_cuda,),
     "upsample": (upsample_cuda,),
     "dense": (dense_cuda,),
     "softmax": (softmax_cuda,),

@@ -19,6 +19,7 @@ from ..kernels.conv2d_transpose import Col2imStep
 from ..kernels.geometry import Window
 from ..kernels.globalmaxpool import GlobalMaxPoolStep
 from ..kernels.maxpool import MaxPoolStep
+from ..kernels.resize import ResizeStep
 from ..kernels.scale import AffineStep
 from ..kernels.softmax import SoftmaxStep
 from ..kernels.steps.epilogue import Epilogue
@@ -27,7 +28,6 @@ from ..kernels.steps.im2col import CopyStep, Im2colStep, Patches
 from ..kernels.steps.pointwise import PointwiseStep
 from ..kernels.steps.records import Address, Map, Step
 from ..kernels.steps.winograd import InputTiles, OutputTiles, WinogradInStep, WinogradOutStep, WinogradStep, v_bytes
-from ..kernels.upsample import UpSampleStep
 from .building import ARENA, GIVEN, ZEROS, InMemory
 from .by_plan import Plan
 
@@ -87,9 +87,11 @@ def _touched(step: Step) -> Iterator[Touched]:
         case AvgPoolStep() | MaxPoolStep():
             _check_window(step.window)
             yield from ((step.x, step.n * step.height * step.width), (step.out, step.n * _positions(step.window)))
-        case UpSampleStep():
-            pixels = step.n * step.height * step.width
-            yield from ((step.x, pixels), (step.out, pixels * step.a * step.b))
+        case ResizeStep():
+            yield from (
+                (step.x, step.n * step.height * step.width),
+                (step.out, step.n * step.rows * step.columns),
+            )
         case Col2imStep():
             _check_window(step.window)
             yield step.x, step.n * _positions(step.window)

@@ -22,6 +22,7 @@ from ..kernels.conv2d_transpose import Col2imStep
 from ..kernels.geometry import Window, resolve_padding
 from ..kernels.globalmaxpool import GlobalMaxPoolStep
 from ..kernels.maxpool import MaxPoolStep
+from ..kernels.resize import ResizeStep
 from ..kernels.scale import AffineStep
 from ..kernels.softmax import SoftmaxStep
 from ..kernels.steps.epilogue import LINEAR, Activation, Epilogue
@@ -29,7 +30,6 @@ from ..kernels.steps.grouped import GroupedStep
 from ..kernels.steps.im2col import CopyStep, Patches
 from ..kernels.steps.records import Map, Place, Step, places
 from ..kernels.steps.winograd import InputTiles, OutputTiles, WinogradInStep, WinogradOutStep, WinogradStep, v_bytes
-from ..kernels.upsample import UpSampleStep
 from ..network import operators
 from ..network.operator_base import as_map
 from ..network.operators import (
@@ -43,6 +43,7 @@ from ..network.operators import (
     Operator,
     Pad,
     Reshape,
+    Resize,
     Shape,
     Softmax,
     UpSample,
@@ -388,9 +389,9 @@ class StepBuilder:
                 self._step(self._described(node, "channels"), record)
             case Concatenate():
                 self._concatenate(node, out)
-            case UpSample(size, interpolation):
-                enlarged = UpSampleStep.of(x, out, (n, h, w), size, interpolation == "bilinear")
-                self._step(self._described(node, "upsample"), enlarged)
+            case Resize(_, interpolation) | UpSample(_, interpolation):
+                resized = ResizeStep.of(x, out, (n, h, w), (ho, wo), interpolation == "bilinear")
+                self._step(self._described(node, operator.kind), resized)
             case AveragePool(kernel, stride, padding):
                 top, _, left, _ = resolve_padding(padding, (h, w), kernel, stride, (1, 1))
                 window = Window(*kernel, *stride, 1, 1, top, left, ho, wo)

@@ -28,7 +28,7 @@ from .operator_base import (
     check_window,
     window_leaves_out,
 )
-from .shape_operators import Channels, Concatenate, Crop, Flatten, Pad, Reshape, UpSample
+from .shape_operators import Channels, Concatenate, Crop, Flatten, Pad, Reshape, Resize, UpSample
 
 __all__ = [
     "MOST_CHANNELS",
@@ -61,6 +61,7 @@ __all__ = [
     "ReLU",
     "Rescale",
     "Reshape",
+    "Resize",
     "Scale",
     "Shape",
     "Softmax",
@@ -478,5 +479,5 @@ class Dense(OperatorBase):
 Operator = (
     Input | Pad | Channels | Conv2D | Conv2DTranspose | BatchNorm | Scale | Rescale | Normalization | ReLU | LeakyReLU | Activation
     | Softmax | Add | Subtract | Multiply | Divide | Maximum | Minimum | Concatenate | MaxPool | AveragePool | GlobalAveragePool
-    | GlobalMaxPool | ChannelReduce | Crop | UpSample | Flatten | Reshape | Dense
+    | GlobalMaxPool | ChannelReduce | Crop | Resize | UpSample | Flatten | Reshape | Dense
 )  # fmt: skip

@@ -52,6 +52,7 @@ SAMPLES: dict[str, list[Any]] = {
     "global_avgpool": [cases.GlobalAvgpool((2, 3, 2, 5))],
     "global_maxpool": [cases.GlobalMaxpool((2, 3, 2, 5))],
     "channel_reduce": [cases.ChannelReduce((2, 3, 2, 5), function=function) for function in ("mean", "max")],
+    "resize": [cases.Resize((2, 3, 4, 3), size=(5, 2), interpolation=kind) for kind in ("nearest", "bilinear")],
     "upsample": [cases.Upsample((2, 3, 2, 3), size=(2, 1), interpolation=kind) for kind in ("nearest", "bilinear")],
     "dense": [cases.Dense(2, 8, 12)],
     "softmax": [cases.Softmax(2, 7)],

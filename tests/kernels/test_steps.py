@@ -20,6 +20,7 @@ from npresnet.kernels.conv2d_transpose import Col2imStep
 from npresnet.kernels.geometry import Window, window
 from npresnet.kernels.globalmaxpool import GlobalMaxPoolStep
 from npresnet.kernels.maxpool import MaxPoolStep
+from npresnet.kernels.resize import ResizeStep
 from npresnet.kernels.scale import AffineStep
 from npresnet.kernels.simd import LANES
 from npresnet.kernels.softmax import SoftmaxStep
@@ -39,7 +40,6 @@ from npresnet.kernels.steps.winograd import (
     v_bytes,
 )
 from npresnet.kernels.tile import NR
-from npresnet.kernels.upsample import UpSampleStep
 
 # Records -------------------------------------------------------------------------------------------------------------
 
@@ -261,8 +261,8 @@ def _col2im(room: Room, x: Map, out: Map) -> Step:
     return Col2imStep(x=x, out=out, n=N, height=2 * H, width=3 * W, window=window, epilogue=epilogue)
 
 
-def _upsample(bilinear: bool) -> Callable[[Room, Map, Map], Step]:
-    return lambda room, x, out: UpSampleStep.of(x, out, (N, H, W), (2, 3), bilinear)
+def _resize(bilinear: bool) -> Callable[[Room, Map, Map], Step]:
+    return lambda room, x, out: ResizeStep.of(x, out, (N, H, W), (H + 4, W - 3), bilinear)
 
 
 CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Callable[[Room, Map, Map], Step]]] = {
@@ -283,8 +283,8 @@ CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Callable[[Room, Map, Ma
     "im2col": ((N, H, W, C), (N, 5, 6, K), _im2col),
     "copy": ((N, H, W, C), (N, H + 3, W + 4, C), _copy),
     "col2im": ((N, H, W, C // 6 * 6), (N, 2 * H, 3 * W, C // 6), _col2im),
-    "nearest": ((N, H, W, C), (N, 2 * H, 3 * W, C), _upsample(False)),
-    "bilinear": ((N, H, W, C), (N, 2 * H, 3 * W, C), _upsample(True)),
+    "nearest": ((N, H, W, C), (N, H + 4, W - 3, C), _resize(False)),
+    "bilinear": ((N, H, W, C), (N, H + 4, W - 3, C), _resize(True)),
     "grouped": ((N, H, W, C), (N, H, W, C), _grouped),
     "winograd 2": ((N, H, W, C), (N, H, W, K), _winograd(2)),
     "winograd 4": ((N, H, W, C), (N, H, W, K), _winograd(4)),

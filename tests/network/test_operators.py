@@ -47,6 +47,7 @@ from npresnet.network.operators import (
     ReLU,
     Rescale,
     Reshape,
+    Resize,
     Scale,
     Softmax,
     Subtract,
@@ -90,6 +91,7 @@ KERAS: dict[type[Any], tuple[str, dict[str, Any]]] = {
     Crop: ("Cropping2D", {"cropping": [[1, 2], [3, 0]]}),
     UpSample: ("UpSampling2D", {"size": [2, 3], "interpolation": "bilinear"}),
     Flatten: ("Flatten", {}),
+    Resize: ("Resizing", {"height": 5, "width": 9, "interpolation": "nearest"}),
     Reshape: ("Reshape", {"target_shape": [4, 4, 16]}),
     Dense: ("Dense", {"units": 3, "activation": "softmax"}),
 }

@@ -398,6 +398,19 @@ class Upsample(Relu):
 
 
 @dataclass(frozen=True)
+class Resize(Relu):
+    operator = "resize"
+    size: Any = 2
+    interpolation: str = "nearest"
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} to {self.size} {self.interpolation}"
+
+    def options(self) -> dict[str, Any]:
+        return {"size": self.size, "interpolation": self.interpolation}
+
+
+@dataclass(frozen=True)
 class Concatenate(Relu):
     """``more``: the channels of further maps of these pixels."""
 
@@ -722,6 +735,26 @@ CROP = [
     *(Crop((1, 4, 3, c), "normal", (1, 0, 0, 1)) for c in CHANNELS),
     *_all_values(Crop((1, 4, 5, 6), crops=(1, 1, 0, 1))),
 ]
+RESIZE = [
+    *(
+        Resize(shape, "normal", size, interpolation)
+        for interpolation in ("nearest", "bilinear")
+        for shape, size in (
+            ((1, 1, 1, 1), 3),
+            ((1, 4, 3, 2), 1),
+            ((2, 5, 4, 3), (5, 4)),
+            ((2, 5, 4, 3), (7, 5)),
+            ((2, 9, 7, 3), (4, 6)),
+            ((1, 6, 8, 5), (3, 2)),
+            ((1, 6, 8, 5), (11, 3)),
+            ((1, 61, 33, 2), (37, 50)),  # where a centre lies is no longer exact
+            *(((1, 4, 3, c), (5, 2)) for c in CHANNELS),
+        )
+    ),
+    *_all_values(Resize((1, 5, 3, 4), size=(3, 4))),
+    *_all_values(Resize((1, 5, 3, 4), size=(3, 4), interpolation="bilinear"), _FINITE + SPECIAL),
+]
+
 UPSAMPLE = [
     Upsample((1, 1, 1, 1)),
     *(
@@ -856,6 +889,7 @@ CASES: dict[str, list[Any]] = {
     "global_avgpool": GLOBAL_AVGPOOL,
     "global_maxpool": GLOBAL_MAXPOOL,
     "channel_reduce": CHANNEL_REDUCE,
+    "resize": RESIZE,
     "upsample": UPSAMPLE,
     "dense": DENSE,
     "softmax": SOFTMAX,

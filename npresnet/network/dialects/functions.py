@@ -284,9 +284,9 @@ def _normalize(call: _Call) -> _Layers:
 
 def _resize(call: _Call) -> _Layers:
     size, method = call.get("size", 1), call.get("interpolation", "method", 2, default="bilinear")
-    refused = ("antialias", "preserve_aspect_ratio", "crop_to_aspect_ratio", "pad_to_aspect_ratio")
-    if any(call.get(name) for name in refused):
-        raise Unsupported(f"{' or '.join(refused)} is set")
+    for name in ("antialias", "preserve_aspect_ratio", "crop_to_aspect_ratio", "pad_to_aspect_ratio"):
+        if call.get(name):
+            raise Unsupported(f"{name} is {call.get(name)}; without it, it is run")
     if not isinstance(size, list) or len(size) != 2:
         raise Unsupported(f"its size is {short(size)}")
     return [("Resizing", {"height": size[0], "width": size[1], "interpolation": method})]
@@ -500,8 +500,6 @@ _NAMES: Mapping[str, str] = {
     "gather": "take",
     "image.grayscale_to_rgb": "grayscale_to_rgb",
     "image.resize": "resize",
-    "image.resize_bilinear": "resize",
-    "image.resize_images": "resize",
     "l2_normalize": "normalize",
     "max_pool2d": "max_pool",
     "neg": "negative",
