@@ -1,4 +1,5 @@
-"""Operators without weights that change shapes: borders, cuts, larger maps, maps side by side, other ranks."""
+"""Operators without weights that change shapes: borders, cuts, larger maps, maps side by side, other orders
+of channels, other ranks."""
 
 from __future__ import annotations
 
@@ -46,7 +47,6 @@ class Channels(_Moved):
 
     order: tuple[int, ...]
     kind: ClassVar[str] = "channels"
-    drops_nan: ClassVar[bool] = True  # in a channel that is left out
 
     def __post_init__(self) -> None:
         check_sizes("the number of channels", (len(self.order),), 1, MOST_CHANNELS)
@@ -56,6 +56,9 @@ class Channels(_Moved):
         if max(self.order) >= inputs[0][-1]:
             raise ValueError(f"the input has {inputs[0][-1]} channels, but channel {max(self.order)} is taken (from 0)")
         return *inputs[0][:-1], len(self.order)
+
+    def leaves_out(self, shape: Shape) -> bool:
+        return len(set(self.order)) < shape[-1]
 
 
 @dataclass(frozen=True)

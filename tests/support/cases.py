@@ -258,7 +258,7 @@ class Conv2dTranspose(Conv2d):
 
     def arrays(self) -> tuple[Any, ...]:
         x, w, bias = super().arrays()
-        return x, w.swapaxes(2, 3), bias
+        return x, np.ascontiguousarray(w.swapaxes(2, 3)), bias
 
     def options(self) -> dict[str, Any]:
         return {"output_padding": self.more, **super().options()}
