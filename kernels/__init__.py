@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .batchnorm import batchnorm, batchnorm_cpu, batchnorm_reference
     from .channel_reduce import channel_reduce, channel_reduce_cpu, channel_reduce_reference
     from .channels import channels, channels_cpu, channels_reference
+    from .combine import combine, combine_cpu, combine_reference
     from .concatenate import concatenate, concatenate_cpu, concatenate_reference
     from .conv2d import conv2d, conv2d_direct, conv2d_im2col, conv2d_reference, conv2d_winograd
     from .conv2d_transpose import conv2d_transpose, conv2d_transpose_cpu, conv2d_transpose_reference
@@ -52,9 +53,9 @@ if TYPE_CHECKING:
     from .im2col import im2col, im2col_cpu, im2col_reference
     from .leaky_relu import leaky_relu, leaky_relu_cpu, leaky_relu_reference
     from .maxpool import maxpool, maxpool_cpu, maxpool_reference
-    from .multiply import multiply, multiply_cpu, multiply_reference
     from .pad import pad, pad_cpu, pad_reference
     from .relu import relu, relu_cpu, relu_reference
+    from .resize import resize, resize_cpu, resize_reference
     from .scale import scale, scale_cpu, scale_reference
     from .softmax import softmax, softmax_cpu, softmax_reference
     from .upsample import upsample, upsample_cpu, upsample_reference
@@ -69,6 +70,7 @@ __all__ = [
     "batchnorm", "batchnorm_cpu", "batchnorm_reference",
     "channel_reduce", "channel_reduce_cpu", "channel_reduce_reference",
     "channels", "channels_cpu", "channels_reference",
+    "combine", "combine_cpu", "combine_reference",
     "concatenate", "concatenate_cpu", "concatenate_reference",
     "conv2d", "conv2d_direct", "conv2d_im2col", "conv2d_reference",
     "conv2d_transpose", "conv2d_transpose_cpu", "conv2d_transpose_reference",
@@ -83,9 +85,9 @@ __all__ = [
     "im2col", "im2col_cpu", "im2col_reference",
     "leaky_relu", "leaky_relu_cpu", "leaky_relu_reference",
     "maxpool", "maxpool_cpu", "maxpool_reference",
-    "multiply", "multiply_cpu", "multiply_reference",
     "pad", "pad_cpu", "pad_reference",
     "relu", "relu_cpu", "relu_reference",
+    "resize", "resize_cpu", "resize_reference",
     "scale", "scale_cpu", "scale_reference",
     "softmax", "softmax_cpu", "softmax_reference",
     "summed_depthwise_kernel",
@@ -107,13 +109,14 @@ _LADDER = {
     "leaky_relu": ("leaky_relu_reference", "leaky_relu_cpu"),
     "activation": ("activation_reference", "activation_cpu"),
     "add": ("add_reference", "add_cpu"),
-    "multiply": ("multiply_reference", "multiply_cpu"),
+    "combine": ("combine_reference", "combine_cpu"),
     "concatenate": ("concatenate_reference", "concatenate_cpu"),
     "maxpool": ("maxpool_reference", "maxpool_cpu"),
     "avgpool": ("avgpool_reference", "avgpool_cpu"),
     "global_avgpool": ("global_avgpool_reference", "global_avgpool"),
     "global_maxpool": ("global_maxpool_reference", "global_maxpool_cpu"),
     "channel_reduce": ("channel_reduce_reference", "channel_reduce_cpu"),
+    "resize": ("resize_reference", "resize_cpu"),
     "upsample": ("upsample_reference", "upsample_cpu"),
     "dense": ("dense_reference", "dense_cpu"),
     "softmax": ("softmax_reference", "softmax_cpu"),

@@ -1,4 +1,4 @@
-"""Addition of two feature maps of one shape: where a residual block's branch and its shortcut meet.
+"""Addition of two feature maps: where a residual block's branch and its shortcut meet.
 
 The ladder: add_reference (NumPy), add_cpu (Numba); add is add_cpu. Memory-bound: two reads and a write per element.
 """
@@ -7,22 +7,15 @@ from __future__ import annotations
 
 from . import threads as _threads
 from .arrays import Array, images, result
+from .combine import combine_cpu
 from .jit import jit
 
-__all__ = ["add", "add_cpu", "add_reference", "check_shapes"]
+__all__ = ["add", "add_cpu", "add_reference"]
 
 
 def add_reference(a: Array, b: Array) -> Array:
-    """a + b for arrays of one shape and any dtype."""
+    """a + b for arrays of any dtype and one shape, or sizes of 1 that are repeated."""
     return a + b
-
-
-def check_shapes(a: Array, b: Array) -> None:
-    """Refuse two shapes: ValueError."""
-    if a.shape != b.shape:
-        raise ValueError(
-            f"add: a has shape {tuple(a.shape)} and b {tuple(b.shape)}; they must be equal, nothing is broadcast"
-        )
 
 
 @jit
@@ -33,9 +26,13 @@ def _add(a, b, out, start, stop):
 
 
 def add_cpu(a: Array, b: Array, *, out: Array | None = None, threads: int | None = 1) -> Array:
-    """a + b, both float32[n, h, w, c]; ``out`` may be either. TypeError for another dtype, ValueError for two shapes."""
+    """a + b, both float32[n, h, w, c]; ``out`` may be either. Sizes of 1 are repeated, as ``combine.py`` has it.
+
+    TypeError for another dtype, ValueError for other shapes.
+    """
     a, b = images("add: a", a), images("add: b", b)
-    check_shapes(a, b)
+    if a.shape != b.shape:
+        return combine_cpu(a, b, function="add", out=out, threads=threads)
     out = result("add", out, a.shape)
     _threads.run(_add, a.size, _threads.resolve_threads(threads), a.reshape(-1), b.reshape(-1), out.reshape(-1))
     return out

@@ -24,7 +24,7 @@ from numba import carray
 from .arrays import Array, images, kernel, result, vector
 from .gemm import gemm_packed
 from .geometry import Window, pair, transposed_window
-from .steps.epilogue import Epilogue, activated, bias_only
+from .steps.epilogue import Epilogue, activated, bias_only, finish
 from .steps.intrinsics import float_pointer, pixel_of
 from .steps.loop import run
 from .steps.records import Map, Step, view_of
@@ -159,6 +159,7 @@ def _col2im_item(step, item, scratch):
                     out[c] += given[first + c]
         for c in range(channels):
             out[c] = activated(out[c] + bias[c] + more[c], slope, floor)
+    finish(s.epilogue.activation, s.out.address + item * s.width * s.out.pitch, s.out.pitch, s.width, channels)
 
 
 def conv2d_transpose_cpu(

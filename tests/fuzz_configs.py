@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from npresnet.cpu.bounds import check_bounds
 
+from npresnet.cpu.bounds import check_bounds
 from npresnet.cpu.runner import Planner
 from npresnet.errors import UsageError
 from npresnet.network.described import NotDescribed, network_from_config
@@ -44,7 +44,18 @@ def seeds() -> list[str]:
     import keras
     import tf_keras
 
-    return [make(K).to_json() for K in (keras, tf_keras) for make in (_residual, _nested, _several)]
+    models = [make(K) for K in (keras, tf_keras) for make in (_residual, _nested, _several)]
+    return [json.dumps(_without_ballast(json.loads(model.to_json()))) for model in models]
+
+
+def _without_ballast(value: Any) -> Any:
+    """A config without what training alone needs: damage there shows nothing."""
+    if isinstance(value, list):
+        return [_without_ballast(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    ballast = ("_initializer", "_regularizer", "_constraint", "build_config", "registered_name")
+    return {key: _without_ballast(one) for key, one in value.items() if not key.endswith(ballast)}
 
 
 def _residual(K: Any) -> Any:
@@ -199,7 +210,7 @@ def run_all(seed: int, start: int, mutants: int, seconds: float = math.inf) -> R
         config = mutant(seed, number)
         before = time.process_time()
         try:
-            report.outcomes[verdict(config, number % _RUN == 0)] += 1
+            report.outcomes[verdict(config, number)] += 1
         except Exception as error:
             report.findings.append(f"--seed {seed} --start {number} --mutants 1: {type(error).__name__}: {error}")
         took = time.process_time() - before
@@ -208,8 +219,8 @@ def run_all(seed: int, start: int, mutants: int, seconds: float = math.inf) -> R
     return report
 
 
-def verdict(config: Any, run: bool) -> str:
-    """What becomes of a config; raises whatever should not be raised."""
+def verdict(config: Any, number: int) -> str:
+    """What becomes of a config; raises whatever should not be raised. ``number`` says which plan is made, and whether it is run."""
     try:
         graph = network_from_config(config).graph
     except NotDescribed:
@@ -231,10 +242,8 @@ def verdict(config: Any, run: bool) -> str:
     ):
         return "large"
     planner = Planner(graph, _weights(graph), 1)
-    for winograd in (True, False):
-        for wanted in (outputs, outputs[-1:]):
-            check_bounds(planner.plan((2, height, width), wanted, winograd))
-    if run:
+    check_bounds(planner.plan((2, height, width), outputs if number % 4 < 2 else outputs[-1:], number % 2 == 0))
+    if number % _RUN == 0:
         rng = np.random.default_rng(0)
         images = {name: rng.standard_normal((2, *shapes[name])).astype(np.float32) for name in graph.inputs}
         found = planner.run(images, outputs, True)

@@ -23,6 +23,7 @@ from .avgpool import avgpool_cuda, global_avgpool_cuda
 from .batchnorm import batchnorm_cuda
 from .channel_reduce import channel_reduce_cuda
 from .channels import channels_cuda
+from .combine import combine_cuda
 from .concatenate import concatenate_cuda
 from .conv2d import conv2d_cuda, conv2d_cuda_direct, conv2d_cuda_im2col, workspace_rows
 from .conv2d_transpose import conv2d_transpose_cuda
@@ -34,9 +35,9 @@ from .grouped import grouped_conv2d_cuda
 from .im2col import im2col_cuda
 from .leaky_relu import leaky_relu_cuda
 from .maxpool import maxpool_cuda
-from .multiply import multiply_cuda
 from .pad import pad_cuda
 from .relu import relu_cuda
+from .resize import resize_cuda
 from .scale import scale_cuda
 from .softmax import softmax_cuda
 from .upsample import upsample_cuda
@@ -49,6 +50,7 @@ __all__ = [
     "batchnorm_cuda",
     "channel_reduce_cuda",
     "channels_cuda",
+    "combine_cuda",
     "concatenate_cuda",
     "conv2d_cuda",
     "conv2d_cuda_direct",
@@ -67,9 +69,9 @@ __all__ = [
     "im2col_cuda",
     "leaky_relu_cuda",
     "maxpool_cuda",
-    "multiply_cuda",
     "pad_cuda",
     "relu_cuda",
+    "resize_cuda",
     "scale_cuda",
     "softmax_cuda",
     "upsample_cuda",
@@ -91,13 +93,14 @@ LADDER: dict[str, tuple[Callable[..., Any], ...]] = {
     "leaky_relu": (leaky_relu_cuda,),
     "activation": (activation_cuda,),
     "add": (add_cuda,),
-    "multiply": (multiply_cuda,),
+    "combine": (combine_cuda,),
     "concatenate": (concatenate_cuda,),
     "maxpool": (maxpool_cuda,),
     "avgpool": (avgpool_cuda,),
     "global_avgpool": (global_avgpool_cuda,),
     "global_maxpool": (global_maxpool_cuda,),
     "channel_reduce": (channel_reduce_cuda,),
+    "resize": (resize_cuda,),
     "upsample": (upsample_cuda,),
     "dense": (dense_cuda,),
     "softmax": (softmax_cuda,),

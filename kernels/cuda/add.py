@@ -6,7 +6,7 @@ from typing import Any
 
 from numba import cuda
 
-from ..add import check_shapes
+from .combine import combine_cuda
 from .launch import ELEMENTS, Call, grid_1d, kernel
 
 __all__ = ["add_cuda"]
@@ -20,10 +20,11 @@ def _add(a, b, out):
 
 
 def add_cuda(a: Any, b: Any, *, out: Any = None, stream: Any = None) -> Any:
-    """a + b, both float32[n, h, w, c]; ``out`` may be either. TypeError for another dtype, ValueError for two shapes."""
+    """a + b: arguments, result and errors as ``add_cpu``."""
     call = Call(stream)
     a, b = call.images("add: a", a), call.images("add: b", b)
-    check_shapes(a, b)
+    if a.shape != b.shape:
+        return combine_cuda(a, b, function="add", out=out, stream=stream)
     out = call.result("add", out, a.shape)
     _add.launch(grid_1d(a.size), call.stream, *(array.reshape(array.size) for array in (a, b, out)))
     return call.finish()

@@ -16,12 +16,13 @@ from ..kernels.activation import ActivationStep, activation_of
 from ..kernels.avgpool import AvgPoolStep, MeanStep
 from ..kernels.channel_reduce import ChannelReduceStep
 from ..kernels.channels import ChannelsStep
+from ..kernels.combine import CombineStep
 from ..kernels.concatenate import firsts
 from ..kernels.conv2d_transpose import Col2imStep
 from ..kernels.geometry import Window, resolve_padding
 from ..kernels.globalmaxpool import GlobalMaxPoolStep
 from ..kernels.maxpool import MaxPoolStep
-from ..kernels.multiply import ProductStep
+from ..kernels.resize import ResizeStep
 from ..kernels.scale import AffineStep
 from ..kernels.softmax import SoftmaxStep
 from ..kernels.steps.epilogue import LINEAR, Activation, Epilogue
@@ -29,7 +30,6 @@ from ..kernels.steps.grouped import GroupedStep
 from ..kernels.steps.im2col import CopyStep, Patches
 from ..kernels.steps.records import Map, Place, Step, places
 from ..kernels.steps.winograd import InputTiles, OutputTiles, WinogradInStep, WinogradOutStep, WinogradStep, v_bytes
-from ..kernels.upsample import UpSampleStep
 from ..network import operators
 from ..network.operator_base import as_map
 from ..network.operators import (
@@ -43,6 +43,7 @@ from ..network.operators import (
     Operator,
     Pad,
     Reshape,
+    Resize,
     Shape,
     Softmax,
     UpSample,
@@ -54,7 +55,7 @@ from ..plan.fusion import (
     FusedConv,
     FusedDense,
     FusedEpilogue,
-    FusedProduct,
+    FusedJoin,
     FusedTransposed,
     Mean,
     Node,
@@ -134,8 +135,8 @@ class StepBuilder:
                 self._conv(node, winograd)
             case FusedTransposed():
                 self._transposed(node)
-            case FusedProduct():
-                self._product(node)
+            case FusedJoin():
+                self._join(node)
             case FusedAffine():
                 self._affine(node)
             case FusedDense():
@@ -170,6 +171,10 @@ class StepBuilder:
     def _pixels(self, name: str) -> int:
         """Of all images, in a layer's output."""
         return self._n * math.prod(self._shapes[name][:-1])
+
+    def _batched(self, name: str) -> tuple[int, int, int, int]:
+        """The shape of a layer's output as maps, with the batch."""
+        return self._n, *as_map(self._shapes[name])
 
     def _map(self, pixels: int, channels: int) -> Map:
         """A new map in the arena, with a gap between its pixels where that is better."""
@@ -345,14 +350,15 @@ class StepBuilder:
             softmax = replace(done, layers=node.layers, algorithm="softmax", inputs=done.layers, flop=0)
             self._step(softmax, SoftmaxStep(x=scores, out=self._target(node.output), pixels=rows))
 
-    def _product(self, node: FusedProduct) -> None:
-        pixels = self._pixels(node.x)
-        record = ProductStep(
-            x=self._maps[node.x], factor=self._maps[node.factor], out=self._target(node.output), pixels=pixels,
-            epilogue=self._epilogue(node.epilogue, None, self._shapes[node.x][-1]),
-            shared=pixels // self._pixels(node.factor), blocks=choice.pieces(pixels, self._threads),
-        )  # fmt: skip
-        self._step(self._described(node, "product"), record)
+    def _join(self, node: FusedJoin) -> None:
+        a, b = ((self._maps[name], self._batched(name)) for name in (node.x, node.other))
+        epilogue = self._epilogue(node.epilogue, None, self._shapes[node.output][-1])
+        out = self._target(node.output), self._batched(node.output)
+        blocks = choice.pieces(self._pixels(node.output), self._threads)
+        record = CombineStep.of(node.operator.kind, a, b, out, epilogue, blocks)
+        self._step(
+            self._described(node, "product" if isinstance(node.operator, operators.Multiply) else "join"), record
+        )
 
     def _affine(self, node: FusedAffine) -> None:
         channels, pixels = self._shapes[node.output][-1], self._pixels(node.output)
@@ -383,9 +389,9 @@ class StepBuilder:
                 self._step(self._described(node, "channels"), record)
             case Concatenate():
                 self._concatenate(node, out)
-            case UpSample(size, interpolation):
-                enlarged = UpSampleStep.of(x, out, (n, h, w), size, interpolation == "bilinear")
-                self._step(self._described(node, "upsample"), enlarged)
+            case Resize(_, interpolation) | UpSample(_, interpolation):
+                resized = ResizeStep.of(x, out, (n, h, w), (ho, wo), interpolation == "bilinear")
+                self._step(self._described(node, operator.kind), resized)
             case AveragePool(kernel, stride, padding):
                 top, _, left, _ = resolve_padding(padding, (h, w), kernel, stride, (1, 1))
                 window = Window(*kernel, *stride, 1, 1, top, left, ho, wo)

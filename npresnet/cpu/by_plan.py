@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from ..kernels import threads as _threads
 from ..kernels.steps.loop import SYNC, run_steps
-from ..kernels.steps.records import Table
+from ..kernels.steps.records import Step, Table
 from ..kernels.tile import NR
 from ..network.graph import Graph
 from ..network.operators import Input, Shape
@@ -62,7 +62,7 @@ class Plan:
 
     steps          what is done, in order
     batch          (n, h, w) of the images
-    entries        the inputs that are read: the images, and whatever a network of several takes beside
+    inputs         {name: shape of one} of what is read: the images, and whatever a network of several inputs takes beside
     outputs        {name: shape of one image's}
     ends           the outputs in which NaN is looked for
     arena_bytes    memory for activations; scratch_bytes: each thread's own
@@ -70,7 +70,7 @@ class Plan:
 
     steps: tuple[PlanStep, ...]
     batch: tuple[int, int, int]
-    entries: tuple[str, ...]
+    inputs: Mapping[str, Shape]
     outputs: Mapping[str, Shape]
     ends: tuple[str, ...]
     arena_bytes: int
@@ -83,6 +83,16 @@ class Plan:
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.steps))
+
+    @property
+    def records(self) -> Sequence[Step]:
+        """The steps as the kernels see them."""
+        return self._table.steps
+
+    @property
+    def zeros_bytes(self) -> int:
+        """Memory that holds zeros."""
+        return self._zeros.nbytes
 
     @property
     def working_bytes(self) -> int:
@@ -130,13 +140,13 @@ class Plan:
 
     def timed(self, images: Array | Mapping[str, Array], memory: Memory) -> tuple[dict[str, Array], Array]:
         """As ``run``, and the seconds that each step took, float64[steps]."""
-        fed = images if isinstance(images, Mapping) else {self.entries[0]: images}
+        fed = images if isinstance(images, Mapping) else {next(iter(self.inputs)): images}
         results = {name: memory.array((self.batch[0], *shape)) for name, shape in self.outputs.items()}
         ready = self._ready
         with memory.lend(self.working_bytes) as block:
             base = block.ctypes.data
             # in the order of ARENA, ZEROS, GIVEN, and the outputs behind all that is given
-            given = (self._zeros, *(fed[name] for name in self.entries), *results.values())
+            given = (self._zeros, *(fed[name] for name in self.inputs), *results.values())
             bases = np.array([base, *(array.ctypes.data for array in given)], np.int64)
             records = ready.records.copy()
             records.view(np.int64)[ready.words] += bases[ready.stretches]
@@ -178,7 +188,7 @@ def make_plan(
         builder.add(node, winograd and node.output not in pooled)
     arena = place(builder.buffers)
     return Plan(
-        tuple(builder.steps), batch, entries, {name: shapes[name] for name in names}, ends(graph, names, shapes, pooled),
+        tuple(builder.steps), batch, {name: shapes[name] for name in entries}, {name: shapes[name] for name in names}, ends(graph, names, shapes, pooled),
         rounded(arena),
         rounded(max(record.scratch_bytes for record in builder.records)), threads, winograd, Table(builder.records),
         np.zeros(builder.zeros + NR, np.float32), constants,

@@ -21,15 +21,20 @@ from ..kernels.geometry import Window
 from ..network.graph import Graph, Layer
 from ..network.operator_base import as_map
 from ..network.operators import (
+    Add,
     Conv2D,
     Conv2DTranspose,
     Dense,
+    Divide,
     GlobalAveragePool,
+    Maximum,
     MaxPool,
+    Minimum,
     Multiply,
     ReLU,
     Shape,
     Softmax,
+    Subtract,
 )
 from ..plan.folding import Constant
 from ..plan.fusion import (
@@ -38,7 +43,7 @@ from ..plan.fusion import (
     FusedConv,
     FusedDense,
     FusedEpilogue,
-    FusedProduct,
+    FusedJoin,
     FusedTransposed,
     Mean,
     Node,
@@ -68,7 +73,11 @@ def fused_nodes(layers: Sequence[Layer], outputs: Sequence[str], shapes: Mapping
         match layer.operator:
             case Conv2D(groups=groups, dilation=dilation) if groups > 1 or dilation != (1, 1):
                 return True
-            case Multiply() | Conv2DTranspose() | Dense(bias=False) | GlobalAveragePool(keep_dims=True):
+            case Subtract() | Multiply() | Divide() | Maximum() | Minimum():
+                return True
+            case Conv2DTranspose() | Dense(bias=False) | GlobalAveragePool(keep_dims=True):
+                return True
+            case Add() if any(shapes[name] != shapes[layer.name] for name in layer.inputs):
                 return True
             case Dense() | GlobalAveragePool():
                 return len(shapes[layer.name]) != 1
@@ -224,7 +233,7 @@ class _Builder:
                 self._mean(node)
             case Alone():
                 self._alone(node.layer)
-            case FusedProduct() | FusedTransposed():
+            case FusedJoin() | FusedTransposed():
                 raise AssertionError(f"{node.output} stands alone: see fused_nodes")
             case _:
                 assert_never(node)

@@ -73,8 +73,8 @@ class OperatorBase:
         return inputs[0]
 
     def leaves_out(self, shape: Shape) -> bool:
-        """Whether there are pixels in an input of this shape that it does not read, so that NaN there does not show in its
-        output."""
+        """Whether there are pixels, or channels, in an input of this shape that it does not read, so that NaN there does not
+        show in its output."""
         return False
 
     def flop(self, inputs: Sequence[Shape], output: Shape) -> int:

@@ -28,7 +28,7 @@ from .operator_base import (
     check_window,
     window_leaves_out,
 )
-from .shape_operators import Channels, Concatenate, Crop, Flatten, Pad, Reshape, UpSample
+from .shape_operators import Channels, Concatenate, Crop, Flatten, Pad, Reshape, Resize, UpSample
 
 __all__ = [
     "MOST_CHANNELS",
@@ -44,12 +44,15 @@ __all__ = [
     "Conv2DTranspose",
     "Crop",
     "Dense",
+    "Divide",
     "Flatten",
     "GlobalAveragePool",
     "GlobalMaxPool",
     "Input",
     "LeakyReLU",
     "MaxPool",
+    "Maximum",
+    "Minimum",
     "Multiply",
     "Normalization",
     "Operator",
@@ -58,9 +61,11 @@ __all__ = [
     "ReLU",
     "Rescale",
     "Reshape",
+    "Resize",
     "Scale",
     "Shape",
     "Softmax",
+    "Subtract",
     "UpSample",
 ]
 
@@ -295,34 +300,68 @@ class Softmax(OperatorBase):
     kind: ClassVar[str] = "softmax"
 
 
+def joined_shape(*inputs: Shape) -> Shape:
+    """The shape of two maps joined number by number: shapes are aligned at their ends, and what one has but once, a row, a column, a
+    channel, goes with all of the other."""
+    rank = max(map(len, inputs))
+    aligned = [(1,) * (rank - len(shape)) + tuple(shape) for shape in inputs]
+    if any(len({*sizes} - {1}) > 1 for sizes in zip(*aligned, strict=True)) or (rank > 3 and len({*inputs}) > 1):
+        raise ValueError(
+            f"the two inputs have shapes {inputs[0]} and {inputs[1]}; from the last size on, they must be equal, or 1 in one of them"
+        )
+    return tuple(max(sizes, key=lambda size: size != 1) for sizes in zip(*aligned, strict=True))
+
+
 @dataclass(frozen=True)
-class Add(OperatorBase):
-    """Sum of two feature maps of one shape."""
+class _Join(OperatorBase):
+    def output_shape(self, *inputs: Shape) -> Shape:
+        return joined_shape(*inputs)
+
+
+@dataclass(frozen=True)
+class Add(_Join):
+    """Sum of two feature maps."""
 
     kind: ClassVar[str] = "add"
     commutative: ClassVar[bool] = True
 
-    def output_shape(self, *inputs: Shape) -> Shape:
-        if inputs[0] != inputs[1]:
-            raise ValueError(f"the two inputs have shapes {inputs[0]} and {inputs[1]}; they must be equal")
-        return inputs[0]
+
+@dataclass(frozen=True)
+class Subtract(_Join):
+    """The first of two feature maps less the second."""
+
+    kind: ClassVar[str] = "subtract"
 
 
 @dataclass(frozen=True)
-class Multiply(OperatorBase):
-    """Product of a feature map with another of its shape, or with one number per channel: (1, 1, c) or (c,)."""
+class Multiply(_Join):
+    """Product of two feature maps, one of which may be a gate: one number per channel or per pixel."""
 
     kind: ClassVar[str] = "multiply"
     commutative: ClassVar[bool] = True
 
-    def output_shape(self, *inputs: Shape) -> Shape:
-        large, small = sorted(inputs, key=math.prod, reverse=True)
-        if small != large and small not in ((1, 1, large[-1]), large[-1:]):
-            raise ValueError(
-                f"the two inputs have shapes {inputs[0]} and {inputs[1]}; they must be equal, or one of them a number "
-                "per channel"
-            )
-        return large
+
+@dataclass(frozen=True)
+class Divide(_Join):
+    """The first of two feature maps over the second."""
+
+    kind: ClassVar[str] = "divide"
+
+
+@dataclass(frozen=True)
+class Maximum(_Join):
+    """The larger of two numbers; NaN if either is that."""
+
+    kind: ClassVar[str] = "maximum"
+    commutative: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Minimum(_Join):
+    """The smaller of two numbers; NaN if either is that."""
+
+    kind: ClassVar[str] = "minimum"
+    commutative: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -439,6 +478,6 @@ class Dense(OperatorBase):
 
 Operator = (
     Input | Pad | Channels | Conv2D | Conv2DTranspose | BatchNorm | Scale | Rescale | Normalization | ReLU | LeakyReLU | Activation
-    | Softmax | Add | Multiply | Concatenate | MaxPool | AveragePool | GlobalAveragePool | GlobalMaxPool | ChannelReduce | Crop
-    | UpSample | Flatten | Reshape | Dense
+    | Softmax | Add | Subtract | Multiply | Divide | Maximum | Minimum | Concatenate | MaxPool | AveragePool | GlobalAveragePool
+    | GlobalMaxPool | ChannelReduce | Crop | Resize | UpSample | Flatten | Reshape | Dense
 )  # fmt: skip

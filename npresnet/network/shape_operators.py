@@ -1,4 +1,5 @@
-"""Operators without weights that change shapes: borders, cuts, larger maps, maps side by side, other ranks."""
+"""Operators without weights that change shapes: borders, cuts, larger maps, maps side by side, other orders
+of channels, other ranks."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import ClassVar, Literal
 
 from .operator_base import MOST_CHANNELS, MOST_PIXELS, MOST_WEIGHTS, OperatorBase, Pads, Shape, check_map, check_sizes
 
-__all__ = ["Channels", "Concatenate", "Crop", "Flatten", "Pad", "Reshape", "UpSample"]
+__all__ = ["Channels", "Concatenate", "Crop", "Flatten", "Pad", "Reshape", "Resize", "UpSample"]
 
 
 class _Moved(OperatorBase):
@@ -17,6 +18,11 @@ class _Moved(OperatorBase):
 
     def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
         return 0
+
+
+def _check_interpolation(interpolation: str) -> None:
+    if interpolation not in ("nearest", "bilinear"):
+        raise ValueError(f"the interpolation is {interpolation!r}; it must be 'nearest' or 'bilinear'")
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,6 @@ class Channels(_Moved):
 
     order: tuple[int, ...]
     kind: ClassVar[str] = "channels"
-    drops_nan: ClassVar[bool] = True  # in a channel that is left out
 
     def __post_init__(self) -> None:
         check_sizes("the number of channels", (len(self.order),), 1, MOST_CHANNELS)
@@ -51,6 +56,9 @@ class Channels(_Moved):
         if max(self.order) >= inputs[0][-1]:
             raise ValueError(f"the input has {inputs[0][-1]} channels, but channel {max(self.order)} is taken (from 0)")
         return *inputs[0][:-1], len(self.order)
+
+    def leaves_out(self, shape: Shape) -> bool:
+        return len(set(self.order)) < shape[-1]
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,29 @@ class Crop(_Moved):
 
 
 @dataclass(frozen=True)
+class Resize(OperatorBase):
+    """Maps of another size, (height, width): each pixel the nearest one, or between pixels by straight lines."""
+
+    size: tuple[int, int]
+    interpolation: Literal["nearest", "bilinear"] = "bilinear"
+    kind: ClassVar[str] = "resize"
+
+    def __post_init__(self) -> None:
+        check_sizes("the size", self.size, 1, MOST_PIXELS)
+        _check_interpolation(self.interpolation)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        check_map(inputs[0])
+        return *self.size, inputs[0][2]
+
+    def leaves_out(self, shape: Shape) -> bool:
+        return self.size[0] < shape[0] or self.size[1] < shape[1]
+
+    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return 6 * math.prod(output) if self.interpolation == "bilinear" else 0
+
+
+@dataclass(frozen=True)
 class UpSample(OperatorBase):
     """Maps that are larger by ``size`` = (vertical, horizontal): each pixel repeated, or between pixels by straight lines."""
 
@@ -87,8 +118,7 @@ class UpSample(OperatorBase):
 
     def __post_init__(self) -> None:
         check_sizes("the factor", self.size, 1, MOST_PIXELS)
-        if self.interpolation not in ("nearest", "bilinear"):
-            raise ValueError(f"the interpolation is {self.interpolation!r}; it must be 'nearest' or 'bilinear'")
+        _check_interpolation(self.interpolation)
 
     def output_shape(self, *inputs: Shape) -> Shape:
         check_map(inputs[0])

@@ -1,8 +1,8 @@
 """Fusion: layers become the few nodes that are worth a pass over memory, whatever the device.
 
 What multiplies each channel by a number and adds one (a batch-norm, say), an addition and an activation become part of the
-convolution before them, where nobody else reads what lies in between; so do an addition and an activation of a product
-(squeeze-and-excitation's gate). Zero padding becomes part of the window that reads it. Nothing changes but rounding.
+convolution before them, where nobody else reads what lies in between; so do an addition and an activation of two maps that are
+joined (squeeze-and-excitation's gate). Zero padding becomes part of the window that reads it. Nothing changes but rounding.
 
 A node is one of eight frozen records, a class for each kind of work. A device's plan makes its steps of them, and how a step
 computes a node is that device's own business.
@@ -10,7 +10,6 @@ computes a node is that device's own business.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,15 +22,19 @@ from ..network.operators import (
     Conv2D,
     Conv2DTranspose,
     Dense,
+    Divide,
     GlobalAveragePool,
     Input,
+    Maximum,
     MaxPool,
+    Minimum,
     Multiply,
     Operator,
     Pad,
     Pads,
     Shape,
     Softmax,
+    Subtract,
 )
 
 __all__ = [
@@ -40,13 +43,16 @@ __all__ = [
     "FusedConv",
     "FusedDense",
     "FusedEpilogue",
-    "FusedProduct",
+    "FusedJoin",
     "FusedTransposed",
     "Mean",
     "Node",
     "Pool",
     "fuse",
 ]
+
+
+Join = Add | Subtract | Multiply | Divide | Maximum | Minimum
 
 
 @dataclass(frozen=True)
@@ -148,18 +154,19 @@ class FusedTransposed(_Fused):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FusedProduct(_Fused):
-    """activation(x * factor + residual).
+class FusedJoin(_Fused):
+    """activation(operator(x, other) + residual): two maps joined number by number.
 
-    factor  name of what the data is multiplied by: of its shape, or one number per channel
+    other  name of the second; either may have fewer rows, columns or channels, of which each goes with all of the other's
     """
 
-    factor: str
+    operator: Join
+    other: str
 
     @property
     def inputs(self) -> tuple[str, ...]:
         x, *residual = super().inputs
-        return (x, self.factor, *residual)
+        return (x, self.other, *residual)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +218,7 @@ class Alone(_Node):
         return self.layer.inputs
 
 
-Node = FusedConv | FusedTransposed | FusedProduct | FusedAffine | FusedDense | Pool | Mean | Alone
+Node = FusedConv | FusedTransposed | FusedJoin | FusedAffine | FusedDense | Pool | Mean | Alone
 
 
 def fuse(
@@ -238,14 +245,15 @@ def fuse(
             node: Node = _alone(layer)
         else:
             inputs = _ordered(layer, shapes, ending)
+            plain = all(shapes[name] == shapes[layer.name] for name in inputs)
             before = ending.get(inputs[0])
             if before is not None and readers[inputs[0]] == 1:
-                extended = _extended(nodes[before], layer, inputs[1:])
+                extended = _extended(nodes[before], layer, inputs[1:], plain)
                 if extended is not None:
                     nodes[before] = extended
                     ending[layer.name] = ending.pop(inputs[0])
                     continue
-            node = _begun(layer, inputs, shapes, borders.get(layer.name))
+            node = _begun(layer, inputs, shapes, borders.get(layer.name), plain)
         ending[layer.name] = len(nodes)
         nodes.append(node)
     return nodes
@@ -278,35 +286,33 @@ def _own_pads(layer: Layer, shapes: Mapping[str, Shape]) -> Pads:
 
 
 def _ordered(layer: Layer, shapes: Mapping[str, Shape], ending: Mapping[str, int]) -> tuple[str, ...]:
-    """A layer's inputs, first the one whose node it may become part of: of a sum the one that is made last, because the
-    other is there by then; of a product the larger one, because the other may be one number per channel."""
-    match layer.operator:
-        case Add():
-            return tuple(sorted(layer.inputs, key=lambda name: ending.get(name, -1), reverse=True))
-        case Multiply():
-            return tuple(sorted(layer.inputs, key=lambda name: math.prod(shapes[name]), reverse=True))
-    return layer.inputs
+    """A layer's inputs, first the one whose node it may become part of: one of the result's shape, not a gate, and of a sum's
+    the one that is made last, because the other is there by then."""
+
+    def suits(name: str) -> tuple[bool, int]:
+        return shapes[name] == shapes[layer.name], ending.get(name, -1) if isinstance(layer.operator, Add) else 0
+
+    return tuple(sorted(layer.inputs, key=suits, reverse=True)) if layer.operator.commutative else layer.inputs
 
 
-def _extended(node: Node, layer: Layer, others: Sequence[str]) -> Node | None:
-    """``node`` with one more layer at its end, or None where there is no room; ``others`` is what else that layer reads."""
+def _extended(node: Node, layer: Layer, others: Sequence[str], plain: bool) -> Node | None:
+    """``node`` with one more layer at its end, or None where there is no room; ``others`` is what else that layer reads, and
+    ``plain`` whether all that it reads has the shape of its output."""
     layers, operator = (*node.layers, layer.name), layer.operator
     match node:
         case FusedConv() | FusedTransposed() | FusedAffine() if operator.per_channel:
             epilogue = node.epilogue
             return replace(node, layers=layers, norms=(*node.norms, layer.name)) if epilogue == NOTHING else None
-        case FusedConv() | FusedTransposed() | FusedProduct() if isinstance(operator, Add):
-            epilogue = node.epilogue
-            return (
-                replace(node, layers=layers, epilogue=FusedEpilogue(others[0], None)) if epilogue == NOTHING else None
-            )
-        case FusedConv() | FusedTransposed() | FusedProduct() | FusedAffine() | FusedDense() if operator.epilogue:
+        case FusedConv() | FusedTransposed() | FusedJoin() if isinstance(operator, Add):
+            if plain and node.epilogue == NOTHING:
+                return replace(node, layers=layers, epilogue=FusedEpilogue(others[0], None))
+        case FusedConv() | FusedTransposed() | FusedJoin() | FusedAffine() | FusedDense() if operator.epilogue:
             if node.activation is None:
                 return replace(node, layers=layers, epilogue=FusedEpilogue(node.epilogue.residual, operator))
     return None
 
 
-def _begun(layer: Layer, inputs: Sequence[str], shapes: Mapping[str, Shape], border: Layer | None) -> Node:
+def _begun(layer: Layer, inputs: Sequence[str], shapes: Mapping[str, Shape], border: Layer | None, plain: bool) -> Node:
     """The node of a layer that does not become part of one that is there, and of the border before it if that has one."""
     name, operator, x = layer.name, layer.operator, inputs[0]
     layers: tuple[str, ...] = (name,)
@@ -326,10 +332,10 @@ def _begun(layer: Layer, inputs: Sequence[str], shapes: Mapping[str, Shape], bor
             return FusedDense(layers=layers, leader=name, x=x, operator=operator, epilogue=epilogue)
         case GlobalAveragePool():
             return Mean(layers=layers, leader=name, x=x)
-        case Multiply():
-            return FusedProduct(layers=layers, leader=name, x=x, factor=inputs[1], epilogue=NOTHING)
-        case Add():
+        case Add() if plain:
             return FusedAffine(layers=layers, leader=name, x=x, norms=(), epilogue=FusedEpilogue(inputs[1], None))
+        case Add() | Subtract() | Multiply() | Divide() | Maximum() | Minimum():
+            return FusedJoin(layers=layers, leader=name, x=x, operator=operator, other=inputs[1], epilogue=NOTHING)
     if operator.per_channel:
         return FusedAffine(layers=layers, leader=name, x=x, norms=(name,), epilogue=NOTHING)
     if operator.epilogue and not isinstance(operator, Activation):

@@ -26,12 +26,15 @@ from ..network.operators import (
     Conv2DTranspose,
     Crop,
     Dense,
+    Divide,
     Flatten,
     GlobalAveragePool,
     GlobalMaxPool,
     Input,
     LeakyReLU,
+    Maximum,
     MaxPool,
+    Minimum,
     Multiply,
     Normalization,
     Operator,
@@ -39,8 +42,10 @@ from ..network.operators import (
     ReLU,
     Rescale,
     Reshape,
+    Resize,
     Scale,
     Softmax,
+    Subtract,
     UpSample,
 )
 from .folding import deviation
@@ -132,6 +137,7 @@ class LayerCall:
 
 
 _WINDOW = _fields("window", "stride", "padding")
+_JOINED = (LayerCall("combine", as_maps, options=lambda operator: {"function": operator.kind}),)
 
 CALLS: Mapping[type[Any], tuple[LayerCall, ...]] = {
     Input: (),
@@ -160,13 +166,14 @@ CALLS: Mapping[type[Any], tuple[LayerCall, ...]] = {
     Activation: (LayerCall("activation", options=_fields("function", "constants")),),
     Softmax: (LayerCall("softmax", as_rows),),
     Add: (LayerCall("add", as_maps),),
-    Multiply: (LayerCall("multiply", as_maps),),
+    **dict.fromkeys((Subtract, Multiply, Divide, Maximum, Minimum), _JOINED),
     Concatenate: (LayerCall("concatenate", as_maps),),
     MaxPool: (LayerCall("maxpool", options=_WINDOW),),
     AveragePool: (LayerCall("avgpool", options=_WINDOW),),
     GlobalAveragePool: (LayerCall("global_avgpool", as_maps, result=as_rows),),
     GlobalMaxPool: (LayerCall("global_maxpool", as_maps, result=as_rows),),
     ChannelReduce: (LayerCall("channel_reduce", as_maps, options=_fields("function")),),
+    Resize: (LayerCall("resize", options=_fields("size", "interpolation")),),
     UpSample: (LayerCall("upsample", options=_fields("size", "interpolation")),),
     Flatten: (),
     Reshape: (),

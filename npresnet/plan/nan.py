@@ -2,11 +2,11 @@
 
 Winograd's algorithm spreads NaN over a whole tile and makes NaN of infinity. Whatever may stand behind it keeps that NaN,
 arithmetic and activations alike, with two exceptions. In a max-pool NaN never wins, so that another number comes out: what
-max-pools read, directly or not, is computed without that algorithm (``read_by_pools``). And some layers leave pixels out: a
-cut, or a window that takes too long strides or ends before the map does. What comes out of those is right, whatever is in the
-pixels that they have not read. So where the algorithm went wrong in an image, there is NaN in an output; it is looked for in
-those of which not every NaN shows in another (``ends``). Such an image is run once more, alone and without Winograd, and that
-run's outputs are what counts.
+max-pools read, directly or not, is computed without that algorithm (``read_by_pools``). And some layers leave numbers out: a
+cut, channels that are not picked, or a window that takes too long strides or ends before the map does. What comes out of those
+is right, whatever is in what they have not read. So where the algorithm went wrong in an image, there is NaN in an output; it
+is looked for in those of which not every NaN shows in another (``ends``). Such an image is run once more, alone and without
+Winograd, and that run's outputs are what counts.
 
 The parts into which "3xtf32" cuts numbers make NaN of infinity, too, and are dealt with in the same way.
 """

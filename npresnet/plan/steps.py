@@ -18,9 +18,9 @@ class PlanStep:
 
     layers      names of the graph's layers that it computes; the last is the name of its output
     algorithm   on the CPU multiply, im2col, columns, F(4x4,3x3), F(2x2,3x3) (the last two perhaps with "V" behind: only the
-                transformed patches), grouped, maxpool, avgpool, affine, product, mean, maximum, activation, softmax, pad, copy;
+                transformed patches), grouped, maxpool, avgpool, affine, product, mean, maximum, join, activation, softmax, pad, copy;
                 on a card the tile and the split of a convolution ("64x32 / 2"), or one of such names
-    inputs      names of what it reads: the data, a product's second factor, and the residual if there is one
+    inputs      names of what it reads: the data, the second of two that are joined, and the residual if there is one
     shape       of its output, without the batch
     leader      the layer that gives the step its algorithm; the others come before or after it at no cost. Empty for a step
                 of the plan's own
@@ -48,7 +48,8 @@ class PlanStep:
         return self.layers[-1]
 
     def __str__(self) -> str:
-        signs = (" * ", " + ") if self.algorithm == "product" else (" + ",)
+        joined = {"product": " * ", "join": " with "}.get(self.algorithm)
+        signs = (joined, " + ") if joined else (" + ",)
         more = "".join(sign + name for sign, name in zip(signs, self.inputs[1:], strict=False))
         shape = "x".join(map(str, self.shape))
         end = f", {type(self.activation).__name__}" if self.activation else ""

@@ -78,10 +78,10 @@ def against_tensorflow(net: ResNet, weights: Path, images: Array, recording: Rec
     from . import oracle
 
     if net.architecture.own:
-        program = oracle.described(weights)
+        network = oracle.described(weights)
         # a head that is code, say, neither runs
-        both = [step.name for step in program.steps if step.name in net.graph.by_name]
-        return _rows(net, images, oracle.activations(program, images, both), recording)
+        both = [use.name for use in network.layers if use.name in net.graph.by_name]
+        return _rows(net, images, oracle.activations(network, images, both), recording)
     model = keras_model(net.architecture)
     oracle.load_file(model, weights)
     names = _pools_without_names(net, model)
@@ -171,9 +171,10 @@ def layers_against_recording(net: ResNet, recording: Recording, outputs: Sequenc
     expected = set(recording.layers)
     if outputs is not None:
         expected &= {layer.name for layer in net.graph.needed_for(outputs)}
-    for step in net.trace(recording.images, outputs):
-        if step.kind == "input" or (net.graph.by_name[step.name].stored and step.name not in recording.layers):
-            continue  # a half of one of Keras's layers has no name there
+    for step in net.trace(recording.images, _ends(net) if outputs is None else outputs):
+        part = _part(net, net.graph.by_name[step.name]) and step.name not in recording.layers
+        if step.kind == "input" or part:
+            continue
         expected.discard(step.name)
         yield Row(step.name, step.kind, step.shape, recording.compare(step.name, step.array))
     for name in expected:

@@ -11,9 +11,9 @@ from npresnet.cpu.packing import Constants
 from npresnet.cpu.runner import Planner
 from npresnet.kernels.activation import ActivationStep
 from npresnet.kernels.avgpool import AvgPoolStep
+from npresnet.kernels.combine import CombineStep
 from npresnet.kernels.globalmaxpool import GlobalMaxPoolStep
 from npresnet.kernels.maxpool import MaxPoolStep
-from npresnet.kernels.multiply import ProductStep
 from npresnet.kernels.steps.grouped import GroupedStep
 from npresnet.kernels.tile import NR
 from npresnet.kernels.winograd import pack_transformed, transform_kernel
@@ -257,7 +257,7 @@ def test_a_network_runs_without_its_odd_layers_being_compiled():
     table = plan._table
     called = {step.compiled for step in table.steps} | {function for _, function in table.natives}
     assert MaxPoolStep.compiled in called
-    odd = (GroupedStep, AvgPoolStep, ProductStep, ActivationStep, GlobalMaxPoolStep)
+    odd = (GroupedStep, AvgPoolStep, CombineStep, ActivationStep, GlobalMaxPoolStep)
     assert not called & {kind.compiled for kind in odd}
 
 

@@ -42,18 +42,22 @@ SAMPLES: dict[str, list[Any]] = {
     "leaky_relu": [cases.LeakyRelu((2, 3, 2, 5))],
     "activation": [cases.Activation((2, 3, 2, 5), "silu"), cases.Activation((3, 7), "clipped_relu", (0.1, 2.0, 0.5))],
     "add": [cases.Add((2, 3, 2, 5))],
-    "multiply": [cases.Multiply((2, 3, 2, 5), gate=gate) for gate in ("", "a", "b")],
+    "combine": [
+        *(cases.Combine("multiply", *pair) for pair in (((3, 2, 5), (3, 2, 5)), ((1, 1, 5), (3, 2, 5)))),
+        cases.Combine("subtract", (3, 2, 1), (1, 2, 5)),
+    ],
     "concatenate": [cases.Concatenate((2, 3, 2, 5), more=(2, 3))],
     "maxpool": [cases.Maxpool((2, 5, 4, 3), (3, 3), (2, 2), "same", "few")],
     "avgpool": [cases.Avgpool((2, 5, 4, 3), (3, 3), (2, 2), "same")],
     "global_avgpool": [cases.GlobalAvgpool((2, 3, 2, 5))],
     "global_maxpool": [cases.GlobalMaxpool((2, 3, 2, 5))],
     "channel_reduce": [cases.ChannelReduce((2, 3, 2, 5), function=function) for function in ("mean", "max")],
+    "resize": [cases.Resize((2, 3, 4, 3), size=(5, 2), interpolation=kind) for kind in ("nearest", "bilinear")],
     "upsample": [cases.Upsample((2, 3, 2, 3), size=(2, 1), interpolation=kind) for kind in ("nearest", "bilinear")],
     "dense": [cases.Dense(2, 8, 12)],
     "softmax": [cases.Softmax(2, 7)],
 }
-IN_PLACE = ("batchnorm", "scale", "relu", "leaky_relu", "activation", "add", "multiply", "softmax")
+IN_PLACE = ("batchnorm", "scale", "relu", "leaky_relu", "activation", "add", "combine", "softmax")
 ALL = [(version, case) for operator in SAMPLES for version in LADDER[operator] for case in SAMPLES[operator]]
 FIRST = [(version, SAMPLES[operator][0]) for operator in SAMPLES for version in LADDER[operator]]
 
@@ -122,7 +126,7 @@ def test_out_may_be_an_input(version, case):
     for position in range(case.batched):
         arrays = on_device(case.arrays())
         if tuple(arrays[position].shape) != expected.shape:
-            continue  # multiply's gate
+            continue  # a gate
         assert version(*arrays, **case.options(), out=arrays[position]) is arrays[position]
         cases.assert_same_bits(arrays[position].copy_to_host(), expected)
 

@@ -24,7 +24,10 @@ from npresnet.network.operators import (
     Add,
     AveragePool,
     BatchNorm,
+    Concatenate,
     Conv2D,
+    Conv2DTranspose,
+    Crop,
     Dense,
     Flatten,
     GlobalAveragePool,
@@ -35,7 +38,9 @@ from npresnet.network.operators import (
     Pad,
     ReLU,
     Rescale,
+    Reshape,
     Scale,
+    UpSample,
 )
 from npresnet.verify.compare import compare
 
@@ -85,6 +90,25 @@ def gated() -> Graph:
         ("after", Conv2D(6, 5, (1, 1)), "pool"),
         ("flat", Flatten(), "after"),
         channels=4,
+    )
+
+
+def u_net() -> Graph:
+    """Maps made larger, cut and put side by side; rows of another rank. Channels that are no multiple of four."""
+    return graph_of(
+        ("first", Conv2D(3, 6, (3, 3), padding="same"), "input"),
+        ("pool", MaxPool((2, 2), (2, 2), "valid"), "first"),
+        ("deep", Conv2D(6, 5, (3, 3), padding="same"), "pool"),
+        ("up", Conv2DTranspose(5, 7, (3, 3), (2, 2), "same"), "deep"),
+        ("bn", BatchNorm(7, 1e-3), "up"),
+        ("lines", UpSample((2, 2), "bilinear"), "deep"),
+        ("joined", Concatenate(), "bn first lines"),
+        ("cut", Crop((1, 0, 0, 2)), "joined"),
+        ("last", Conv2D(18, 4, (1, 1)), "cut"),
+        ("rows", Reshape((-1, 4)), "last"),
+        ("norm", BatchNorm(4, 1e-3), "rows"),
+        ("mean", GlobalAveragePool(), "norm"),
+        ("classes", Dense(4, 3, softmax=True), "norm"),
     )
 
 
@@ -172,6 +196,31 @@ def test_layers_that_nothing_is_fused_with(algorithm):
     (program,) = net._programs.kept().values()
     assert program.planned == (algorithm == "auto")
     assert ("border",) in [step.what.layers for step in program.steps]
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "im2col"])
+def test_maps_made_larger(algorithm):
+    graph, images = u_net(), numbers("u-net", (2, 6, 8, 3))
+    names = ("joined", "last", "rows", "mean", "classes")
+    assert_agree(make(graph, algorithm).run(images, names), truth(graph, images, names), 2e-6)
+
+
+def test_3xtf32_is_not_used_before_a_max_pool():
+    """Infinity, of which it makes NaN, is larger than all else there."""
+    graph = graph_of(
+        ("conv", Conv2D(4, 4, (1, 1)), "input"),
+        ("pool", MaxPool((2, 2), (2, 2), "valid"), "conv"),
+        ("after", Conv2D(4, 4, (1, 1)), "pool"),
+        channels=4,
+    )
+    images = numbers("pool", (1, 4, 4, 4))
+    images[0, 1, 2, 3] = np.inf
+    net = make(graph, precision="3xtf32")
+    names = ("pool", "after")
+    assert_agree(net.run(images, names), engine_run(graph, images, names))
+    used = net.algorithms((4, 4), names)
+    assert used["conv"] == "64x32"
+    assert used["after"] != "64x32"
 
 
 def _forced(monkeypatch, winograd: bool, splits: int) -> None:

@@ -15,11 +15,12 @@ from npresnet.kernels.arrays import Array
 from npresnet.kernels.avgpool import AvgPoolStep, MeanStep
 from npresnet.kernels.channel_reduce import ChannelReduceStep
 from npresnet.kernels.channels import ChannelsStep
+from npresnet.kernels.combine import CombineStep
 from npresnet.kernels.conv2d_transpose import Col2imStep
 from npresnet.kernels.geometry import Window, window
 from npresnet.kernels.globalmaxpool import GlobalMaxPoolStep
 from npresnet.kernels.maxpool import MaxPoolStep
-from npresnet.kernels.multiply import ProductStep
+from npresnet.kernels.resize import ResizeStep
 from npresnet.kernels.scale import AffineStep
 from npresnet.kernels.simd import LANES
 from npresnet.kernels.softmax import SoftmaxStep
@@ -39,7 +40,6 @@ from npresnet.kernels.steps.winograd import (
     v_bytes,
 )
 from npresnet.kernels.tile import NR
-from npresnet.kernels.upsample import UpSampleStep
 
 # Records -------------------------------------------------------------------------------------------------------------
 
@@ -210,10 +210,13 @@ def _activation(room: Room, x: Map, out: Map) -> Step:
     return ActivationStep(x=x, out=out, activation=SILU, pixels=N * H * W, blocks=5)
 
 
-def _product(room: Room, x: Map, out: Map) -> Step:
-    factor, _ = room.map(_numbers(N, 1, 1, C))
-    epilogue = room.epilogue((N, H, W, C), RELU)
-    return ProductStep(x=x, factor=factor, out=out, epilogue=epilogue, pixels=N * H * W, shared=H * W, blocks=5)
+def _combine(*other: int) -> Callable[[Room, Map, Map], Step]:
+    def make(room: Room, x: Map, out: Map) -> Step:
+        factor, _ = room.map(_numbers(*other))
+        epilogue = room.epilogue((N, H, W, C), RELU)
+        return CombineStep.of("multiply", (x, (N, H, W, C)), (factor, other), (out, (N, H, W, C)), epilogue, 5)
+
+    return make
 
 
 def _times(room: Room, depth: int, out: Map, shape: tuple[int, ...], activation: Activation = RELU) -> Product:
@@ -258,8 +261,8 @@ def _col2im(room: Room, x: Map, out: Map) -> Step:
     return Col2imStep(x=x, out=out, n=N, height=2 * H, width=3 * W, window=window, epilogue=epilogue)
 
 
-def _upsample(bilinear: bool) -> Callable[[Room, Map, Map], Step]:
-    return lambda room, x, out: UpSampleStep.of(x, out, (N, H, W), (2, 3), bilinear)
+def _resize(bilinear: bool) -> Callable[[Room, Map, Map], Step]:
+    return lambda room, x, out: ResizeStep.of(x, out, (N, H, W), (H + 4, W - 3), bilinear)
 
 
 CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Callable[[Room, Map, Map], Step]]] = {
@@ -273,13 +276,15 @@ CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Callable[[Room, Map, Ma
     "activation": ((N, H, W, C), (N, H, W, C), _activation),
     "softmax": ((N, H, W, C), (N, H, W, C), lambda room, x, out: SoftmaxStep(x=x, out=out, pixels=N * H * W)),
     "affine": ((N, H, W, C), (N, H, W, C), _affine),
-    "product": ((N, H, W, C), (N, H, W, C), _product),
+    "gate": ((N, H, W, C), (N, H, W, C), _combine(N, 1, 1, C)),
+    "gate of pixels": ((N, H, W, C), (N, H, W, C), _combine(N, H, W, 1)),
+    "gate of rows": ((N, H, W, C), (N, H, W, C), _combine(1, H, 1, C)),
     "pointwise": ((N, H, W, C), (N, H, W, K), _pointwise),
     "im2col": ((N, H, W, C), (N, 5, 6, K), _im2col),
     "copy": ((N, H, W, C), (N, H + 3, W + 4, C), _copy),
     "col2im": ((N, H, W, C // 6 * 6), (N, 2 * H, 3 * W, C // 6), _col2im),
-    "nearest": ((N, H, W, C), (N, 2 * H, 3 * W, C), _upsample(False)),
-    "bilinear": ((N, H, W, C), (N, 2 * H, 3 * W, C), _upsample(True)),
+    "nearest": ((N, H, W, C), (N, H + 4, W - 3, C), _resize(False)),
+    "bilinear": ((N, H, W, C), (N, H + 4, W - 3, C), _resize(True)),
     "grouped": ((N, H, W, C), (N, H, W, C), _grouped),
     "winograd 2": ((N, H, W, C), (N, H, W, K), _winograd(2)),
     "winograd 4": ((N, H, W, C), (N, H, W, K), _winograd(4)),

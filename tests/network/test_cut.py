@@ -66,3 +66,21 @@ def test_the_beginning_of_two_depths(tmp_path: Path) -> None:
         assert inspect(tmp_path / "cut.h5", asked).architecture.depth == depth
     with pytest.raises(WeightsError, match=r"3/4/0/0 blocks .*, but 'resnet152v2' was asked for"):
         inspect(tmp_path / "cut.h5", "resnet152v2")
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_feature_maps_behind_another_front(tmp_path: Path, suffix: str) -> None:
+    """Maps mean the same in a network that was trained further: a pre-activation network's C5 is not its last sum."""
+    base = shared("keras.applications V2", 50, 8)
+    image = keras.Input((None, None, 3))
+    x = base(keras.layers.Rescaling(1 / 127.5, offset=-1)(image))
+    model = keras.Model(image, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+    model.save(tmp_path / f"tuned{suffix}")
+    found = inspect(tmp_path / f"tuned{suffix}")
+    assert found.architecture.own
+    assert list(found.graph.features.values()) == [
+        "pool1_pool", "conv2_block2_out", "conv3_block3_out", "conv4_block5_out", "post_relu"
+    ]  # fmt: skip
+    images = pictures(64, 53)
+    ours = npresnet.load(tmp_path / f"tuned{suffix}")(images).c5
+    assert compare(np.asarray(ours), base(images / 127.5 - 1).numpy()).agrees()

@@ -235,7 +235,6 @@ def test_a_table_row_is_confirmed(tmp_path: Path) -> None:
         (lambda x: L.LayerNormalization(name="odd")(x), "'odd' (LayerNormalization: npresnet has no such layer)"),
         (lambda x: L.BatchNormalization(axis=1, name="odd")(x), "'odd' (BatchNormalization: it works along axis 1"),
         (lambda x: L.Concatenate(axis=1, name="odd")([x, x]), "'odd' (Concatenate: it works along axis 1"),
-        (lambda x: L.SeparableConv2D(4, 3, name="odd")(x), "'odd' (SeparableConv2D: npresnet has no such layer)"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])

@@ -53,8 +53,8 @@ def test_live_tensorflow_agrees(tf, recording):
     """The same file, as it describes itself, of Keras's layers."""
     net = npresnet.load(WEIGHTS)
     images = net.prepare(recording["pictures"], "none")
-    program = oracle.described(WEIGHTS)
-    last = program.steps[-1].name
-    ((_, live),) = oracle.activations(program, images, [last])
+    network = oracle.described(WEIGHTS)
+    last = network.layers[-1].name
+    ((_, live),) = oracle.activations(network, images, [last])
     assert compare(live, recording["predictions"]).agrees()
     assert compare(net.predict(images), live).agrees()

@@ -31,12 +31,15 @@ from npresnet.network.operators import (
     Conv2DTranspose,
     Crop,
     Dense,
+    Divide,
     Flatten,
     GlobalAveragePool,
     GlobalMaxPool,
     Input,
     LeakyReLU,
+    Maximum,
     MaxPool,
+    Minimum,
     Multiply,
     Normalization,
     Operator,
@@ -44,8 +47,10 @@ from npresnet.network.operators import (
     ReLU,
     Rescale,
     Reshape,
+    Resize,
     Scale,
     Softmax,
+    Subtract,
     UpSample,
 )
 from npresnet.plan.layer_calls import CALLS, DEFINITIONS, LayerCall
@@ -54,6 +59,7 @@ from npresnet.verify.compare import compare
 from ..support import cases
 
 OPERATORS = get_args(Operator)
+JOINS = (Add, Subtract, Multiply, Divide, Maximum, Minimum)
 COMPUTED = [kind for kind in OPERATORS if kind is not Input]
 
 # A layer of Keras that is made into the operator: its class and what its description says. It reads 8 x 8 pixels of 4.
@@ -71,7 +77,11 @@ KERAS: dict[type[Any], tuple[str, dict[str, Any]]] = {
     Activation: ("Activation", {"activation": "sigmoid"}),
     Softmax: ("Softmax", {}),
     Add: ("Add", {}),
+    Subtract: ("Subtract", {}),
     Multiply: ("Multiply", {}),
+    Divide: ("Divide", {}),
+    Maximum: ("Maximum", {}),
+    Minimum: ("Minimum", {}),
     Concatenate: ("Concatenate", {}),
     MaxPool: ("MaxPooling2D", {"pool_size": [3, 3], "strides": [2, 2]}),
     AveragePool: ("AveragePooling2D", {"pool_size": [3, 3], "strides": [2, 2]}),
@@ -81,6 +91,7 @@ KERAS: dict[type[Any], tuple[str, dict[str, Any]]] = {
     Crop: ("Cropping2D", {"cropping": [[1, 2], [3, 0]]}),
     UpSample: ("UpSampling2D", {"size": [2, 3], "interpolation": "bilinear"}),
     Flatten: ("Flatten", {}),
+    Resize: ("Resizing", {"height": 5, "width": 9, "interpolation": "nearest"}),
     Reshape: ("Reshape", {"target_shape": [4, 4, 16]}),
     Dense: ("Dense", {"units": 3, "activation": "softmax"}),
 }
@@ -106,7 +117,7 @@ def graph_of(kind: type[Any]) -> Graph | None:
         return None
     name, config = KERAS[kind]
     image = ["image", 0, 0, {}]
-    feeds = [image] * (2 if kind in (Add, Concatenate, Multiply) else 1)
+    feeds = [image] * (2 if kind in (*JOINS, Concatenate) else 1)
     layers = [
         {"class_name": "InputLayer", "name": "image", "config": {"batch_shape": [None, 8, 8, 4]}, "inbound_nodes": []},
         {"class_name": name, "name": "layer", "config": config, "inbound_nodes": [feeds]},
@@ -252,9 +263,9 @@ def test_a_description_that_makes_another_operator_does_not_count(monkeypatch):
     [
         ("pointwise", {ReLU, LeakyReLU, Activation}),
         ("per_channel", {BatchNorm, Scale, Rescale, Normalization}),
-        ("commutative", {Add, Multiply}),
+        ("commutative", {Add, Multiply, Maximum, Minimum}),
         ("epilogue", {ReLU, LeakyReLU, Activation}),
-        ("drops_nan", {MaxPool, Channels}),
+        ("drops_nan", {MaxPool}),
         ("reshapes", {Flatten, Reshape}),
     ],
 )

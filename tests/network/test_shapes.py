@@ -23,16 +23,16 @@ def pictures(*shape: int) -> Any:
     return np.random.default_rng(3).standard_normal(shape).astype(np.float32)
 
 
-def check(tmp_path: Any, model: Any, images: Any, *outputs: tuple[str, ...], algorithms: Any = ALGORITHMS) -> None:
+def check(tmp_path: Any, model: Any, images: Any, *outputs: tuple[str, ...], suffix: str = ".keras") -> None:
     """Every layer that is named in ``outputs``, by all algorithms, for each choice of outputs."""
     randomize(model, pixels=1)
-    path = tmp_path / "model.keras"
+    path = tmp_path / f"model{suffix}"
     model.save(path)
     names = sorted({name for choice in outputs for name in choice})
     whole = keras.Model(model.inputs, [model.get_layer(name).output for name in names])
     made = whole([images])
     expected = {name: array.numpy() for name, array in zip(names, made if len(names) > 1 else [made], strict=True)}
-    for algorithm in algorithms:
+    for algorithm in ALGORITHMS:
         net = npresnet.load(path, algorithm=algorithm)
         for choice in outputs:
             for name, array in net(images, outputs=list(choice)).items():
@@ -177,6 +177,20 @@ def test_transposed_convolutions(tmp_path):
     )
 
 
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_separable_convolutions(tmp_path, suffix):
+    """Two layers here, one in the file, in every layout."""
+    image = keras.Input((14, 12, 3))
+    x = L.SeparableConv2D(32, 3, padding="same", activation="relu", name="first")(image)
+    y = L.SeparableConv2D(32, (5, 3), padding="same", dilation_rate=2, depth_multiplier=2, use_bias=False, name="wide")(
+        x
+    )
+    x = L.Add(name="sum")([x, L.BatchNormalization()(y)])
+    x = L.SeparableConv2D(8, 3, strides=2, activation="leaky_relu", name="last")(x)
+    model = keras.Model(image, L.Dense(3, name="top")(L.GlobalAveragePooling2D()(x)))
+    check(tmp_path, model, pictures(2, 14, 12, 3), ("top",), ("first", "wide"), ("sum", "last", "top"), suffix=suffix)
+
+
 # Ranks ---------------------------------------------------------------------------------------------------------------
 
 
@@ -251,5 +265,28 @@ def test_refused(tmp_path, layer, said):
     x = residual(image, 4)
     model = keras.Model(image, L.Flatten()(layer([x, x] if isinstance(layer, L.Concatenate) else x)))
     model.save(tmp_path / "model.keras")
-    with pytest.raises(npresnet.WeightsError, match=said):
+    with pytest.warns(npresnet.WeightsWarning, match=said):
         npresnet.load(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_as_keras_2_spells_it(tmp_path, suffix):
+    """All of them in one network that Keras 2 has written."""
+    tf_keras = pytest.importorskip("tf_keras")
+    K = tf_keras.layers
+    image = K.Input((16, 12, 3))
+    x = K.SeparableConv2D(16, 3, padding="same", depth_multiplier=2, activation="relu")(image)
+    x = K.Add()([x, K.Conv2D(16, 3, padding="same")(x)])
+    y = K.UpSampling2D(2, interpolation="bilinear")(
+        K.Conv2DTranspose(8, 3, strides=2, padding="same")(K.MaxPool2D(4)(x))
+    )
+    z = K.Concatenate()([x, y, K.Cropping2D(((1, 0), (0, 1)))(K.ZeroPadding2D(((1, 0), (0, 1)))(x))])
+    rows = K.Reshape((-1, 40))(K.Permute((1, 2, 3))(z))
+    head = K.Concatenate(axis=-1)([K.GlobalAveragePooling1D()(rows), K.GlobalMaxPooling2D(keepdims=False)(z)])
+    model = tf_keras.Model(image, K.Dense(5, activation="softmax", name="top")(head))
+    model.save(tmp_path / f"old{suffix}")
+    images = pictures(2, 16, 12, 3)
+    expected = model(images).numpy()
+    for algorithm in ALGORITHMS:
+        found = npresnet.load(tmp_path / f"old{suffix}", algorithm=algorithm).predict(images)
+        assert compare(found, expected).agrees(), algorithm

@@ -38,7 +38,7 @@ from npresnet.plan.fusion import (
     FusedConv,
     FusedDense,
     FusedEpilogue,
-    FusedProduct,
+    FusedJoin,
     Mean,
     Node,
     Pool,
@@ -115,11 +115,12 @@ def test_product():
     assert isinstance(conv, FusedConv)
     assert mean == Mean(layers=("squeeze",), leader="squeeze", x="conv")
     assert gate == Alone(layers=("gate",), leader="gate", x="squeeze", layer=graph.by_name["gate"])
-    assert product == FusedProduct(
+    assert product == FusedJoin(
         layers=("gated", "add", "relu"),
         leader="gated",
         x="conv",
-        factor="gate",
+        operator=Multiply(),
+        other="gate",
         epilogue=FusedEpilogue("input", ReLU()),
     )
     assert product.inputs == ("conv", "gate", "input")

@@ -16,6 +16,7 @@ from npresnet.network.operators import (
     Operator,
     Pad,
     ReLU,
+    Resize,
     UpSample,
 )
 from npresnet.plan.nan import ends, read_by_pools
@@ -76,6 +77,8 @@ def test_ends():
         (Crop((0, 0, 0, 0)), 20, False),
         (Pad((1, 1, 1, 1)), 20, False),
         (UpSample((2, 2), "bilinear"), 20, False),
+        (Resize((21, 20), "nearest"), 20, False),
+        (Resize((20, 19)), 20, True),
         (GlobalMaxPool(), 20, False),
         (ReLU(), 20, False),
     ],

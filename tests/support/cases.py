@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pytest
 
 from npresnet.kernels import LADDER
+from npresnet.kernels.combine import JOINS
 from npresnet.kernels.functions import FUNCTIONS
 from npresnet.kernels.gemm import KC, block_rows
 from npresnet.kernels.tile import MR, NR
@@ -257,7 +258,7 @@ class Conv2dTranspose(Conv2d):
 
     def arrays(self) -> tuple[Any, ...]:
         x, w, bias = super().arrays()
-        return x, w.swapaxes(2, 3), bias
+        return x, np.ascontiguousarray(w.swapaxes(2, 3)), bias
 
     def options(self) -> dict[str, Any]:
         return {"output_padding": self.more, **super().options()}
@@ -349,21 +350,26 @@ class Add(Relu):
 
 
 @dataclass(frozen=True)
-class Multiply(Relu):
-    """``gate``: which of the two has one pixel only, "a" or "b"; empty where neither has."""
+class Combine(Case):
+    """Of two maps of ``images`` images."""
 
-    operator = "multiply"
+    operator = "combine"
     batched = 2
-    gate: str = ""
+    function: str
+    a: tuple[int, int, int] = (3, 5, 7)
+    b: tuple[int, int, int] = (3, 5, 7)
+    images: int = 2
+    values: str = "normal"
 
     def __str__(self) -> str:
-        return f"{super().__str__()}{self.gate and f', {self.gate} a gate'}"
+        return f"{self.function} {self.images} of {_size(*self.a)} and {_size(*self.b)} {self.values}"
 
     def arrays(self) -> tuple[Any, ...]:
-        n, _, _, c = self.shape
-        small = (n, 1, 1, c)
-        a = numbers(self, small if self.gate == "a" else self.shape, self.values)
-        return a, np.flip(numbers((self, "b"), small if self.gate == "b" else self.shape, self.values)).copy()
+        a, b = (self.images, *self.a), (self.images, *self.b)
+        return numbers(self, a, self.values), np.flip(numbers((self, "b"), b, self.values)).copy()
+
+    def options(self) -> dict[str, Any]:
+        return {"function": self.function}
 
 
 @dataclass(frozen=True)
@@ -386,6 +392,19 @@ class Upsample(Relu):
 
     def __str__(self) -> str:
         return f"{super().__str__()} times {self.size} {self.interpolation}"
+
+    def options(self) -> dict[str, Any]:
+        return {"size": self.size, "interpolation": self.interpolation}
+
+
+@dataclass(frozen=True)
+class Resize(Relu):
+    operator = "resize"
+    size: Any = 2
+    interpolation: str = "nearest"
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} to {self.size} {self.interpolation}"
 
     def options(self) -> dict[str, Any]:
         return {"size": self.size, "interpolation": self.interpolation}
@@ -699,7 +718,6 @@ LEAKY_RELU = [
     *(LeakyRelu((1, 3, 2, 5), values, slope) for slope in (0.0, 1.5, -1.0) for values in ("normal", "NaN or -inf")),
 ]
 ADD = [Add(case.shape, case.values) for case in RELU]
-MULTIPLY = [Multiply(case.shape, case.values, gate) for case in RELU for gate in ("", "a", "b")]
 CONCATENATE = [
     *(Concatenate((2, 3, 4, c), "normal", (d,)) for c, d in zip(CHANNELS, reversed(CHANNELS), strict=True)),
     Concatenate((1, 1, 1, 1)),
@@ -717,6 +735,26 @@ CROP = [
     *(Crop((1, 4, 3, c), "normal", (1, 0, 0, 1)) for c in CHANNELS),
     *_all_values(Crop((1, 4, 5, 6), crops=(1, 1, 0, 1))),
 ]
+RESIZE = [
+    *(
+        Resize(shape, "normal", size, interpolation)
+        for interpolation in ("nearest", "bilinear")
+        for shape, size in (
+            ((1, 1, 1, 1), 3),
+            ((1, 4, 3, 2), 1),
+            ((2, 5, 4, 3), (5, 4)),
+            ((2, 5, 4, 3), (7, 5)),
+            ((2, 9, 7, 3), (4, 6)),
+            ((1, 6, 8, 5), (3, 2)),
+            ((1, 6, 8, 5), (11, 3)),
+            ((1, 61, 33, 2), (37, 50)),  # where a centre lies is no longer exact
+            *(((1, 4, 3, c), (5, 2)) for c in CHANNELS),
+        )
+    ),
+    *_all_values(Resize((1, 5, 3, 4), size=(3, 4))),
+    *_all_values(Resize((1, 5, 3, 4), size=(3, 4), interpolation="bilinear"), _FINITE + SPECIAL),
+]
+
 UPSAMPLE = [
     Upsample((1, 1, 1, 1)),
     *(
@@ -735,6 +773,21 @@ UPSAMPLE = [
     *_all_values(Upsample((1, 3, 4, 5))),
     # without "few", whose largest numbers overflow on the way from one to the other
     *_all_values(Upsample((1, 3, 4, 5), interpolation="bilinear"), _FINITE + _WINDOWS_OF_SPECIALS),
+]
+COMBINE = [
+    *(Combine(function) for function in JOINS),
+    *(case for function in JOINS for case in _all_values(Combine(function, (5, 3, 11), (5, 3, 11), 1))),
+    # what each of the two may have but once, of a map (h, w, c)
+    *(
+        Combine(function, *pair)
+        for function in ("multiply", "subtract")
+        for small in ((1, 1, 65), (4, 3, 1), (1, 1, 1), (1, 3, 65), (4, 1, 65), (4, 1, 1))
+        for pair in ((small, (4, 3, 65)), ((4, 3, 65), small))
+    ),
+    Combine("add", (4, 3, 1), (1, 1, 16)),
+    Combine("maximum", (4, 1, 5), (1, 3, 5)),
+    Combine("minimum", (1, 3, 5), (4, 1, 1)),
+    Combine("multiply", (1, 1, 1), (1, 1, 1), 1),
 ]
 GLOBAL_MAXPOOL = [GlobalMaxpool(case.shape, case.values) for case in RELU]
 CONSTANTS: dict[str, tuple[tuple[float, ...], ...]] = {
@@ -829,13 +882,14 @@ CASES: dict[str, list[Any]] = {
     "leaky_relu": LEAKY_RELU,
     "activation": ACTIVATION,
     "add": ADD,
-    "multiply": MULTIPLY,
+    "combine": COMBINE,
     "concatenate": CONCATENATE,
     "maxpool": MAXPOOL,
     "avgpool": AVGPOOL,
     "global_avgpool": GLOBAL_AVGPOOL,
     "global_maxpool": GLOBAL_MAXPOOL,
     "channel_reduce": CHANNEL_REDUCE,
+    "resize": RESIZE,
     "upsample": UPSAMPLE,
     "dense": DENSE,
     "softmax": SOFTMAX,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,11 +127,11 @@ def expected(model: Any, images: list[Any]) -> list[Any]:
 
 
 def check(model: Any, path: Path) -> list[str]:
-    """Whether the oracle's outputs are those of Keras's own model. Returns the names of its steps."""
+    """Whether the oracle's outputs are those of Keras's own model. Returns the names of its layers."""
     images = [pictures(2, *x.shape[1:]) / (1 if len(x.shape) == 4 else 255) for x in model.inputs]
-    program = oracle.described(path)
-    found = dict(oracle.activations(program, images if len(images) > 1 else images[0]))
-    assert list(found) == [step.name for step in program.steps]
+    network = oracle.described(path)
+    found = dict(oracle.activations(network, images if len(images) > 1 else images[0]))
+    assert list(found) == [use.name for use in network.layers]
     for truth in expected(model, images):
         near = [compare(array, truth) for array in found.values() if array.shape == truth.shape]
         assert any(one.agrees() for one in near), near
@@ -239,11 +240,11 @@ def test_what_cannot_be_run_stops_only_itself(described: Path, layer: dict[str, 
         top.update(layer, name=name, config={**layer["config"], "name": name})
         inner["output_layers"][0] = name
 
-    program = oracle.described(changed(described, change))
+    network = oracle.described(changed(described, change))
     images = pictures(1, 24, 32, 3)
-    assert [name for name, _ in oracle.activations(program, images, ["end", "mean"])] == ["end", "mean"]
+    assert [name for name, _ in oracle.activations(network, images, ["end", "mean"])] == ["end", "mean"]
     with pytest.raises(WeightsError, match=said) as caught:
-        list(oracle.activations(program, images))
+        list(oracle.activations(network, images))
     assert f"{described}: TensorFlow cannot run its layer '{name}'" in str(caught.value)
     assert "--against reference" in str(caught.value)
     assert len(str(caught.value)) < 600 + len(str(described))
@@ -286,14 +287,14 @@ def test_files_without_a_description(tmp_path: Path) -> None:
 
 def test_as_many_images_as_inputs(tmp_path: Path) -> None:
     table_and_two_outputs(keras).save(tmp_path / "file.keras")
-    program = oracle.described(tmp_path / "file.keras")
+    network = oracle.described(tmp_path / "file.keras")
     image, numbers = pictures(1, 24, 32, 3), pictures(1, 4)
-    named = dict(oracle.activations(program, {"numbers": numbers, "image": image}))
-    listed = dict(oracle.activations(program, [image, numbers]))
+    named = dict(oracle.activations(network, {"numbers": numbers, "image": image}))
+    listed = dict(oracle.activations(network, [image, numbers]))
     assert all(np.array_equal(named[name], listed[name]) for name in listed)
     for wrong in (image, [numbers, image], {"image": image}, [image, pictures(1, 5)]):
         with pytest.raises(ImageError, match="image"):
-            oracle.activations(program, wrong)
+            oracle.activations(network, wrong)
 
 
 # verify --------------------------------------------------------------------------------------------------------------
@@ -354,6 +355,20 @@ def test_verify_of_other_channels(tmp_path: Path, verify: Any, channels: int) ->
     assert f"on an input of 24x32x{channels}" in " ".join(output.split())
 
 
+def test_a_recording_of_several_outputs(tmp_path: Path, verify: Any) -> None:
+    """Of which one is a sum of three, and is no input of another."""
+    L, image = keras.layers, keras.Input((24, 32, 3))
+    x = L.Conv2D(4, 3, padding="same")(image)
+    ends = [head(keras, x), L.Add(name="sum")([x, L.Conv2D(4, 1)(x), L.ReLU()(x)])]
+    for outputs in (ends, ends[::-1]):
+        model = keras.Model(image, outputs)
+        randomize(model, pixels=100)
+        model.save(tmp_path / "file.keras")
+        for options in (("--record", tmp_path / "made.npz"), ("--against", tmp_path / "made.npz")):
+            status, output = verify(tmp_path / "file.keras", *options)
+            assert status == 0, output
+
+
 def test_verify_of_three_summands(tmp_path: Path) -> None:
     """Which are added one at a time: a sum of two of them has no name in Keras."""
     L, image = keras.layers, keras.Input((24, 32, 3))
@@ -394,3 +409,41 @@ def test_weights_alone_that_are_another_network(tmp_path: Path) -> None:
         WeightsError, match=r"32 layers of keras_resnet34 are not in it \(res2b2_branch2a, .*, 20 more, "
     ):
         oracle.load_file(thin("keras-resnet", 34).build(), tmp_path / "file.h5")
+
+
+@pytest.mark.parametrize(
+    ("family", "depth", "setting"),
+    [
+        ("keras-cv", 18, "include_rescaling"),
+        ("keras-cv V2", 18, "include_rescaling"),
+        ("kimm", 18, "include_preprocessing"),
+    ],
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_verify_of_networks_that_may_scale_pixels(
+    tmp_path: Path, family: str, depth: int, setting: str, inside: bool
+) -> None:
+    """Their packages' archives describe them by a class of the package and its settings."""
+    widths = [(4 << i, 4 << i) for i in range(4)]
+    model = oracle.build(family, depth, stem_width=4, stage_widths=widths, inside=inside)
+    randomize(model, pixels=1 if inside else 60)
+    path = tmp_path / "file.keras"
+    model.save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in ("metadata.json", "model.weights.h5")}
+    described = {"module": "package.models", "class_name": "ResNetBackbone", "config": {setting: inside}}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, contents in {**members, "config.json": json.dumps(described).encode()}.items():
+            archive.writestr(name, contents)
+    scaling = {"rescaling", "normalization"} & set(npresnet.load(path).layers)
+    assert bool(scaling) == inside
+    assert agrees(path, pictures(1, 40, 48, 3)) == len(npresnet.load(path).layers) - 1
+
+
+def test_verify_of_the_deepest_network(tmp_path: Path) -> None:
+    widths = [(2 << i, 8 << i) for i in range(4)]
+    model = oracle.build("keras-hub vd", 200, stem_width=4, stage_widths=widths)
+    randomize(model)
+    model.save_weights(tmp_path / "file.weights.h5")
+    assert "200" in str(npresnet.load(tmp_path / "file.weights.h5").architecture)
+    assert agrees(tmp_path / "file.weights.h5", pictures(1, 32, 32, 3) - 120) > 600

@@ -74,7 +74,7 @@ class _Call:
         """Of the first tensor, with the batch."""
         return len(self.shape) + 1
 
-    def axes(self, *keys: str, default: Any = None) -> list[int]:
+    def axes(self, *keys: str | int, default: Any = None) -> list[int]:
         """Axes with the batch as the first, counted from 0; all but the batch for none."""
         given = self.get(*keys, default=default)
         found = given if isinstance(given, list | tuple) else [given]
@@ -172,7 +172,7 @@ def _softmax(call: _Call) -> _Layers:
 
 
 def _gelu(call: _Call) -> _Layers:
-    default = bool(call.layer.module)  # Keras's own is the approximation, TensorFlow's is not
+    default = call.layer.kind != "TFOpLambda"  # Keras's own is the approximation, TensorFlow's is not
     approximate = call.get("approximate", 1, default=default)
     return [("Activation", {"activation": "gelu_tanh" if approximate else "gelu_exact"})]
 
@@ -257,10 +257,10 @@ def _squeeze(call: _Call) -> _Layers:
 
 
 def _expand_dims(call: _Call) -> _Layers:
-    shape, axis = _known(call), whole("axis", call.get("axis", 1), -call.rank - 1, call.rank)
-    axis %= call.rank + 1
+    axis = whole("axis", call.get("axis", 1), -call.rank - 1, call.rank) % (call.rank + 1)
     if axis == 0:
         raise Unsupported("it puts an axis before the images")
+    shape = _known(call)
     return [("Reshape", {"target_shape": [*shape[: axis - 1], 1, *shape[axis - 1 :]]})]
 
 
@@ -284,20 +284,73 @@ def _normalize(call: _Call) -> _Layers:
 
 def _resize(call: _Call) -> _Layers:
     size, method = call.get("size", 1), call.get("interpolation", "method", 2, default="bilinear")
-    refused = ("antialias", "preserve_aspect_ratio", "crop_to_aspect_ratio", "pad_to_aspect_ratio")
-    if any(call.get(name) for name in refused):
-        raise Unsupported(f"{' or '.join(refused)} is set")
+    for name in ("antialias", "preserve_aspect_ratio", "crop_to_aspect_ratio", "pad_to_aspect_ratio"):
+        if call.get(name):
+            raise Unsupported(f"{name} is {call.get(name)}; without it, it is run")
     if not isinstance(size, list) or len(size) != 2:
         raise Unsupported(f"its size is {short(size)}")
     return [("Resizing", {"height": size[0], "width": size[1], "interpolation": method})]
 
 
-def _tile(call: _Call) -> _Layers:
-    """A grey map as one of several channels."""
+def _add_n(call: _Call) -> _Layers:
+    return [("Add", {})]
+
+
+def _windows(layer: str) -> Callable[[_Call], _Layers]:
+    """A pool. TensorFlow may count batch and channels among a window's axes."""
+
+    def make(call: _Call) -> _Layers:
+        if call.rank != 4 or str(call.get("data_format", default="channels_last")) not in ("channels_last", "NHWC"):
+            raise Unsupported("it does not pool the pixels of maps whose channels come last")
+        size = _two(call.get("pool_size", "ksize", 1))
+        stride, padding = call.get("strides", 2, default=size), call.get("padding", 3, default="valid")
+        return [(layer, {"pool_size": size, "strides": _two(stride), "padding": padding})]
+
+    return make
+
+
+def _two(sizes: Any) -> Any:
+    """A window's sizes without those of batch and channels, which must be 1."""
+    if isinstance(sizes, list | tuple) and len(sizes) == 4:
+        if sizes[0] != 1 or sizes[3] != 1:
+            raise Unsupported(f"it has a window of {short(sizes)}")
+        return sizes[1:3]
+    return sizes
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Channels in another order
+
+
+def _order(order: Callable[[_Call, list[int]], list[int]]) -> Callable[[_Call], _Layers]:
+    """What puts channels in another order, given the list of them; what does so along another axis is not run."""
+
+    def make(call: _Call) -> _Layers:
+        if call.get("axis", 2) is not None and call.axes("axis", 2) != [call.rank - 1]:
+            raise Unsupported(f"it works along axis {short(call.get('axis', 2))}; the channels, the last axis, are run")
+        return [("Channels", {"order": order(call, list(range(call.layer.channels)))})]
+
+    return make
+
+
+def _tiled(call: _Call, channels: list[int]) -> list[int]:
     times = call.get("multiples", "repeats", 1)
-    if not isinstance(times, list) or len(times) != call.rank or any(n != 1 for n in times[:-1]) or call.shape[-1] != 1:
-        raise Unsupported(f"it repeats maps {short(times)} times; one channel as several is run")
-    return [("Channels", {"order": [0] * whole("multiples", times[-1])})]
+    if not isinstance(times, list) or len(times) != call.rank or any(n != 1 for n in times[:-1]):
+        raise Unsupported(f"it repeats maps {short(times)} times; channels, the last axis, are run")
+    return channels * whole("multiples", times[-1])
+
+
+def _repeated(call: _Call, channels: list[int]) -> list[int]:
+    times = whole("repeats", call.get("repeats", 1))
+    return [channel for channel in channels for _ in range(times)]
+
+
+def _taken(call: _Call, channels: list[int]) -> list[int]:
+    picked = array_of(call.get("indices", 1))
+    if not isinstance(picked, list):
+        raise Unsupported(f"it takes {short(picked)}; a list of channels is run")
+    count = len(channels)
+    return [whole("a channel", channel, -count, count - 1) % count for channel in picked]
 
 
 def _grey_to_rgb(call: _Call) -> _Layers:
@@ -384,6 +437,8 @@ def stacked_channels(layer: LayerConfig, picked: Sequence[int]) -> list[int]:
 _FUNCTIONS: Mapping[str, Callable[[_Call], _Layers]] = {
     "abs": _activation("abs"),
     "add": _arithmetic("Add", lambda c, first: (1.0, c)),
+    "add_n": _add_n,
+    "average_pool": _windows("AveragePooling2D"),
     "cast": _cast,
     "clip": _clip,
     "concatenate": _concatenate,
@@ -391,6 +446,7 @@ _FUNCTIONS: Mapping[str, Callable[[_Call], _Layers]] = {
     "elu": _elu,
     "exp": _activation("exponential"),
     "expand_dims": _expand_dims,
+    "flip": _order(lambda call, channels: channels[::-1]),
     "gelu": _gelu,
     "getitem": _part,
     "grayscale_to_rgb": _grey_to_rgb,
@@ -399,6 +455,7 @@ _FUNCTIONS: Mapping[str, Callable[[_Call], _Layers]] = {
     "identity": _nothing,
     "leaky_relu": _leaky_relu,
     "max": _pooled("GlobalMaxPooling2D"),
+    "max_pool": _windows("MaxPooling2D"),
     "maximum": _extreme,
     "mean": _pooled("GlobalAveragePooling2D"),
     "minimum": _extreme,
@@ -408,6 +465,7 @@ _FUNCTIONS: Mapping[str, Callable[[_Call], _Layers]] = {
     "pad": _pad,
     "relu": _relu,
     "relu6": lambda call: [("ReLU", {"max_value": 6.0})],
+    "repeat": _order(_repeated),
     "reshape": _reshape,
     "resize": _resize,
     "selu": _activation("selu"),
@@ -418,8 +476,9 @@ _FUNCTIONS: Mapping[str, Callable[[_Call], _Layers]] = {
     "softsign": _activation("softsign"),
     "squeeze": _squeeze,
     "subtract": _arithmetic("Subtract", lambda c, first: (1.0, -c) if first else (-1.0, c)),
+    "take": _order(_taken),
     "tanh": _activation("tanh"),
-    "tile": _tile,
+    "tile": _order(_tiled),
     "transpose": _transpose,
 }
 """{function: the layers that do the same}."""
@@ -433,17 +492,20 @@ _NAMES: Mapping[str, str] = {
     "Stack": "stack",
     "TrueDivide": "divide",
     "activations.relu": "relu",
+    "avg_pool": "average_pool",
+    "avg_pool2d": "average_pool",
     "bias_add": "add",
     "clip_by_value": "clip",
     "concat": "concatenate",
+    "gather": "take",
     "image.grayscale_to_rgb": "grayscale_to_rgb",
     "image.resize": "resize",
-    "image.resize_bilinear": "resize",
-    "image.resize_images": "resize",
     "l2_normalize": "normalize",
+    "max_pool2d": "max_pool",
     "neg": "negative",
     "reduce_max": "max",
     "reduce_mean": "mean",
+    "reverse": "flip",
     "stop_gradient": "identity",
     "StopGradient": "identity",
     "sub": "subtract",

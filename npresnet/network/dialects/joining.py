@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..operators import Add, Concatenate, Multiply, Operator
+from ..operators import Add, Concatenate, Divide, Maximum, Minimum, Multiply, Operator, Rescale, Subtract
 from .layer_config import LayerConfig, Maker, Unsupported
 from .settings import along_channels, setting
 
@@ -16,9 +16,14 @@ def _joining(operator: Callable[[], Operator]) -> Maker:
     """Of several maps: each operator takes two."""
 
     def make(layer: LayerConfig) -> list[Operator]:
-        if len(layer.shapes) < 2:
+        count = len(layer.shapes)
+        if count < 2:
             raise Unsupported("it has one input")
-        return [operator() for _ in layer.shapes[1:]]
+        if count > 2 and not operator().commutative:
+            raise Unsupported(f"it has {count} inputs")
+        if layer.channels_first and len({len(shape) for shape in layer.shapes}) > 1:
+            raise Unsupported("its inputs are aligned at the width of maps, which come channels first")
+        return [operator() for _ in range(count - 1)]
 
     return make
 
@@ -32,20 +37,34 @@ def _concatenate(layer: LayerConfig) -> list[Operator]:
     return [Concatenate()] if len(layer.shapes) > 1 else []
 
 
+def _average(layer: LayerConfig) -> list[Operator]:
+    return [*_joining(Add)(layer), Rescale((1 / len(layer.shapes),), (0.0,))]
+
+
 def _merge(layer: LayerConfig) -> list[Operator]:
-    modes: Mapping[Any, Callable[[], Operator]] = {"sum": Add, "mul": Multiply}
+    modes: Mapping[Any, Maker] = {
+        "sum": _joining(Add),
+        "mul": _joining(Multiply),
+        "ave": _average,
+        "max": _joining(Maximum),
+    }
     mode = layer.config.get("mode")
     if mode == "concat":
         return _concatenate(layer)
     if not isinstance(mode, str) or mode not in modes:
         raise Unsupported(f"mode is {mode!r}")
-    return _joining(modes[mode])(layer)
+    return modes[mode](layer)
 
 
 JOINING: Mapping[str, Maker] = {
     "Add": _joining(Add),
+    "Average": _average,
     "Concatenate": _concatenate,
+    "Divide": _joining(Divide),  # a function
+    "Maximum": _joining(Maximum),
     "Merge": _merge,  # Keras 1
+    "Minimum": _joining(Minimum),
     "Multiply": _joining(Multiply),
+    "Subtract": _joining(Subtract),
 }
 """{class in Keras: what makes its operators}."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from ..operator_base import MOST_WEIGHTS
 from ..operators import (
@@ -16,6 +17,7 @@ from ..operators import (
     Pad,
     Rescale,
     Reshape,
+    Resize,
     UpSample,
 )
 from .layer_config import LayerConfig, Maker, Shape, Unsupported
@@ -46,12 +48,39 @@ def _global_pool(operator: Callable[[bool], Operator], axes: int = 2) -> Maker:
     return make
 
 
+def _interpolation(layer: LayerConfig, default: str) -> Any:
+    found = setting(layer.config, "interpolation", default=default)
+    if found not in ("nearest", "bilinear"):
+        raise Unsupported(f"interpolation is {found!r}; 'nearest' and 'bilinear' are run")
+    return found
+
+
 def _upsampling(layer: LayerConfig) -> list[Operator]:
-    size = pair("size", setting(layer.config, "size", default=2))
-    interpolation = setting(layer.config, "interpolation", default="nearest")
-    if interpolation not in ("nearest", "bilinear"):
-        raise Unsupported(f"interpolation is {interpolation!r}; 'nearest' and 'bilinear' are run")
+    size, interpolation = pair("size", setting(layer.config, "size", default=2)), _interpolation(layer, "nearest")
     return [UpSample(size, interpolation)] if size != (1, 1) else []
+
+
+def _size(layer: LayerConfig) -> tuple[int, int]:
+    return pair("height and width", [setting(layer.config, key) for key in ("height", "width")])
+
+
+def _resizing(layer: LayerConfig) -> list[Operator]:
+    for name in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias"):
+        if layer.config.get(name):
+            raise Unsupported(f"{name} is {layer.config[name]!r}; without it, it is run")
+    return [Resize(_size(layer), _interpolation(layer, "bilinear"))]
+
+
+def _center_crop(layer: LayerConfig) -> list[Operator]:
+    """Keras brings an image that is smaller to the size by resizing it; that is not run."""
+    (height, width), (h, w, _) = _size(layer), layer.shape
+    if h is None or w is None:
+        raise Unsupported("what it cuts off depends on the size of the image, which the file does not fix")
+    if h < height or w < width:
+        raise Unsupported(f"it gets {h}x{w} pixels, fewer than the {height}x{width} that it is to leave")
+    top, left = (h - height) // 2, (w - width) // 2
+    crops = top, h - height - top, left, w - width - left
+    return [Crop(crops)] if any(crops) else []
 
 
 def _cropping(layer: LayerConfig) -> list[Operator]:
@@ -111,6 +140,7 @@ def _rescaling(layer: LayerConfig) -> list[Operator]:
 
 MAPS: Mapping[str, Maker] = {
     "AveragePooling2D": _pool(AveragePool),
+    "CenterCrop": _center_crop,
     "Cropping2D": _cropping,
     "Flatten": _flatten,
     "GlobalAveragePooling1D": _global_pool(GlobalAveragePool, 1),
@@ -123,6 +153,7 @@ MAPS: Mapping[str, Maker] = {
     "Permute": _permute,
     "Rescaling": _rescaling,
     "Reshape": _reshape,
+    "Resizing": _resizing,
     "UpSampling2D": _upsampling,
     "ZeroPadding2D": lambda layer: [Pad(pads("padding", setting(layer.config, "padding", default=1)))],
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -29,27 +30,42 @@ def _depthwise_conv(layer: LayerConfig) -> list[Operator]:
 
 
 def _convolution(layer: LayerConfig, filters: int, groups: int) -> list[Operator]:
+    conv = Conv2D(layer.channels, filters, *_window(layer), _bias(layer), groups, _dilation(layer))
+    return [conv, *activation(layer)]
+
+
+def _dilation(layer: LayerConfig) -> tuple[int, int]:
+    return pair("dilation_rate", setting(layer.config, "dilation_rate", "atrous_rate", default=1))
+
+
+def _window(layer: LayerConfig) -> tuple[tuple[int, int], tuple[int, int], Literal["same", "valid"]]:
+    """Kernel, stride and padding of a convolution."""
     config = layer.config
     if config.get("nb_row") is not None:
         kernel = pair("the kernel's size", [config["nb_row"], config.get("nb_col")])
     else:
         kernel = pair("kernel_size", setting(config, "kernel_size"))
     stride = pair("strides", setting(config, "strides", "subsample", default=1))
-    dilation = pair("dilation_rate", setting(config, "dilation_rate", "atrous_rate", default=1))
-    padding = "valid" if kernel == (1, 1) else padding_of(config)  # "same" pads nothing around one pixel
-    conv = Conv2D(layer.channels, filters, kernel, stride, padding, _bias(layer), groups, dilation)
-    return [conv, *activation(layer)]
+    return kernel, stride, "valid" if kernel == (1, 1) else padding_of(config)  # "same" pads nothing around one pixel
+
+
+def _separable_conv(layer: LayerConfig) -> list[Operator]:
+    """A depthwise convolution, and one of single pixels with the bias."""
+    each = whole("depth_multiplier", setting(layer.config, "depth_multiplier", default=1))
+    filters = whole("filters", setting(layer.config, "filters", "nb_filter"))
+    between = layer.channels * each
+    depthwise = Conv2D(layer.channels, between, *_window(layer), False, layer.channels, _dilation(layer))
+    return [depthwise, Conv2D(between, filters, (1, 1), bias=_bias(layer)), *activation(layer)]
 
 
 def _conv_transpose(layer: LayerConfig) -> list[Operator]:
     config = layer.config
     kernel = pair("kernel_size", setting(config, "kernel_size"))
     stride = pair("strides", setting(config, "strides", default=1))
-    dilation = pair("dilation_rate", setting(config, "dilation_rate", default=1))
     given = setting(config, "output_padding", default=None)
     more = None if given is None else pair("output_padding", given, 0)
     filters, padding = whole("filters", setting(config, "filters")), padding_of(config)
-    conv = Conv2DTranspose(layer.channels, filters, kernel, stride, padding, more, dilation, _bias(layer))
+    conv = Conv2DTranspose(layer.channels, filters, kernel, stride, padding, more, _dilation(layer), _bias(layer))
     return [conv, *activation(layer)]
 
 
@@ -95,6 +111,8 @@ WEIGHTED: Mapping[str, Maker] = {
     "DepthwiseConv2D": _depthwise_conv,
     "Normalization": _normalization,
     "Scale": lambda layer: [Scale(layer.channels)],
+    "SeparableConv2D": _separable_conv,
+    "SeparableConvolution2D": _separable_conv,
     "SyncBatchNormalization": _batch_norm,
 }
 """{class in Keras: what makes its operators}."""

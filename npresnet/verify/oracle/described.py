@@ -21,8 +21,8 @@ from ...errors import WeightsError
 from .backend import short, tensorflow_and_keras
 from .filling import fill
 from .making import in_float32, make, plain
-from .program import Program, Step
 from .stored import Stored, read_stored
+from .unrolled import LayerUse, Unrolled
 
 __all__ = ["described", "precision"]
 
@@ -32,7 +32,7 @@ _Path = tuple[str, ...]
 _MODELS = ("Functional", "Model", "Sequential")
 
 
-def described(path: str | os.PathLike[str]) -> Program:
+def described(path: str | os.PathLike[str]) -> Unrolled:
     """The model that a file describes, with its weights, in float32 whatever it was trained in.
 
     Raises WeightsError where the file describes none, or not one that can be followed, and, when it is run, where Keras cannot make
@@ -51,7 +51,7 @@ def described(path: str | os.PathLike[str]) -> Program:
             f"{path}: the description of its network is not understood ({type(error).__name__}: {short(error)}); "
             "check with `--against reference`"
         ) from error
-    return Program(path.name, reader.inputs, reader.steps)
+    return Unrolled(path.name, reader.inputs, reader.layers)
 
 
 def precision(path: str | os.PathLike[str]) -> str | None:
@@ -73,7 +73,7 @@ class _Reference:
 
 @dataclass(frozen=True)
 class _Slot:
-    """The place of a tensor among a layer's arguments: which of the step's inputs."""
+    """The place of a tensor among a layer's arguments: which of those that are read."""
 
     number: int
 
@@ -89,18 +89,18 @@ class _Use:
 
 
 class _Reader:
-    """Collects the steps of a model. Tensors are known by the name of the step, or of the input, that makes them."""
+    """Collects the layers of a model. Tensors are known by the name of the layer, or of the input, that makes them."""
 
     def __init__(self, path: Path, stored: Stored) -> None:
         self.path, self.stored = path, stored
         self.inputs: dict[Hashable, tuple[str, tuple[int | None, ...]]] = {}
-        self.steps: list[Step] = []
+        self.layers: list[LayerUse] = []
         self._names: dict[_Path, str] = {}
         self._uses: Counter[_Path] = Counter()
-        self._layers: dict[_Path, _Made] = {}
+        self._made: dict[_Path, _Made] = {}
 
     def model(self, model: _Config, around: _Path, feeds: Sequence[str] | None, training: bool) -> list[str]:
-        """Add the steps of a model. Returns the tensors that it makes.
+        """Add the layers of a model. Returns the tensors that it makes.
 
         around    the names of the models that it is in, and its own
         feeds     what it reads; None for the outermost, which has inputs
@@ -194,16 +194,18 @@ class _Reader:
     def _use(
         self, layer: _Config, around: _Path, args: Any, kwargs: dict[str, Any], read: Sequence[str], training: bool
     ) -> list[str]:
-        """Add a layer, or the steps of a model, that reads the tensors ``read``. Returns what it makes."""
+        """Add a layer, or the layers of a model, that reads the tensors ``read``. Returns what it makes."""
         path = (*around, _name(layer))
         training = self.stored.keras2 and bool(kwargs.get("training") or training)
         if layer["class_name"] in _MODELS:
             return self.model(layer, path, read, training)
         kept = {name: value for name, value in kwargs.items() if name not in ("training", "mask", "name")}
-        made = self._layers.setdefault(path, _Made(self.path, self.stored, layer, path))
+        made = self._made.setdefault(path, _Made(self.path, self.stored, layer, path))
         label = self._label(path)
-        self.steps.append(
-            Step(label, lambda values: made(_filled(args, values), _filled(kept, values), training), tuple(read), label)
+        self.layers.append(
+            LayerUse(
+                label, lambda values: made(_filled(args, values), _filled(kept, values), training), tuple(read), label
+            )
         )
         return [label]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...errors import ImageError, UsageError
 from .backend import tensorflow_and_keras
-from .program import Program, Step, program_of
+from .unrolled import LayerUse, Unrolled, unrolled
 
 if TYPE_CHECKING:
     import keras
@@ -23,7 +23,7 @@ Images = NDArray[np.float32] | Sequence[NDArray[np.float32]] | Mapping[str, NDAr
 
 
 def activations(
-    model: keras.Model | Program, images: Images, layers: Sequence[str] | None = None
+    model: keras.Model | Unrolled, images: Images, layers: Sequence[str] | None = None
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Run a model one layer at a time and yield each layer's name and output, as soon as it is there.
 
@@ -36,53 +36,53 @@ def activations(
             is the caller's own
 
     Raises ImageError for other images and UsageError for layers that the model does not have, both at once and not at
-    the first step; MissingExtraError without TensorFlow.
+    the first layer; MissingExtraError without TensorFlow.
     """
     tensorflow, _ = tensorflow_and_keras()
-    program = model if isinstance(model, Program) else program_of(model)
-    given = _given(program, images)
-    names = {step.name for step in program.steps}
+    network = model if isinstance(model, Unrolled) else unrolled(model)
+    given = _given(network, images)
+    names = {use.name for use in network.layers}
     wanted = names if layers is None else set(layers)
     if unknown := sorted(wanted - names):
         raise UsageError(
-            f"layers: {', '.join(unknown)} not in {program.name}; they must be names of its layers; "
+            f"layers: {', '.join(unknown)} not in {network.name}; they must be names of its layers; "
             "see `npresnet info` for the list"
         )
 
     # Backwards: keep what is wanted or read by something kept, and count the readers of each tensor.
     readers: Counter[Hashable] = Counter()
-    kept: list[Step] = []
-    for step in reversed(program.steps):
-        if step.name in wanted or readers[step.output]:
-            kept.append(step)
-            readers.update(step.inputs)
+    kept: list[LayerUse] = []
+    for use in reversed(network.layers):
+        if use.name in wanted or readers[use.output]:
+            kept.append(use)
+            readers.update(use.inputs)
     # The tensors' values by their keys, as long as a layer still reads them.
     live = {key: tensorflow.constant(array) for key, array in given.items()}
 
     def run() -> Iterator[tuple[str, NDArray[np.float32]]]:
-        for step in reversed(kept):
-            values = [live[x] for x in step.inputs]
+        for use in reversed(kept):
+            values = [live[x] for x in use.inputs]
             # A graphics card would convolve in TF32. Entered per layer: open over a yield it would reach the caller.
             with tensorflow.device("/CPU:0"):
-                output = step.call(values)
+                output = use.call(values)
             del values
-            readers.subtract(step.inputs)
-            for x in step.inputs:
+            readers.subtract(use.inputs)
+            for x in use.inputs:
                 if not readers[x]:
                     live.pop(x, None)
-            if readers[step.output]:
-                live[step.output] = output
-            array = output.numpy() if step.name in wanted else None
+            if readers[use.output]:
+                live[use.output] = output
+            array = output.numpy() if use.name in wanted else None
             del output
             if array is not None:
-                yield step.name, array
+                yield use.name, array
 
     return run()
 
 
-def _given(program: Program, images: Any) -> dict[Hashable, NDArray[np.float32]]:
+def _given(network: Unrolled, images: Any) -> dict[Hashable, NDArray[np.float32]]:
     """{key of the input: its array}. Raises ImageError where they do not fit."""
-    inputs = program.inputs
+    inputs = network.inputs
     if isinstance(images, Mapping):
         arrays = [images.get(name) for name, _ in inputs.values()]
     else:
@@ -90,7 +90,7 @@ def _given(program: Program, images: Any) -> dict[Hashable, NDArray[np.float32]]
     if len(arrays) != len(inputs):
         names = ", ".join(name for name, _ in inputs.values())
         raise ImageError(
-            f"images: {len(arrays)} given, but {program.name} has {len(inputs)} inputs ({names}); give a list of arrays, or "
+            f"images: {len(arrays)} given, but {network.name} has {len(inputs)} inputs ({names}); give a list of arrays, or "
             "{name: array}"
         )
     found: dict[Hashable, NDArray[np.float32]] = {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from .backend import tensorflow_and_keras
 
-__all__ = ["Refused", "in_float32", "make", "plain"]
+__all__ = ["CannotMake", "in_float32", "make", "plain"]
 
 _NARROW = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16", "float64")
 _CODE = ("Lambda", "__lambda__", "function")
@@ -23,19 +23,19 @@ _IDLE = ("batch_input_shape", "rng_type")
 """Settings of Keras 2's layers that Keras 3 does not know, and that compute nothing."""
 
 
-class Refused(Exception):
+class CannotMake(Exception):
     """What a layer is not made for."""
 
 
 def make(layer: Mapping[str, Any], keras2: bool) -> Callable[..., Any]:
     """What computes a layer or operator of a description: by the Keras that wrote it, where that is installed.
 
-    Raises Refused, and whatever Keras raises, where it cannot be made.
+    Raises CannotMake, and whatever Keras raises, where it cannot be made.
     """
     _, keras = tensorflow_and_keras()
     kind, config = str(layer["class_name"]), dict(layer.get("config", {}))
     if code := next((found for found in _classes(layer) if found in _CODE), None):
-        raise Refused(f"{code} is code, which is not run")
+        raise CannotMake(f"{code} is code, which is not run")
     if keras2 and kind in ("TFOpLambda", "SlicingOpLambda"):
         return _tensorflow_function(str(config["function"]))
     if keras2 and importlib.util.find_spec("tf_keras") is not None:
@@ -45,7 +45,7 @@ def make(layer: Mapping[str, Any], keras2: bool) -> Callable[..., Any]:
         return made
     if keras2:
         if "hard_sigmoid" in map(str, config.values()):
-            raise Refused("its hard_sigmoid is another function in Keras 3")
+            raise CannotMake("its hard_sigmoid is another function in Keras 3")
         config = {key: value for key, value in config.items() if key not in _IDLE}
         config["name"] = str(config["name"]).replace("/", "_")  # which Keras 3 does not allow
         if kind == "BatchNormalization" and isinstance(config.get("axis"), list):
@@ -83,7 +83,7 @@ def _operator(kind: str, config: Mapping[str, Any]) -> Callable[..., Any]:
         if isinstance(found, type):
             made: Callable[..., Any] = found.from_config(dict(config))  # type: ignore[attr-defined]
             return made
-    raise Refused("Keras has no operator of this name")
+    raise CannotMake("Keras has no operator of this name")
 
 
 def _tensorflow_function(name: str) -> Callable[..., Any]:
@@ -93,7 +93,7 @@ def _tensorflow_function(name: str) -> Callable[..., Any]:
         return lambda x, slice_spec: x[tuple(slice_spec)]
     parts = name.split(".")
     if not (len(parts) == 2 and parts[0] in _PURE) and name not in _PURE_NAMES:
-        raise Refused(f"tf.{name} is not among the functions that are called for a file")
+        raise CannotMake(f"tf.{name} is not among the functions that are called for a file")
     found: Any = tensorflow
     for part in parts:
         found = getattr(found, part)

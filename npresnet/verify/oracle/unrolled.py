@@ -1,4 +1,4 @@
-"""A model as a list of steps, whoever describes it: a Keras model's own graph, or a file (``described.py``)."""
+"""A model as a list of layers, without models inside it, whoever describes it: a Keras model's own graph, or a file (``described.py``)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["Program", "Step", "program_of"]
+__all__ = ["LayerUse", "Unrolled", "unrolled"]
 
 
-class Step(NamedTuple):
+class LayerUse(NamedTuple):
     """One layer, at one of the places where it is used.
 
-    name    what it is called: the layer's name, where no other step has it
+    name    what it is called: the layer's name, where no other has it
     call    computes it, of the values of its inputs
     inputs  the tensors that it reads, by any keys
     output  the one that it makes
@@ -25,32 +25,33 @@ class Step(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Program:
-    """A model's inputs {key of the tensor: (layer's name, shape with the batch)} and its steps, in an order in which they can run."""
+class Unrolled:
+    """A model's inputs {key of the tensor: (layer's name, shape with the batch)} and its
+    layers, in an order in which they can run."""
 
     name: str
     inputs: Mapping[Hashable, tuple[str, tuple[int | None, ...]]]
-    steps: Sequence[Step]
+    layers: Sequence[LayerUse]
 
 
-def program_of(model: Any) -> Program:
+def unrolled(model: Any) -> Unrolled:
     """The layers of a Keras 3 model in the order in which Keras runs them; of models inside it their layers."""
     graph = _graph(model)
     inputs: dict[Hashable, tuple[str, tuple[int | None, ...]]] = {
         id(x): (x._keras_history.operation.name, tuple(x.shape)) for x in graph.inputs
     }
-    return Program(model.name, inputs, _steps(graph, {}))
+    return Unrolled(model.name, inputs, _layers(graph, {}))
 
 
 def _graph(model: Any) -> Any:
     return getattr(model, "_functional", None) or model  # a Sequential keeps its graph there
 
 
-def _steps(graph: Any, alias: dict[int, int]) -> list[Step]:
+def _layers(graph: Any, alias: dict[int, int]) -> list[LayerUse]:
     """``alias`` has the ids of the inputs and outputs of models inside others, in the model around."""
     from keras.src.ops.function import make_node_key
 
-    steps: list[Step] = []
+    found: list[LayerUse] = []
     for layer in graph.operations:
         nodes = enumerate(layer._inbound_nodes)
         node = next(node for i, node in nodes if make_node_key(layer, i) in graph._nodes)
@@ -60,7 +61,7 @@ def _steps(graph: Any, alias: dict[int, int]) -> list[Step]:
         if hasattr(layer, "layers"):
             inner = _graph(layer)
             alias.update(zip(map(id, inner.inputs), inputs, strict=True))
-            steps += _steps(inner, alias)
+            found += _layers(inner, alias)
             alias.update((id(x), alias.get(id(y), id(y))) for x, y in zip(node.outputs, inner.outputs, strict=True))
             continue
         given = node.arguments
@@ -69,8 +70,8 @@ def _steps(graph: Any, alias: dict[int, int]) -> list[Step]:
         if getattr(layer, "_call_has_training_arg", False):
             options["training"] = False  # layers that augment images assume that they are being trained
         call = _call(layer, isinstance(given.args[0], list), options)
-        steps.append(Step(layer.name, call, inputs, id(node.outputs[0])))
-    return steps
+        found.append(LayerUse(layer.name, call, inputs, id(node.outputs[0])))
+    return found
 
 
 def _call(layer: Any, listed: bool, options: Mapping[str, Any]) -> Callable[[Sequence[Any]], Any]:
