@@ -229,10 +229,10 @@ def test_a_table_row_is_confirmed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda x: L.ELU(name="odd")(x), "'odd' (ELU: npresnet has no such layer)"),
-        (lambda x: L.ReLU(max_value=6, name="odd")(x), "'odd' (ReLU: max_value is 6"),
-        (lambda x: L.Activation("gelu", name="odd")(x), "'odd' (Activation: its activation is 'gelu'"),
-        (lambda x: L.LayerNormalization(name="odd")(x), "'odd' (LayerNormalization: npresnet has no such layer)"),
+        (lambda x: L.Discretization([0.0, 1.0], name="odd")(x), "'odd' (Discretization: npresnet has no such layer)"),
+        (lambda x: L.Attention(name="odd")([x, x]), "'odd' (Attention: npresnet has no such layer)"),
+        (lambda x: L.Activation("log_softmax", name="odd")(x), "'odd' (Activation: its activation is 'log_softmax'"),
+        (lambda x: L.Softmax(axis=1, name="odd")(x), "'odd' (Softmax: it works along axis 1"),
         (lambda x: L.BatchNormalization(axis=1, name="odd")(x), "'odd' (BatchNormalization: it works along axis 1"),
         (lambda x: L.Concatenate(axis=1, name="odd")([x, x]), "'odd' (Concatenate: it works along axis 1"),
     ],

@@ -3,12 +3,14 @@ by layer and by plan, for every choice of outputs."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 
 import npresnet
+from npresnet.network.described import network_from_config
 from npresnet.verify.compare import compare
 
 from ..support.agreement import randomize
@@ -30,7 +32,7 @@ def check(tmp_path: Any, model: Any, images: Any, *outputs: tuple[str, ...], suf
     model.save(path)
     names = sorted({name for choice in outputs for name in choice})
     whole = keras.Model(model.inputs, [model.get_layer(name).output for name in names])
-    made = whole([images])
+    made = whole([images], training=False)  # layers that prepare images would have the others train
     expected = {name: array.numpy() for name, array in zip(names, made if len(names) > 1 else [made], strict=True)}
     for algorithm in ALGORITHMS:
         net = npresnet.load(path, algorithm=algorithm)
@@ -150,6 +152,34 @@ def test_sizes_that_differ(tmp_path):
     y = L.UpSampling2D((1, 4), name="y")(x)
     model = keras.Model(image, L.Cropping2D(2, name="z")(L.UpSampling2D(1)(y)))
     check(tmp_path, model, pictures(2, 6, 5, 4), ("z",), ("x", "y", "z"))
+
+
+def test_sizes_that_are_given(tmp_path):
+    """Larger, smaller, both at once; of images and of maps; and the middle of a map."""
+    image = keras.Input((23, 17, 3))
+    small = L.Resizing(12, 20, name="small")(image)
+    x = residual(small, 32, name="x")
+    nearest = L.Resizing(7, 31, interpolation="nearest", name="nearest")(x)
+    same = L.Resizing(12, 20, name="same")(x)
+    middle = L.CenterCrop(12, 15, name="middle")(L.CenterCrop(12, 20)(same))
+    model = keras.Model(image, [L.Conv2D(2, 3, name="out")(nearest), L.CenterCrop(5, 8, name="end")(middle)])
+    check(tmp_path, model, pictures(2, 23, 17, 3), ("out", "end"), ("small", "x"), ("nearest", "same", "middle"))
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (lambda: L.Resizing(4, 5, interpolation="bicubic"), "interpolation is 'bicubic'"),
+        (lambda: L.Resizing(4, 5, crop_to_aspect_ratio=True), "crop_to_aspect_ratio is True"),
+        (lambda: L.CenterCrop(9, 4), "it gets 8x8 pixels, fewer than the 9x4"),
+    ],
+    ids=["bicubic", "aspect ratio", "smaller"],
+)
+def test_sizes_that_are_refused(layer, said):
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, layer()(residual(image, 4)))
+    found = network_from_config(json.loads(model.to_json()))
+    assert said in "; ".join(found.unsupported.values())
 
 
 def test_transposed_convolutions(tmp_path):
