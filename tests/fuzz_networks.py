@@ -91,7 +91,9 @@ class Call:
     special: bool
 
     def __str__(self) -> str:
-        return f"{self.kind}{' with NaN or infinity' * self.special} {', '.join(str(array.shape) for array in self.given)}"
+        return (
+            f"{self.kind}{' with NaN or infinity' * self.special} {', '.join(str(array.shape) for array in self.given)}"
+        )
 
     @property
     def images(self) -> Any:
@@ -211,7 +213,7 @@ def _difference(recipe: Recipe, built: Built, net: Any, counts: Counts) -> Fault
             where = f"{algorithm}, {other.threads} threads, {call}"
             asked = draw.sample(names, min(len(names), draw.choice((1, 2, 3, 5, len(names)))))
             try:
-                mine = {name: array for name, array in other(call.images, outputs=asked).items()}
+                mine = dict(other(call.images, outputs=asked))
                 predicted = other.predict(call.images) if number == 0 or draw.random() < 0.5 else None
             except Exception as error:
                 return Fault(where, _traced(error))
@@ -227,7 +229,9 @@ def _difference(recipe: Recipe, built: Built, net: Any, counts: Counts) -> Fault
                 difference = compare(one, expected, dtype=np.float64 if wide else np.float32)
                 if difference.agrees():
                     continue
-                if overflown and call.special:  # a max-pool makes -3.4e38 of NaN; what becomes of that, rounding decides
+                if (
+                    overflown and call.special
+                ):  # a max-pool makes -3.4e38 of NaN; what becomes of that, rounding decides
                     counts.hard += 1
                     continue
                 if difference.problem is None and _as_near(recipe, built, call, what, one, expected):
