@@ -115,7 +115,7 @@ def calls_of(recipe: Recipe, built: Built) -> Iterable[Call]:
         count = draw.choice((1, 1, 2, 3))
         kinds = dict(ARRAYS, **PIXELS) if built.pixels else ARRAYS
         kind = "float32" if number == 0 else draw.choice(list(kinds))
-        special = number > 0 and built.nan and draw.random() < 0.4
+        special = number > 0 and built.nan and draw.random() < 0.5
         given = []
         for size in built.sizes:
             maps = len(size) == 3
@@ -127,7 +127,7 @@ def calls_of(recipe: Recipe, built: Built) -> Iterable[Call]:
             array = kinds[kind](array)
             if special and maps and array.dtype.kind == "f" and kind not in ("repeated", "read-only"):
                 for _ in range(draw.choice((1, 1, 3))):
-                    place = tuple(draw.randrange(n) for n in shape)
+                    place = tuple(draw.choice((0, n - 1, draw.randrange(n), draw.randrange(n))) for n in shape)
                     array[place] = draw.choice((np.nan, np.nan, np.inf, -np.inf))
             given.append(array)
         yield Call(given, kind, special)
@@ -211,7 +211,7 @@ def _difference(recipe: Recipe, built: Built, net: Any, counts: Counts) -> Fault
         for algorithm in ALGORITHMS:
             other = assemble(net._inspection, algorithm=algorithm, threads=draw.randint(1, 4))
             where = f"{algorithm}, {other.threads} threads, {call}"
-            asked = draw.sample(names, min(len(names), draw.choice((1, 2, 3, 5, len(names)))))
+            asked = _asked(names, draw)
             try:
                 mine = dict(other(call.images, outputs=asked))
                 predicted = other.predict(call.images) if number == 0 or draw.random() < 0.5 else None
@@ -234,12 +234,21 @@ def _difference(recipe: Recipe, built: Built, net: Any, counts: Counts) -> Fault
                 ):  # a max-pool makes -3.4e38 of NaN; what becomes of that, rounding decides
                     counts.hard += 1
                     continue
-                if difference.problem is None and _as_near(recipe, built, call, what, one, expected):
+                if _as_near(recipe, call, what, one, expected):
                     counts.hard += 1
                     continue
                 outputs_asked = f"outputs={asked}" if what.startswith("layer") else "predict"
                 return Fault(f"{what}, {where}, {outputs_asked}", str(difference))
     return None
+
+
+def _asked(names: list[str], draw: random.Random) -> list[str]:
+    """Some layers: any, or neighbours."""
+    count = min(len(names), draw.choice((1, 2, 3, 5, len(names))))
+    if draw.random() < 0.5:
+        return draw.sample(names, count)
+    first = draw.randint(0, len(names) - count)
+    return names[first : first + count]
 
 
 def _model(recipe: Recipe, inputs: Any, outputs: Any) -> Any:
@@ -267,8 +276,11 @@ def _check_sense(arrays: list[Any]) -> None:
             raise NoNetwork("run: numbers grow beyond measure")
 
 
-def _as_near(recipe: Recipe, built: Built, call: Call, what: str, mine: Any, theirs: Any) -> bool:
-    """Whether an output is as near to the same model's in float64 as Keras's in float32 is."""
+def _as_near(recipe: Recipe, call: Call, what: str, mine: Any, theirs: Any) -> bool:
+    """Whether an output is as near to the same model's in float64 as Keras's in float32 is; or, where all cancels to nought, as
+    near as can be for numbers of about 1 in between."""
+    if mine.shape == theirs.shape and max(np.abs(mine).max(), np.abs(theirs).max()) < 2e-6:
+        return True
     truth = _truth(recipe, call, what)
     if truth is None:
         return False
@@ -337,7 +349,7 @@ def described(recipe: Recipe) -> str:
             settings = {
                 key: value
                 for key, value in layer.get_config().items()
-                if key in _TOLD and value not in (None, [1, 1], (1, 1), "linear", 1)
+                if key in _TOLD and str(value) not in ("None", "[1, 1]", "(1, 1)", "linear", "1")
             }
             uses = [[_owner(before).name for before in node.parent_nodes] for node in layer._inbound_nodes]
             lines.append(f"{indent}{layer.name} {type(layer).__name__} {settings} <- {uses}")

@@ -33,8 +33,9 @@ def _kept(d: Draft, x: Tensor) -> Tensor:
 
 
 def _wide(d: Draft, x: Tensor) -> Tensor:
-    """Winograd's algorithm takes 32 channels, and keeps NaN on other tiles."""
-    return _kept(d, d.conv(x, 32, 1))
+    """Winograd's algorithm takes 32 channels, and lets NaN spread, which what is behind must not hide."""
+    x = _kept(d, d.conv(x, 32, 1))
+    return d.draw([row for row in OPERATORS if row.name == "Cropping2D" and d.allowed(row)], x) if d.maybe(0.3) else x
 
 
 def _bottleneck(d: Draft, x: Tensor) -> Tensor:
@@ -171,7 +172,7 @@ def _sequential(d: Draft, x: Tensor) -> Tensor:
 BLOCKS: tuple[Row, ...] = (
     Row("basic", _basic, (), 8),
     Row("kept", _kept, (), 4, keeps=True),
-    Row("wide", _wide, (), 4),
+    Row("wide", _wide, ("Cropping2D",), 5),
     Row("bottleneck", _bottleneck, (), 6),
     Row("pre-activation", _pre_activation, (), 4),
     Row("grouped", _grouped_block, (), 2),
@@ -314,6 +315,11 @@ def _map_head(d: Draft, x: Tensor) -> Tensor:
     return d("Conv2D", x, d.one(1, 2, 4), d.one(1, 3), padding="same", activation=d.one("sigmoid", "softmax", None))
 
 
+def _coarse(d: Draft, x: Tensor) -> Tensor:
+    """A pool that leaves a rest of the map, where the map is large enough."""
+    return d("AveragePooling2D", x, min(*d.shape(x)[:2], d.one(2, 3, 5, 7)))
+
+
 def _one_pixel(d: Draft, x: Tensor) -> Tensor:
     """A classifier that is a convolution."""
     x = d.conv(d("GlobalAveragePooling2D", x, keepdims=True), 5, 1)
@@ -358,6 +364,7 @@ HEADS: tuple[Row, ...] = (
     Row("flattened", _flat_head, ("Flatten",), 4, fixed=True),
     Row("two pools", _two_pools, ("Concatenate",), 3),
     Row("classes of pixels", _map_head, (), 3),
+    Row("coarse", _coarse, (), 3),
     Row("one pixel", _one_pixel, (), 2),
     Row("embedding", _embedding, ("UnitNormalization",), 2),
     Row("a row", _row, (), 2),

@@ -403,9 +403,10 @@ def _padding(d: Draft, x: Tensor) -> Tensor:
 
 
 def _cropping(d: Draft, x: Tensor) -> Tensor:
-    if min(d.shape(x)[:2]) < 7:
+    h, w = d.shape(x)[:2]
+    if min(h, w) < 7:
         return x
-    return d("Cropping2D", x, d.one(1, (1, 2), ((0, 1), (2, 0)), ((1, 1), (0, 0))))
+    return d("Cropping2D", x, d.one(1, (1, 2), ((0, 1), (2, 0)), ((1, 1), (0, 0)), ((0, h - 4), (0, 0)), ((0, 0), (w // 2, 0))))
 
 
 def _upsampling(d: Draft, x: Tensor) -> Tensor:

@@ -60,8 +60,10 @@ def _elu(layer: LayerConfig) -> list[Operator]:
 
 
 def _leaky_relu(layer: LayerConfig) -> list[Operator]:
-    """``alpha`` before Keras 3; 0.3 where a description leaves it out, which Keras itself never does."""
-    return [LeakyReLU(number("negative_slope", setting(layer.config, "negative_slope", "alpha", default=0.3)))]
+    """``alpha`` before Keras 3; 0.3 where a description leaves it out, which Keras itself never does. Of infinity a slope of 0
+    makes NaN, but not before Keras 3, which has ReLU there."""
+    slope = number("negative_slope", setting(layer.config, "negative_slope", "alpha", default=0.3))
+    return [LeakyReLU(slope)] if slope or layer.keras > 2 else [ReLU()]
 
 
 def _softmax(layer: LayerConfig) -> list[Operator]:
