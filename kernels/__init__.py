@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         grouped_conv2d_tiled,
         summed_depthwise_kernel,
     )
+    from .groupnorm import groupnorm, groupnorm_cpu, groupnorm_reference
     from .im2col import im2col, im2col_cpu, im2col_reference
     from .leaky_relu import leaky_relu, leaky_relu_cpu, leaky_relu_reference
     from .maxpool import maxpool, maxpool_cpu, maxpool_reference
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from .relu import relu, relu_cpu, relu_reference
     from .scale import scale, scale_cpu, scale_reference
     from .softmax import softmax, softmax_cpu, softmax_reference
+    from .unitnorm import unitnorm, unitnorm_cpu, unitnorm_reference
 
     LADDER: dict[str, tuple[Callable[..., Any], ...]]
 
@@ -69,6 +71,7 @@ __all__ = [
     "global_avgpool", "global_avgpool_reference",
     "global_maxpool", "global_maxpool_cpu", "global_maxpool_reference",
     "grouped_conv2d", "grouped_conv2d_cpu", "grouped_conv2d_reference", "grouped_conv2d_tiled",
+    "groupnorm", "groupnorm_cpu", "groupnorm_reference",
     "im2col", "im2col_cpu", "im2col_reference",
     "leaky_relu", "leaky_relu_cpu", "leaky_relu_reference",
     "maxpool", "maxpool_cpu", "maxpool_reference",
@@ -77,6 +80,7 @@ __all__ = [
     "scale", "scale_cpu", "scale_reference",
     "softmax", "softmax_cpu", "softmax_reference",
     "summed_depthwise_kernel",
+    "unitnorm", "unitnorm_cpu", "unitnorm_reference",
 ]  # fmt: skip
 
 _LADDER = {
@@ -98,6 +102,8 @@ _LADDER = {
     "global_maxpool": ("global_maxpool_reference", "global_maxpool_cpu"),
     "dense": ("dense_reference", "dense_cpu"),
     "softmax": ("softmax_reference", "softmax_cpu"),
+    "groupnorm": ("groupnorm_reference", "groupnorm_cpu"),
+    "unitnorm": ("unitnorm_reference", "unitnorm_cpu"),
 }
 """The names on ``LADDER``: operator -> its versions."""
 

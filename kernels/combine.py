@@ -258,9 +258,9 @@ def combine_cpu(a: Array, b: Array, *, function: str, out: Array | None = None, 
     out = result("combine", out, shape)
     n, h, w, c = shape
     threads, zeros = resolve_threads(threads), np.zeros(c + NR, np.float32)
-    maps = ((Map.of(array), array.shape) for array in (a, b, out))
+    left, right, place = ((Map.of(array), array.shape) for array in (a, b, out))
     blocks = min(4 * threads, n * h * w) if c else 0
-    step = CombineStep.of(function, *maps, bias_only(zeros.ctypes.data, zeros), blocks)
+    step = CombineStep.of(function, left, right, place, bias_only(zeros.ctypes.data, zeros), blocks)
     run(step, threads, a, b, zeros, out)
     return out
 

@@ -27,6 +27,7 @@ from .dense import dense_cuda
 from .gemm import gemm_cuda, gemm_cuda_naive, gemm_cuda_shared, gemm_cuda_tiled, gemm_cuda_vectorized
 from .globalmaxpool import global_maxpool_cuda
 from .grouped import grouped_conv2d_cuda
+from .groupnorm import groupnorm_cuda
 from .im2col import im2col_cuda
 from .leaky_relu import leaky_relu_cuda
 from .maxpool import maxpool_cuda
@@ -34,6 +35,7 @@ from .pad import pad_cuda
 from .relu import relu_cuda
 from .scale import scale_cuda
 from .softmax import softmax_cuda
+from .unitnorm import unitnorm_cuda
 
 __all__ = [
     "LADDER",
@@ -54,6 +56,7 @@ __all__ = [
     "global_avgpool_cuda",
     "global_maxpool_cuda",
     "grouped_conv2d_cuda",
+    "groupnorm_cuda",
     "im2col_cuda",
     "leaky_relu_cuda",
     "maxpool_cuda",
@@ -61,6 +64,7 @@ __all__ = [
     "relu_cuda",
     "scale_cuda",
     "softmax_cuda",
+    "unitnorm_cuda",
     "workspace_rows",
 ]
 
@@ -83,5 +87,7 @@ LADDER: dict[str, tuple[Callable[..., Any], ...]] = {
     "global_maxpool": (global_maxpool_cuda,),
     "dense": (dense_cuda,),
     "softmax": (softmax_cuda,),
+    "groupnorm": (groupnorm_cuda,),
+    "unitnorm": (unitnorm_cuda,),
 }
 """The versions of each operator, under the names of ``npresnet.kernels.LADDER``; that has the reference, too."""

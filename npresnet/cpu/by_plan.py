@@ -163,7 +163,7 @@ def make_plan(
     shapes = graph.shapes(height, width, outputs)
     names = tuple(dict.fromkeys(outputs))
     builder = StepBuilder(n, shapes, names, layers[0].name, threads)
-    nodes = fuse(layers, outputs, shapes)
+    nodes = fuse(layers, outputs, shapes, constants.cancels)
     pooled = read_by_pools(graph, nodes)
     for node in nodes:
         builder.add(node, winograd and node.output not in pooled)

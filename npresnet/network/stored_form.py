@@ -25,6 +25,8 @@ def by_role(operator: Operator, stored: StoredLayer) -> StoredLayer:
     if isinstance(operator, Normalization):
         stored = {role: tensor for role, tensor in stored.items() if role not in _COUNT}
     needed = list(operator.tensors())
+    if "kernel" in stored and "kernel" not in needed:  # a guess from their number alone
+        stored = {str(position): tensor for position, tensor in enumerate(stored.values())}
     if len(stored) == len(needed) and all(role.isdecimal() for role in stored):
         return {role: stored[str(position)] for position, role in enumerate(needed)}
     return stored

@@ -49,8 +49,21 @@ SAMPLES: dict[str, list[Any]] = {
     "global_maxpool": [cases.GlobalMaxpool((2, 3, 2, 5))],
     "dense": [cases.Dense(2, 8, 12)],
     "softmax": [cases.Softmax(2, 7)],
+    "groupnorm": [cases.Groupnorm((2, 3, 2, 6), 3), cases.Groupnorm((2, 3, 2, 5), parameters="image")],
+    "unitnorm": [cases.Unitnorm(2, 7)],
 }
-IN_PLACE = ("batchnorm", "scale", "relu", "leaky_relu", "activation", "add", "combine", "softmax")
+IN_PLACE = (
+    "batchnorm",
+    "scale",
+    "relu",
+    "leaky_relu",
+    "activation",
+    "add",
+    "combine",
+    "softmax",
+    "groupnorm",
+    "unitnorm",
+)
 ALL = [(version, case) for operator in SAMPLES for version in LADDER[operator] for case in SAMPLES[operator]]
 FIRST = [(version, SAMPLES[operator][0]) for operator in SAMPLES for version in LADDER[operator]]
 

@@ -18,6 +18,7 @@ from npresnet.cpu.runner import Planner
 from npresnet.network import operators
 from npresnet.network.described import network_from_config
 from npresnet.network.graph import Graph, Layer
+from npresnet.network.operator_base import _Operator
 from npresnet.network.operators import (
     Activation,
     Add,
@@ -29,7 +30,9 @@ from npresnet.network.operators import (
     Flatten,
     GlobalAveragePool,
     GlobalMaxPool,
+    GroupNorm,
     Input,
+    LayerNorm,
     LeakyReLU,
     Maximum,
     MaxPool,
@@ -38,12 +41,14 @@ from npresnet.network.operators import (
     Normalization,
     Operator,
     Pad,
+    PReLU,
     ReLU,
     Rescale,
     Reshape,
     Scale,
     Softmax,
     Subtract,
+    UnitNorm,
 )
 from npresnet.plan.layer_calls import CALLS, DEFINITIONS, LayerCall
 from npresnet.verify.compare import compare
@@ -65,6 +70,10 @@ KERAS: dict[type[Any], tuple[str, dict[str, Any]]] = {
     ReLU: ("ReLU", {}),
     LeakyReLU: ("LeakyReLU", {"negative_slope": 0.3}),
     Activation: ("Activation", {"activation": "sigmoid"}),
+    PReLU: ("PReLU", {"shared_axes": [1, 2]}),
+    LayerNorm: ("LayerNormalization", {"axis": [3]}),
+    GroupNorm: ("GroupNormalization", {"groups": 2}),
+    UnitNorm: ("UnitNormalization", {"axis": -1}),
     Softmax: ("Softmax", {}),
     Add: ("Add", {}),
     Subtract: ("Subtract", {}),
@@ -150,9 +159,7 @@ def weights_of(graph: Graph) -> dict[str, dict[str, Any]]:
 
 def test_all_operators_are_of_the_union():
     classes = {
-        value
-        for name, value in vars(operators).items()
-        if inspect.isclass(value) and issubclass(value, operators._Operator)
+        value for name, value in vars(operators).items() if inspect.isclass(value) and issubclass(value, _Operator)
     }
     assert {value for value in classes if not value.__name__.startswith("_")} == set(OPERATORS)
     assert {*CALLS} == {*DEFINITIONS} == set(OPERATORS)
@@ -188,7 +195,7 @@ def test_each_way_to_compute_it(kind):
 
 
 @dataclass(frozen=True)
-class Swish(operators._Operator):
+class Swish(_Operator):
     """A new activation of which nobody has heard."""
 
     kind: ClassVar[str] = "swish"
@@ -246,7 +253,7 @@ def test_a_description_that_makes_another_operator_does_not_count(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "having"),
     [
-        ("pointwise", {ReLU, LeakyReLU, Activation}),
+        ("pointwise", {ReLU, LeakyReLU, PReLU, Activation}),
         ("per_channel", {BatchNorm, Scale, Rescale, Normalization}),
         ("commutative", {Add, Multiply, Maximum, Minimum}),
         ("epilogue", {ReLU, LeakyReLU, Activation}),
