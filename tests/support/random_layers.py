@@ -406,7 +406,11 @@ def _cropping(d: Draft, x: Tensor) -> Tensor:
     h, w = d.shape(x)[:2]
     if min(h, w) < 7:
         return x
-    return d("Cropping2D", x, d.one(1, (1, 2), ((0, 1), (2, 0)), ((1, 1), (0, 0)), ((0, h - 4), (0, 0)), ((0, 0), (w // 2, 0))))
+    return d(
+        "Cropping2D",
+        x,
+        d.one(1, (1, 2), ((0, 1), (2, 0)), ((1, 1), (0, 0)), ((0, h - 4), (0, 0)), ((0, 0), (w // 2, 0))),
+    )
 
 
 def _upsampling(d: Draft, x: Tensor) -> Tensor:
