@@ -80,6 +80,8 @@ def operands() -> dict[str, tuple[tuple, dict[str, Any], float]]:
         "channel_reduce": ((wide,), {"function": "mean"}, 0),
         "dense": ((_random(1, 2048), _random(2048, 1000), _random(1000)), {}, 0),
         "softmax": ((_random(8, 1000),), {}, 0),
+        "groupnorm": ((wide, None, None), {"groups": 32, "epsilon": 1e-3}, 0),
+        "unitnorm": ((_random(8, 1000),), {"least": 1e-6}, 0),
     }
 
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         grouped_conv2d_tiled,
         summed_depthwise_kernel,
     )
+    from .groupnorm import groupnorm, groupnorm_cpu, groupnorm_reference
     from .im2col import im2col, im2col_cpu, im2col_reference
     from .leaky_relu import leaky_relu, leaky_relu_cpu, leaky_relu_reference
     from .maxpool import maxpool, maxpool_cpu, maxpool_reference
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from .resize import resize, resize_cpu, resize_reference
     from .scale import scale, scale_cpu, scale_reference
     from .softmax import softmax, softmax_cpu, softmax_reference
+    from .unitnorm import unitnorm, unitnorm_cpu, unitnorm_reference
     from .upsample import upsample, upsample_cpu, upsample_reference
 
     LADDER: dict[str, tuple[Callable[..., Any], ...]]
@@ -82,6 +84,7 @@ __all__ = [
     "global_avgpool", "global_avgpool_reference",
     "global_maxpool", "global_maxpool_cpu", "global_maxpool_reference",
     "grouped_conv2d", "grouped_conv2d_cpu", "grouped_conv2d_reference", "grouped_conv2d_tiled",
+    "groupnorm", "groupnorm_cpu", "groupnorm_reference",
     "im2col", "im2col_cpu", "im2col_reference",
     "leaky_relu", "leaky_relu_cpu", "leaky_relu_reference",
     "maxpool", "maxpool_cpu", "maxpool_reference",
@@ -91,6 +94,7 @@ __all__ = [
     "scale", "scale_cpu", "scale_reference",
     "softmax", "softmax_cpu", "softmax_reference",
     "summed_depthwise_kernel",
+    "unitnorm", "unitnorm_cpu", "unitnorm_reference",
     "upsample", "upsample_cpu", "upsample_reference",
 ]  # fmt: skip
 
@@ -120,6 +124,8 @@ _LADDER = {
     "upsample": ("upsample_reference", "upsample_cpu"),
     "dense": ("dense_reference", "dense_cpu"),
     "softmax": ("softmax_reference", "softmax_cpu"),
+    "groupnorm": ("groupnorm_reference", "groupnorm_cpu"),
+    "unitnorm": ("unitnorm_reference", "unitnorm_cpu"),
 }
 """The names on ``LADDER``: operator -> its versions."""
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from .arrays import Array, floats, result
 from .functions import FUNCTIONS, Function
-from .steps.epilogue import Activation, finish
+from .steps.epilogue import Activating, finish
 from .steps.intrinsics import copy_bytes, part_of
 from .steps.loop import run
 from .steps.records import Map, Step, view_of
@@ -47,10 +47,10 @@ def activation_reference(x: Array, *, function: str, constants: Sequence[float] 
     return np.asarray(found, x.dtype)
 
 
-def activation_of(name: str, constants: Sequence[float]) -> Activation:
+def activation_of(name: str, constants: Sequence[float]) -> Activating:
     """A row of the table of functions as part of an epilogue."""
     a, b, c = (*constants, 0.0, 0.0, 0.0)[:3]
-    return Activation(1.0, -math.inf, function_of(name, constants).block, a, b, c)
+    return Activating(1.0, -math.inf, function_of(name, constants).block, a, b, c)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class ActivationStep(Step):
 
     x: Map
     out: Map
-    activation: Activation
+    activation: Activating
     pixels: int
     blocks: int
 

@@ -21,7 +21,7 @@ from .elementary import erfc, exp, log1p
 from .jit import Native, jit, native
 from .steps.intrinsics import float_pointer
 
-__all__ = ["FUNCTIONS", "Function"]
+__all__ = ["FUNCTIONS", "Function", "block_of"]
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ def _function(
 
     def add(formula: Callable[..., Any]) -> Callable[..., Any]:
         name = formula.__name__.strip("_")
-        FUNCTIONS[name] = Function(reference, formula, constants, _block(name, jit(formula)))
+        FUNCTIONS[name] = Function(reference, formula, constants, block_of(name, jit(formula)))
         return formula
 
     return add
 
 
-def _block(name: str, formula: Any) -> Native:
-    """The loop over a block. In place: were there two addresses, compilers had to provide for numbers that are read after they
+def block_of(name: str, formula: Any, kept: bool = True) -> Native:
+    """The loop over a block, whose machine code is ``kept`` on disk. In place: were there two addresses, compilers had to provide for numbers that are read after they
     have been written, and in place there would be no vectors."""
 
     def block(place, pitch, rows, columns, a, b, c):
@@ -72,7 +72,7 @@ def _block(name: str, formula: Any) -> Native:
                 numbers[i] = formula(numbers[i], a, b, c)
 
     block.__name__ = block.__qualname__ = f"{name}_block"  # by which its machine code is kept
-    return native(types.void(_i, _i, _i, _i, _f, _f, _f))(block)
+    return native(types.void(_i, _i, _i, _i, _f, _f, _f), kept)(block)
 
 
 # The table -----------------------------------------------------------------------------------------------------------

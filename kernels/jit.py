@@ -167,13 +167,14 @@ class Native:
     """A kernel that other kernels call by its ``address``: see ``native``."""
 
     declared: ClassVar[list[Native]] = []
-    """All of those in the modules that have been imported."""
+    """All of those in the modules that have been imported, but for those whose machine code is not kept."""
 
-    def __init__(self, function: Callable[..., Any], signature: Any) -> None:
-        self._function, self._signature = function, signature
+    def __init__(self, function: Callable[..., Any], signature: Any, kept: bool = True) -> None:
+        self._function, self._signature, self._kept = function, signature, kept
         self._address: int | None = None
         self._lock = threading.Lock()
-        self.declared.append(self)
+        if kept:
+            self.declared.append(self)
         self.__doc__ = function.__doc__
 
     @property
@@ -188,19 +189,21 @@ class Native:
     def _made(self) -> int:
         arguments = (self._signature.args, self._signature.return_type)
         function: Any = CFunc(self._function, arguments, {}, {"nopython": True, **_OPTIONS})
-        function._cache = _Cache(self._function)
+        if self._kept:
+            function._cache = _Cache(self._function)
         function.compile()
         self._compiled = function  # keeps the machine code alive
         return int(function.address)
 
 
-def native(signature: Any) -> Callable[[Callable[..., Any]], Native]:
-    """Compile the decorated function, with C's calling convention, when its address is first asked for.
+def native(signature: Any, kept: bool = True) -> Callable[[Callable[..., Any]], Native]:
+    """Compile the decorated function, with C's calling convention, when its address is first asked for; its machine code is
+    ``kept`` on disk.
 
     Numba compiles a kernel again inside each of its callers, and theirs. Kernels that are several levels deep, or have
     several callers, therefore ``call`` each other by address.
     """
-    return lambda function: Native(function, signature)
+    return lambda function: Native(function, signature, kept)
 
 
 @intrinsic

@@ -354,6 +354,7 @@ def load(
     threads: int | None = None,
     precision: str = "fp32",
     preprocessing: str | None = None,
+    custom: Mapping[str, Callable[[float], float]] | None = None,
 ) -> ResNet:
     """Read a Keras weight file and return the network in it, ready to run.
 
@@ -369,6 +370,8 @@ def load(
                   in each layer; "3xtf32", tensor cores at nearly float32's accuracy
     preprocessing how ``prepare`` is to change pixels: "caffe", "torch", "tf", "unit" (0 to 1), "none" (0 to 255, as they
                   are), "matterport", "nsfw", "frcnn"; None: none where the network scales them itself, else as is usual in its family
+    custom        activations that the file knows as code alone, {class, layer or name in ``activation=``: function of one
+                  number}, ``{"Cube": lambda x: x * x * x}``: each is compiled, so it may use arithmetic and ``math``; on the CPU
 
     Raises WeightsError for a file that is no complete ResNet, UsageError for a wrong argument; for a card that cannot be
     used DeviceError, and MissingExtraError where numba-cuda is not installed. Warns by WeightsWarning of what the file leaves
@@ -376,7 +379,10 @@ def load(
     """
     if preprocessing is not None:
         convention_for(preprocessing)  # before the file is read
-    net = _ready(lambda: load_weights(Path(path), architecture, preprocessing), device, algorithm, threads, precision)
+    own = _compiled(custom, device)
+    net = _ready(
+        lambda: load_weights(Path(path), architecture, preprocessing, own), device, algorithm, threads, precision
+    )
     if preprocessing is not None:
         convention_for(preprocessing, net.graph.channels)
     found = net._inspection
@@ -384,6 +390,22 @@ def load(
         if doubt != found.unprepared:  # which ``prepare`` says
             warnings.warn(f"{path}: {doubt}", WeightsWarning, stacklevel=2)
     return net
+
+
+def _compiled(custom: Mapping[str, Callable[[float], float]] | None, device: str) -> dict[str, str]:
+    """{name: activation in the table of functions} of the user's own activations. Raises UsageError."""
+    if not custom:
+        return {}
+    if device != "cpu":
+        raise UsageError(
+            f"custom: got {', '.join(map(repr, custom))} with device={device!r}; they run on the CPU alone"
+        )
+    from .kernels.custom import register
+
+    try:
+        return {name: register(name, function) for name, function in custom.items()}
+    except ValueError as error:
+        raise UsageError(f"custom: {error}") from None
 
 
 def assemble(

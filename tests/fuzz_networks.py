@@ -91,7 +91,9 @@ class Call:
     special: bool
 
     def __str__(self) -> str:
-        return f"{self.kind}{' with NaN or infinity' * self.special} {', '.join(str(array.shape) for array in self.given)}"
+        return (
+            f"{self.kind}{' with NaN or infinity' * self.special} {', '.join(str(array.shape) for array in self.given)}"
+        )
 
     @property
     def images(self) -> Any:
@@ -211,7 +213,7 @@ def _difference(recipe: Recipe, built: Built, net: Any, counts: Counts) -> Fault
             where = f"{algorithm}, {other.threads} threads, {call}"
             asked = _asked(names, draw)
             try:
-                mine = {name: array for name, array in other(call.images, outputs=asked).items()}
+                mine = dict(other(call.images, outputs=asked))
                 predicted = other.predict(call.images) if number == 0 or draw.random() < 0.5 else None
             except Exception as error:
                 return Fault(where, _traced(error))

@@ -32,6 +32,7 @@ from .dense import dense_cuda
 from .gemm import gemm_cuda, gemm_cuda_naive, gemm_cuda_shared, gemm_cuda_tiled, gemm_cuda_vectorized
 from .globalmaxpool import global_maxpool_cuda
 from .grouped import grouped_conv2d_cuda
+from .groupnorm import groupnorm_cuda
 from .im2col import im2col_cuda
 from .leaky_relu import leaky_relu_cuda
 from .maxpool import maxpool_cuda
@@ -40,6 +41,7 @@ from .relu import relu_cuda
 from .resize import resize_cuda
 from .scale import scale_cuda
 from .softmax import softmax_cuda
+from .unitnorm import unitnorm_cuda
 from .upsample import upsample_cuda
 
 __all__ = [
@@ -66,6 +68,7 @@ __all__ = [
     "global_avgpool_cuda",
     "global_maxpool_cuda",
     "grouped_conv2d_cuda",
+    "groupnorm_cuda",
     "im2col_cuda",
     "leaky_relu_cuda",
     "maxpool_cuda",
@@ -74,6 +77,7 @@ __all__ = [
     "resize_cuda",
     "scale_cuda",
     "softmax_cuda",
+    "unitnorm_cuda",
     "upsample_cuda",
     "workspace_rows",
 ]
@@ -104,5 +108,7 @@ LADDER: dict[str, tuple[Callable[..., Any], ...]] = {
     "upsample": (upsample_cuda,),
     "dense": (dense_cuda,),
     "softmax": (softmax_cuda,),
+    "groupnorm": (groupnorm_cuda,),
+    "unitnorm": (unitnorm_cuda,),
 }
 """The versions of each operator, under the names of ``npresnet.kernels.LADDER``; that has the reference, too."""

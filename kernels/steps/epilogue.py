@@ -23,10 +23,10 @@ from ..arrays import Array
 from ..jit import Native, call, jit
 from .records import Address, Map
 
-__all__ = ["LINEAR", "RELU", "Activation", "Epilogue", "activated", "bias_only", "finish"]
+__all__ = ["LINEAR", "RELU", "Activating", "Epilogue", "activated", "bias_only", "finish"]
 
 
-class Activation(NamedTuple):
+class Activating(NamedTuple):
     """A piecewise linear function, see above, or any other one.
 
     slope, floor  linear where there is a function
@@ -42,7 +42,7 @@ class Activation(NamedTuple):
     c: float = 0.0
 
 
-LINEAR, RELU = Activation(1.0, -math.inf), Activation(1.0, 0.0)
+LINEAR, RELU = Activating(1.0, -math.inf), Activating(1.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Epilogue:
 
     bias: Address
     residual: Map
-    activation: Activation
+    activation: Activating
     zeros: Address
 
 

@@ -18,6 +18,7 @@ from ..kernels.combine import CombineStep, Operand
 from ..kernels.conv2d_transpose import Col2imStep
 from ..kernels.geometry import Window
 from ..kernels.globalmaxpool import GlobalMaxPoolStep
+from ..kernels.groupnorm import GroupNormStep
 from ..kernels.maxpool import MaxPoolStep
 from ..kernels.resize import ResizeStep
 from ..kernels.scale import AffineStep
@@ -28,7 +29,8 @@ from ..kernels.steps.im2col import CopyStep, Im2colStep, Patches
 from ..kernels.steps.pointwise import PointwiseStep
 from ..kernels.steps.records import Address, Map, Step
 from ..kernels.steps.winograd import InputTiles, OutputTiles, WinogradInStep, WinogradOutStep, WinogradStep, v_bytes
-from .building import ARENA, GIVEN, ZEROS, InMemory
+from ..kernels.unitnorm import UnitNormStep
+from .building import ARENA, GIVEN, ZEROS, InMemory, Packed
 from .by_plan import Plan
 
 __all__ = ["check_bounds", "touched"]
@@ -76,7 +78,12 @@ def touched(step: Step) -> list[Touched]:
 
 def _touched(step: Step) -> Iterator[Touched]:
     match step:
-        case ActivationStep() | ChannelReduceStep() | ChannelsStep() | SoftmaxStep():
+        case GroupNormStep():
+            shared = [one for one in (step.gamma, step.beta) if one.pitch]
+            assert all(isinstance(one.address, Packed) for one in (step.gamma, step.beta)), step
+            assert all(one.pitch == 4 * step.x.channels for one in shared), step
+            yield from ((one, step.images * step.pixels) for one in (step.x, step.out))
+        case ActivationStep() | ChannelReduceStep() | ChannelsStep() | SoftmaxStep() | UnitNormStep():
             yield from ((step.x, step.pixels), (step.out, step.pixels))
         case AffineStep():
             yield from ((step.x, step.pixels), *_finished(step.out, step.epilogue, step.pixels))
@@ -124,7 +131,8 @@ def _stretches(step: Step) -> Iterator[tuple[Address, int]]:
     match step:
         case CombineStep():
             for operand in (step.a, step.b):
-                yield operand.map.address, _extent(operand, step)
+                if not isinstance(operand.map.address, Packed):  # weights are as many as they were packed for
+                    yield operand.map.address, _extent(operand, step)
         case WinogradInStep():
             yield step.v, v_bytes(step.given.m, step.given.tiles, step.given.x.channels)
         case WinogradOutStep():

@@ -21,15 +21,17 @@ from ..kernels.concatenate import firsts
 from ..kernels.conv2d_transpose import Col2imStep
 from ..kernels.geometry import Window, resolve_padding
 from ..kernels.globalmaxpool import GlobalMaxPoolStep
+from ..kernels.groupnorm import GroupNormStep
 from ..kernels.maxpool import MaxPoolStep
 from ..kernels.resize import ResizeStep
 from ..kernels.scale import AffineStep
 from ..kernels.softmax import SoftmaxStep
-from ..kernels.steps.epilogue import LINEAR, Activation, Epilogue
+from ..kernels.steps.epilogue import LINEAR, Activating, Epilogue
 from ..kernels.steps.grouped import GroupedStep
 from ..kernels.steps.im2col import CopyStep, Patches
 from ..kernels.steps.records import Map, Place, Step, places
 from ..kernels.steps.winograd import InputTiles, OutputTiles, WinogradInStep, WinogradOutStep, WinogradStep, v_bytes
+from ..kernels.unitnorm import UnitNormStep
 from ..network import operators
 from ..network.operator_base import as_map
 from ..network.operators import (
@@ -50,6 +52,7 @@ from ..network.operators import (
 )
 from ..plan.folding import Constant
 from ..plan.fusion import (
+    NOTHING,
     Alone,
     FusedAffine,
     FusedConv,
@@ -89,13 +92,13 @@ class Packed(Place):
     bias: bool = False
 
 
-def _activation(operator: Operator | None) -> Activation:
+def _activation(operator: Operator | None) -> Activating:
     """What is part of an epilogue, as the kernels do it; a softmax, say, cannot be, and takes a step of its own."""
     match operator:
         case operators.Activation(function, constants):
             return activation_of(function, constants)
         case operators.ReLU() | operators.LeakyReLU():
-            return Activation(*operator.slope_and_floor())
+            return Activating(*operator.slope_and_floor())
     return LINEAR
 
 
@@ -407,7 +410,46 @@ class StepBuilder:
                 told, blocks = _activation(operator), choice.pieces(pixels, self._threads)
                 step = ActivationStep(x=x, out=out, activation=told, pixels=pixels, blocks=blocks)
                 self._step(self._described(node, "activation"), step)
+            case operators.PReLU(shape):
+                alpha, of_one = Packed(Constant("parameters", node.output, (), c)), (1, *as_map(shape))
+                self._joined(node, "prelu", x, (Map.plain(alpha, of_one[-1]), of_one), out)
+            case operators.Normalization():
+                constant, of_one = Constant("parameters", node.output, (), c), (1, 1, 1, c)
+                self._joined(node, "subtract", x, (Map.plain(Packed(constant), c), of_one), out)
+                self._joined(node, "divide", out, (Map.plain(Packed(constant, bias=True), c), of_one), out)
+            case operators.LayerNorm() | operators.GroupNorm():
+                self._groupnorm(node, operator, x, out)
+            case operators.UnitNorm(least):
+                self._step(self._described(node, "unitnorm"), UnitNormStep(x=x, out=out, least=least, pixels=pixels))
             case Softmax():
                 self._step(self._described(node, "softmax"), SoftmaxStep(x=x, out=out, pixels=pixels))
             case _:
                 raise AssertionError(operator)
+
+    def _joined(
+        self, node: Alone, function: str, x: Map, other: tuple[Map, tuple[int, int, int, int]], out: Map
+    ) -> None:
+        """A layer that joins its input with its weights."""
+        shape, channels = self._batched(node.output), self._shapes[node.output][-1]
+        epilogue, blocks = (
+            self._epilogue(NOTHING, None, channels),
+            choice.pieces(self._pixels(node.output), self._threads),
+        )
+        record = CombineStep.of(function, (x, shape), other, (out, shape), epilogue, blocks)
+        self._step(self._described(node, "join"), record)
+
+    def _groupnorm(self, node: Alone, operator: operators.LayerNorm | operators.GroupNorm, x: Map, out: Map) -> None:
+        n, h, w, c = self._batched(node.output)
+        constant, groups, pitch = Constant("parameters", node.output, (), c), 1, 0
+        if isinstance(operator, operators.GroupNorm):
+            groups = operator.groups
+        elif len(operator.shape) == 1:
+            n, h, w = n * h * w, 1, 1  # each pixel by itself
+        else:
+            pitch = 4 * c
+        gamma, beta = Map(Packed(constant), pitch, c), Map(Packed(constant, bias=True), pitch, c)
+        record = GroupNormStep(
+            x=x, out=out, gamma=gamma, beta=beta, images=n, pixels=h * w, groups=groups, epsilon=operator.epsilon,
+            blocks=choice.pieces(n * groups, self._threads),
+        )  # fmt: skip
+        self._step(self._described(node, "groupnorm"), record)

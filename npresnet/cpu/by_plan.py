@@ -180,7 +180,7 @@ def make_plan(
     layers = graph.needed_for(outputs)
     shapes = graph.shapes(height, width, outputs, further)
     names = tuple(dict.fromkeys(outputs))
-    nodes = fuse(layers, outputs, shapes)
+    nodes = fuse(layers, outputs, shapes, constants.cancels)
     entries = tuple(layer.name for layer in layers if isinstance(layer.operator, Input))
     builder = StepBuilder(n, shapes, names, entries, threads, slices(nodes, names, shapes))
     pooled = read_by_pools(graph, nodes)

@@ -1,7 +1,7 @@
 """The weights as a plan's steps read them: batch-norms and scales folded in, packed in the order of reading.
 
 The forms of a constant (``Constant.form``): "panels", "grouped", "taps", "winograd2", "winograd4", "scale" for what has no
-kernel, and "order" for channels' numbers.
+kernel, "order" for channels' numbers, and "parameters" for what is not folded: two arrays as they are stored.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ..kernels.gemm import pack_bias
 from ..kernels.simd import LANES
 from ..kernels.tile import NR
 from ..kernels.winograd import pack_transformed
-from ..network.graph import Graph
-from ..network.operators import Channels
+from ..network.graph import Graph, Layer
+from ..network.operators import Channels, GroupNorm, LayerNorm, Normalization, PReLU
 from ..network.weights import Weights
-from ..plan.folding import Constant, fold
+from ..plan.folding import Constant, cancels, fold, statistics
 from ..plan.memory import Slab
 
 __all__ = ["Constants"]
@@ -59,12 +59,18 @@ class Constants:
                     self._made.update(zip(missing, pool.map(self._make, missing), strict=True))
             return [self._made[constant] for constant in wanted]
 
+    def cancels(self, layer: Layer) -> bool:
+        """Whether a layer must not be folded into others, see ``plan/folding.py``."""
+        return cancels(layer.operator, self._weights.get(layer.name, {}))
+
     def _make(self, constant: Constant) -> tuple[Array, Array]:
         if constant.form == "order":
             assert constant.layer is not None
             operator = self._graph.by_name[constant.layer].operator
             assert isinstance(operator, Channels)
             return np.array(operator.order, np.float32), np.empty(0, np.float32)
+        if constant.form == "parameters":
+            return self._parameters(constant)
         kernel, scale, bias = fold(self._graph, self._weights, constant)
         if kernel is None:
             return scale.astype(np.float32), bias.astype(np.float32)
@@ -76,6 +82,24 @@ class Constants:
         else:
             packed = _panels(self._slab, kernel, scale, LANES if constant.form == "grouped" else NR)
         return packed, pack_bias(bias.astype(np.float32), constant.channels)
+
+    def _parameters(self, constant: Constant) -> tuple[Array, Array]:
+        """Of a layer that nothing is folded into: the two that its kernel takes, as they are stored."""
+        assert constant.layer is not None
+        operator, w = self._graph.by_name[constant.layer].operator, self._weights.get(constant.layer, {})
+        first: Array
+        second: Array
+        match operator:
+            case Normalization():
+                first, second = (np.broadcast_to(array, constant.channels) for array in statistics(operator, w))
+            case PReLU():
+                first = second = w["alpha"]
+            case LayerNorm() | GroupNorm():
+                shape = operator.shape if isinstance(operator, LayerNorm) else (operator.channels,)
+                first, second = w.get("gamma", np.ones(shape)), w.get("beta", np.zeros(shape))
+            case _:
+                raise AssertionError(operator)
+        return np.ascontiguousarray(first, np.float32), np.ascontiguousarray(second, np.float32)
 
 
 def _transformed(slab: Slab, kernel: Array, scale: Array, m: int) -> Array:

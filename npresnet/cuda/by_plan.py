@@ -65,11 +65,18 @@ if TYPE_CHECKING:
 __all__ = ["convolution_of", "fused_nodes", "planned_program", "pooled_stems", "stem_of"]
 
 
-def fused_nodes(layers: Sequence[Layer], outputs: Sequence[str], shapes: Mapping[str, Shape]) -> list[Node]:
+def fused_nodes(
+    layers: Sequence[Layer],
+    outputs: Sequence[str],
+    shapes: Mapping[str, Shape],
+    cancels: Callable[[Layer], bool] = lambda layer: False,
+) -> list[Node]:
     """The nodes of a program; there are kernels for fused ones with pixels, with no products among them, and no activation in
-    their epilogue but ReLU."""
+    their epilogue but ReLU. ``cancels`` says which layers must not be folded into others (``plan/folding.py``)."""
 
     def alone(layer: Layer) -> bool:
+        if cancels(layer):
+            return True
         match layer.operator:
             case Conv2D(groups=groups, dilation=dilation) if groups > 1 or dilation != (1, 1):
                 return True
@@ -420,7 +427,7 @@ def planned_program(
     n, height, width = batch
     layers = graph.needed_for(outputs)
     shapes = graph.shapes(height, width, outputs)
-    nodes = fused_nodes(layers, outputs, shapes)
+    nodes = fused_nodes(layers, outputs, shapes, constants.cancels)
     entry = layers[0].name
     pooled = read_by_pools(graph, nodes)
     builder = _Builder(choices, constants, tensors, n, shapes, precision, pooled)

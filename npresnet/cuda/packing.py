@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..network.graph import Graph
-from ..plan.folding import Constant, fold
+from ..network.graph import Graph, Layer
+from ..plan.folding import Constant, cancels, fold
 from .card import Card
 
 __all__ = ["Constants", "fours"]
@@ -44,6 +44,10 @@ class Constants:
                 pair = self.host(constant)
                 self._made[constant] = self._card.upload(pair[0].reshape(-1)), self._card.upload(pair[1])
             return self._made[constant]
+
+    def cancels(self, layer: Layer) -> bool:
+        """Whether a layer must not be folded into others, see ``plan/folding.py``."""
+        return cancels(layer.operator, self._weights.get(layer.name, {}))
 
     def host(self, constant: Constant) -> tuple[Array, Array]:
         """The same as NumPy arrays, float32."""

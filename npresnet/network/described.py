@@ -43,12 +43,15 @@ class OwnNetwork:
     name: str
 
 
-def network_from_config(config: Any) -> OwnNetwork:
-    """The network that a model's config describes. Raises NotDescribed where it describes no layers that can be run."""
+def network_from_config(config: Any, custom: Mapping[str, str] | None = None) -> OwnNetwork:
+    """The network that a model's config describes. Raises NotDescribed where it describes no layers that can be run.
+
+    custom  {class, layer or name in ``activation=``: activation in the table of functions} of the user's own
+    """
     wiring = flattened(config)
     inner = config["config"]
     name = inner.get("name") if isinstance(inner, Mapping) else None
-    return _Building(wiring).network(str(name or "model"))
+    return _Building(wiring, custom or {}).network(str(name or "model"))
 
 
 # Sizes that a file leaves open are tried with these two, in pixels: what comes out different depends on the image.
@@ -67,6 +70,7 @@ class _Building:
     """The graph of a description while it is built."""
 
     wiring: Wiring
+    custom: Mapping[str, str]
     layers: list[Layer] = field(default_factory=list)
     sizes: dict[str, _Sizes] = field(default_factory=dict)
     same: dict[str, str] = field(default_factory=dict)  # a node: the layer that makes its output
@@ -119,7 +123,9 @@ class _Building:
         """The layers of one node."""
         inputs = [self.same[source] for source in node.inputs]
         shapes = [_shape(self.sizes[source]) for source in inputs]
-        config = LayerConfig(node.kind, node.config, shapes, first, node.module, self.wiring.keras, node.arguments)
+        config = LayerConfig(
+            node.kind, node.config, shapes, first, node.module, self.wiring.keras, node.arguments, self.custom
+        )
         channels = [self.picked[source] for source in node.inputs if source in self.picked]
         if channels:
             if len(channels) < len(node.inputs) or len(set(inputs)) > 1:
@@ -131,7 +137,7 @@ class _Building:
             if channel is not None:
                 self.same[node.name], self.picked[node.name] = inputs[0], channel
                 return
-            steps = operators_of(config)
+            steps = operators_of(config, node.layer)
         made: list[Layer] = []
         tensors = [len(operator.tensors()) for operator in steps]
         sizes = dict[str, _Sizes]()

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from ..kernels.geometry import Window, transposed_window
+from .elementwise import Activation, Add, Divide, LeakyReLU, Maximum, Minimum, Multiply, PReLU, ReLU, Subtract
+from .norms import BatchNorm, GroupNorm, LayerNorm, Normalization, Rescale, Scale, UnitNorm
 from .operator_base import (
     MOST_CHANNELS,
     MOST_PIXELS,
@@ -33,6 +35,7 @@ from .shape_operators import Channels, Concatenate, Crop, Flatten, Pad, Reshape,
 __all__ = [
     "MOST_CHANNELS",
     "MOST_PIXELS",
+    "MOST_WEIGHTS",
     "Activation",
     "Add",
     "AveragePool",
@@ -48,7 +51,9 @@ __all__ = [
     "Flatten",
     "GlobalAveragePool",
     "GlobalMaxPool",
+    "GroupNorm",
     "Input",
+    "LayerNorm",
     "LeakyReLU",
     "MaxPool",
     "Maximum",
@@ -56,7 +61,9 @@ __all__ = [
     "Multiply",
     "Normalization",
     "Operator",
+    "PReLU",
     "Pad",
+    "Padding",
     "Pads",
     "ReLU",
     "Rescale",
@@ -66,6 +73,7 @@ __all__ = [
     "Shape",
     "Softmax",
     "Subtract",
+    "UnitNorm",
     "UpSample",
 ]
 
@@ -175,193 +183,10 @@ class Conv2DTranspose(OperatorBase):
 
 
 @dataclass(frozen=True)
-class BatchNorm(OperatorBase):
-    """Batch normalisation with stored statistics; ``epsilon`` is added to the variance.
-
-    scale, center  whether there is a gamma, a beta
-    """
-
-    channels: int
-    epsilon: float
-    scale: bool = True
-    center: bool = True
-    kind: ClassVar[str] = "batchnorm"
-    per_channel: ClassVar[bool] = True
-
-    def tensors(self) -> dict[str, Shape]:
-        roles = {"gamma": self.scale, "beta": self.center, "mean": True, "variance": True}
-        return {role: (self.channels,) for role, there in roles.items() if there}
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        check_channels(inputs[0], self.channels)
-        return inputs[0]
-
-    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
-        return 2 * math.prod(output)
-
-
-@dataclass(frozen=True)
-class Scale(OperatorBase):
-    """x * gamma + beta, one number of each per channel: Caffe's Scale layer, kept apart from the batch-norm."""
-
-    channels: int
-    kind: ClassVar[str] = "scale"
-    per_channel: ClassVar[bool] = True
-
-    def tensors(self) -> dict[str, Shape]:
-        return {"gamma": (self.channels,), "beta": (self.channels,)}
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        check_channels(inputs[0], self.channels)
-        return inputs[0]
-
-    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
-        return 2 * math.prod(output)
-
-
-@dataclass(frozen=True)
-class Rescale(OperatorBase):
-    """x * factor + offset with constants that are part of the network: one of each, or one per channel."""
-
-    factor: tuple[float, ...]
-    offset: tuple[float, ...]
-    kind: ClassVar[str] = "rescale"
-    per_channel: ClassVar[bool] = True
-
-    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
-        return 2 * math.prod(output)
-
-
-@dataclass(frozen=True)
-class Normalization(OperatorBase):
-    """(x - mean) / sqrt(variance), with both stored, one per channel: Keras's layer for input data.
-
-    The deviation is at least 1e-7 (Keras's ``epsilon()``).
-    """
-
-    channels: int
-    kind: ClassVar[str] = "normalize"
-    per_channel: ClassVar[bool] = True
-
-    def tensors(self) -> dict[str, Shape]:
-        return {"mean": (self.channels,), "variance": (self.channels,)}
-
-    def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
-        return 2 * math.prod(output)
-
-
-@dataclass(frozen=True)
-class ReLU(OperatorBase):
-    """max(x, 0)."""
-
-    kind: ClassVar[str] = "relu"
-    pointwise: ClassVar[bool] = True
-    epilogue: ClassVar[bool] = True
-
-    def slope_and_floor(self) -> tuple[float, float]:
-        return 1.0, 0.0
-
-
-@dataclass(frozen=True)
-class LeakyReLU(OperatorBase):
-    """x where that is above zero, else x * slope."""
-
-    slope: float
-    kind: ClassVar[str] = "leaky_relu"
-    pointwise: ClassVar[bool] = True
-    epilogue: ClassVar[bool] = True
-
-    def slope_and_floor(self) -> tuple[float, float]:
-        return self.slope, -math.inf
-
-
-@dataclass(frozen=True)
-class Activation(OperatorBase):
-    """Any other function of each number by itself.
-
-    function   its name in the table ``kernels/functions.py``
-    constants  of the function, where it has some
-    """
-
-    function: str
-    constants: tuple[float, ...] = ()
-    pointwise: ClassVar[bool] = True
-    epilogue: ClassVar[bool] = True
-
-    @property
-    def kind(self) -> str:  # type: ignore[override]
-        return self.function
-
-
-@dataclass(frozen=True)
 class Softmax(OperatorBase):
     """exp(x) over its sum, along the channels."""
 
     kind: ClassVar[str] = "softmax"
-
-
-def joined_shape(*inputs: Shape) -> Shape:
-    """The shape of two maps joined number by number: shapes are aligned at their ends, and what one has but once, a row, a column, a
-    channel, goes with all of the other."""
-    rank = max(map(len, inputs))
-    aligned = [(1,) * (rank - len(shape)) + tuple(shape) for shape in inputs]
-    if any(len({*sizes} - {1}) > 1 for sizes in zip(*aligned, strict=True)) or (rank > 3 and len({*inputs}) > 1):
-        raise ValueError(
-            f"the two inputs have shapes {inputs[0]} and {inputs[1]}; from the last size on, they must be equal, or 1 in one of them"
-        )
-    return tuple(max(sizes, key=lambda size: size != 1) for sizes in zip(*aligned, strict=True))
-
-
-@dataclass(frozen=True)
-class _Join(OperatorBase):
-    def output_shape(self, *inputs: Shape) -> Shape:
-        return joined_shape(*inputs)
-
-
-@dataclass(frozen=True)
-class Add(_Join):
-    """Sum of two feature maps."""
-
-    kind: ClassVar[str] = "add"
-    commutative: ClassVar[bool] = True
-
-
-@dataclass(frozen=True)
-class Subtract(_Join):
-    """The first of two feature maps less the second."""
-
-    kind: ClassVar[str] = "subtract"
-
-
-@dataclass(frozen=True)
-class Multiply(_Join):
-    """Product of two feature maps, one of which may be a gate: one number per channel or per pixel."""
-
-    kind: ClassVar[str] = "multiply"
-    commutative: ClassVar[bool] = True
-
-
-@dataclass(frozen=True)
-class Divide(_Join):
-    """The first of two feature maps over the second."""
-
-    kind: ClassVar[str] = "divide"
-
-
-@dataclass(frozen=True)
-class Maximum(_Join):
-    """The larger of two numbers; NaN if either is that."""
-
-    kind: ClassVar[str] = "maximum"
-    commutative: ClassVar[bool] = True
-
-
-@dataclass(frozen=True)
-class Minimum(_Join):
-    """The smaller of two numbers; NaN if either is that."""
-
-    kind: ClassVar[str] = "minimum"
-    commutative: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -477,7 +302,8 @@ class Dense(OperatorBase):
 
 
 Operator = (
-    Input | Pad | Channels | Conv2D | Conv2DTranspose | BatchNorm | Scale | Rescale | Normalization | ReLU | LeakyReLU | Activation
-    | Softmax | Add | Subtract | Multiply | Divide | Maximum | Minimum | Concatenate | MaxPool | AveragePool | GlobalAveragePool
-    | GlobalMaxPool | ChannelReduce | Crop | Resize | UpSample | Flatten | Reshape | Dense
+    Input | Pad | Channels | Conv2D | Conv2DTranspose | BatchNorm | Scale | Rescale | Normalization | ReLU | LeakyReLU | PReLU
+    | Activation | LayerNorm | GroupNorm | UnitNorm | Softmax | Add | Subtract | Multiply | Divide | Maximum | Minimum | Concatenate
+    | MaxPool | AveragePool | GlobalAveragePool | GlobalMaxPool | ChannelReduce | Crop | Resize | UpSample | Flatten | Reshape
+    | Dense
 )  # fmt: skip

@@ -35,18 +35,25 @@ from .without_names import named_by_position
 __all__ = ["Network", "find_network"]
 
 
-def find_network(file: StoredFile, path: Path, request: Request | None, preprocessing: str | None = None) -> Network:
+def find_network(
+    file: StoredFile,
+    path: Path,
+    request: Request | None,
+    preprocessing: str | None = None,
+    custom: Mapping[str, str] | None = None,
+) -> Network:
     """The network in a file.
 
     path           the file's, whose name may tell how kernels are stored
     request        restricts the search to some families and depths
     preprocessing  how pictures are prepared for it, None to find out
+    custom         the user's own activations, see ``network_from_config``
 
     Raises WeightsError when nothing fits, or what fits is not what was asked for.
     """
     notes = Notes()
     notes.doubts += file.doubts
-    own = _own_network(file, notes)
+    own = _own_network(file, notes, custom)
     found, habits = _found(file, path, request, own, notes)
     graph = found.graph if own is None else _sized(found.graph, own.graph.size)
     pixels, why, doubt = preprocessing_of(found.architecture, graph, habits, preprocessing)
@@ -58,12 +65,12 @@ def find_network(file: StoredFile, path: Path, request: Request | None, preproce
     )
 
 
-def _own_network(file: StoredFile, notes: Notes) -> OwnNetwork | None:
+def _own_network(file: StoredFile, notes: Notes, custom: Mapping[str, str] | None) -> OwnNetwork | None:
     """The network that a file describes; a description that is there and cannot be followed is doubtful."""
     if file.config is None:
         return None
     try:
-        return network_from_config(file.config)
+        return network_from_config(file.config, custom)
     except NotDescribed as why:
         notes.doubts.append(f"the file describes its model, but the description was not understood: {why}")
         return None

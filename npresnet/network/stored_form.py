@@ -31,6 +31,8 @@ def by_role(layer: Layer, stored: StoredLayer) -> StoredLayer:
     needed = list(layer.operator.tensors())
     first, every = layer.share or (0, len(needed))
     complete = len(stored) == every
+    if layer.share is None and "kernel" in stored and "kernel" not in needed:  # a guess from their number alone
+        stored = {str(position): tensor for position, tensor in enumerate(stored.values())}
     if layer.share is not None and any(role in stored for role in _SEPARABLE[:2]):
         places = {role: str(position) for position, role in enumerate(_SEPARABLE)}
         stored, complete = {places.get(role, role): tensor for role, tensor in stored.items()}, True

@@ -151,20 +151,24 @@ def _suspicious(graph: Graph, weights: Weights) -> tuple[list[str], list[str]]:
 
 
 def inspect(
-    path: str | os.PathLike[str], architecture: str | None = None, preprocessing: str | None = None
+    path: str | os.PathLike[str],
+    architecture: str | None = None,
+    preprocessing: str | None = None,
+    custom: Mapping[str, str] | None = None,
 ) -> Inspection:
     """Read a weight file and say what it is and what fits; only a file that is no ResNet at all is an error.
 
     path           a Keras ``.h5``, ``.weights.h5``, ``.weights.json`` or ``.keras`` file
     architecture   None to detect, ``"resnet101"``, or ``"matterport/resnet101"``
     preprocessing  None to find out, or a name in ``images.conventions.CONVENTIONS``
+    custom         the user's own activations, see ``network_from_config``
 
     Raises WeightsError for what cannot be read or recognised, UsageError for an unknown architecture.
     """
     request = parse_architecture(architecture) if architecture else None
     with open_weights(path) as root:
         file = read_layers(root)
-        network = find_network(file, Path(path), request, preprocessing)
+        network = find_network(file, Path(path), request, preprocessing, custom)
         report = _Report()
         for layer in network.graph.layers:
             if layer.operator.tensors():
@@ -223,10 +227,13 @@ class _Report:
 
 
 def load_weights(
-    path: str | os.PathLike[str], architecture: str | None = None, preprocessing: str | None = None
+    path: str | os.PathLike[str],
+    architecture: str | None = None,
+    preprocessing: str | None = None,
+    custom: Mapping[str, str] | None = None,
 ) -> Inspection:
     """As ``inspect``, but anything that keeps the weights from being run is an error. Raises WeightsError, UsageError."""
-    found = inspect(path, architecture, preprocessing)
+    found = inspect(path, architecture, preprocessing, custom)
     if found.problems:
         raise WeightsError(
             f"{found.path}: recognised as {found.architecture}, but {'; '.join(found.problems)}; "

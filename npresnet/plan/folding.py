@@ -8,7 +8,7 @@ It is done in float64, so that it costs one rounding. How the product lies in me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..network.graph import Graph
-from ..network.operators import BatchNorm, Normalization, Rescale, Scale
+from ..network.operators import BatchNorm, Normalization, Operator, Rescale, Scale
 from ..network.weights import Weights
 
-__all__ = ["Constant", "Folded", "deviation", "fold"]
+__all__ = ["Constant", "Folded", "cancels", "fold", "statistics"]
 
 
 Array = npt.NDArray[Any]
@@ -81,15 +81,35 @@ def _composed(graph: Graph, weights: Weights, norms: Sequence[str], channels: in
             case Rescale(factor, offset):
                 factor, offset = np.array(factor), np.array(offset)
             case Normalization():
-                factor = 1 / deviation(w["variance"].astype(np.float64))
-                offset = -w["mean"] * factor
+                mean, divisor = statistics(operator, {role: array.astype(np.float64) for role, array in w.items()})
+                factor, offset = 1 / divisor, -mean / divisor
             case _:
                 raise AssertionError(operator)
         scale, shift = scale * factor, shift * factor + offset
     return scale, shift
 
 
-def deviation(variance: Array) -> Array:
-    """What Keras's Normalization divides by."""
+def statistics(operator: Normalization, weights: Mapping[str, Array]) -> tuple[Array, Array]:
+    """What Keras's Normalization subtracts and divides by: one number, or one per channel, in the dtype of the weights."""
+    if operator.mean is None or operator.variance is None:
+        mean, variance = weights["mean"], weights["variance"]
+    else:
+        mean, variance = np.array(operator.mean), np.array(operator.variance)
     root: Array = np.maximum(np.sqrt(variance), variance.dtype.type(1e-7))
-    return root
+    return mean, root
+
+
+_MOST_DEVIATIONS = 16
+
+
+def cancels(operator: Operator, weights: Mapping[str, Array]) -> bool:
+    """Whether a layer must subtract before it multiplies: folded, x / d - mean / d, its result would be a small difference of
+    large numbers.
+
+    Whoever subtracts first has errors of some EPS * abs(y), for the mean lies near x. Folded they are EPS * abs(mean / d), and y is
+    of order one by design. Pictures have a mean of two deviations; sixteen cost four bits.
+    """
+    if not isinstance(operator, Normalization):
+        return False
+    mean, divisor = statistics(operator, weights)
+    return bool((np.abs(mean) > _MOST_DEVIATIONS * divisor).any())

@@ -30,7 +30,9 @@ from ..network.operators import (
     Flatten,
     GlobalAveragePool,
     GlobalMaxPool,
+    GroupNorm,
     Input,
+    LayerNorm,
     LeakyReLU,
     Maximum,
     MaxPool,
@@ -39,6 +41,7 @@ from ..network.operators import (
     Normalization,
     Operator,
     Pad,
+    PReLU,
     ReLU,
     Rescale,
     Reshape,
@@ -46,9 +49,10 @@ from ..network.operators import (
     Scale,
     Softmax,
     Subtract,
+    UnitNorm,
     UpSample,
 )
-from .folding import deviation
+from .folding import statistics
 
 __all__ = ["CALLS", "DEFINITIONS", "LayerCall", "calls"]
 
@@ -70,6 +74,12 @@ def as_maps(array: Any) -> Any:
         return array
     n, *pixels, channels = array.shape
     return array.reshape(n, 1, math.prod(pixels), channels)
+
+
+def as_pixels(array: Any) -> Any:
+    """As many images of one pixel each."""
+    *pixels, channels = array.shape
+    return array.reshape(math.prod(pixels), 1, 1, channels)
 
 
 def as_rows(array: Any) -> Any:
@@ -98,6 +108,15 @@ def _fields(*names: str) -> Callable[[Any], dict[str, Any]]:
 
 def _constants(operator: Rescale, weights: _Tensors) -> Sequence[Array]:
     return np.array(operator.factor), np.array(operator.offset)
+
+
+def _alpha(operator: PReLU, weights: _Tensors) -> Sequence[Array]:
+    """As maps, of one image that goes with all."""
+    return (as_maps(weights["alpha"][None]),)
+
+
+def _one_group(operator: LayerNorm) -> dict[str, Any]:
+    return {"groups": 1, "epsilon": operator.epsilon}
 
 
 def _folded(operator: BatchNorm, weights: _Tensors) -> Sequence[Array]:
@@ -158,12 +177,19 @@ CALLS: Mapping[type[Any], tuple[LayerCall, ...]] = {
     Scale: (LayerCall("scale", as_maps, _stored("gamma", "beta")),),
     Rescale: (LayerCall("scale", as_maps, _constants),),
     Normalization: (
-        LayerCall("scale", as_maps, lambda op, w: (np.ones(1), -w["mean"])),
-        LayerCall("scale", as_maps, lambda op, w: (1 / deviation(w["variance"]), np.zeros(1))),
+        LayerCall("scale", as_maps, lambda op, w: (np.ones(1), -statistics(op, w)[0])),
+        LayerCall("scale", as_maps, lambda op, w: (1 / statistics(op, w)[1], np.zeros(1))),
     ),
     ReLU: (LayerCall("relu", as_maps),),
     LeakyReLU: (LayerCall("leaky_relu", as_maps, options=_fields("slope")),),
+    PReLU: (LayerCall("combine", as_maps, _alpha, lambda op: {"function": "prelu"}),),
     Activation: (LayerCall("activation", options=_fields("function", "constants")),),
+    LayerNorm: (
+        LayerCall("groupnorm", as_pixels, _stored("gamma", "beta"), _one_group, when=lambda op: len(op.shape) == 1),
+        LayerCall("groupnorm", as_maps, _stored("gamma", "beta"), _one_group, when=lambda op: len(op.shape) > 1),
+    ),
+    GroupNorm: (LayerCall("groupnorm", as_maps, _stored("gamma", "beta"), _fields("groups", "epsilon")),),
+    UnitNorm: (LayerCall("unitnorm", as_rows, options=_fields("least")),),
     Softmax: (LayerCall("softmax", as_rows),),
     Add: (LayerCall("add", as_maps),),
     **dict.fromkeys((Subtract, Multiply, Divide, Maximum, Minimum), _JOINED),
@@ -188,7 +214,7 @@ DEFINITIONS = {
     ),
     # the square's root is the deviation again, to the last bit: in binary, sqrt(d * d) rounds to d
     Normalization: (
-        LayerCall("batchnorm", as_maps, lambda op, w: (None, None, w["mean"], deviation(w["variance"]) ** 2),
+        LayerCall("batchnorm", as_maps, lambda op, w: (None, None, statistics(op, w)[0], statistics(op, w)[1] ** 2),
              lambda op: {"epsilon": 0.0}),
     ),
 }  # fmt: skip

@@ -56,8 +56,21 @@ SAMPLES: dict[str, list[Any]] = {
     "upsample": [cases.Upsample((2, 3, 2, 3), size=(2, 1), interpolation=kind) for kind in ("nearest", "bilinear")],
     "dense": [cases.Dense(2, 8, 12)],
     "softmax": [cases.Softmax(2, 7)],
+    "groupnorm": [cases.Groupnorm((2, 3, 2, 6), 3), cases.Groupnorm((2, 3, 2, 5), parameters="image")],
+    "unitnorm": [cases.Unitnorm(2, 7)],
 }
-IN_PLACE = ("batchnorm", "scale", "relu", "leaky_relu", "activation", "add", "combine", "softmax")
+IN_PLACE = (
+    "batchnorm",
+    "scale",
+    "relu",
+    "leaky_relu",
+    "activation",
+    "add",
+    "combine",
+    "softmax",
+    "groupnorm",
+    "unitnorm",
+)
 ALL = [(version, case) for operator in SAMPLES for version in LADDER[operator] for case in SAMPLES[operator]]
 FIRST = [(version, SAMPLES[operator][0]) for operator in SAMPLES for version in LADDER[operator]]
 

@@ -31,6 +31,7 @@ from ..support.cases import (
     GlobalAvgpool,
     GlobalMaxpool,
     GroupedConv2d,
+    Groupnorm,
     Im2col,
     LeakyRelu,
     Maxpool,
@@ -39,6 +40,7 @@ from ..support.cases import (
     Resize,
     Scale,
     Softmax,
+    Unitnorm,
     Upsample,
 )
 
@@ -82,9 +84,22 @@ SAMPLES: dict[str, list[Case]] = {
     "upsample": [Upsample((3, 3, 5, 7), size=(2, 3), interpolation=kind) for kind in ("nearest", "bilinear")],
     "dense": [Dense(3, 65, 10)],
     "softmax": [Softmax(11, 13)],
+    "groupnorm": [Groupnorm((11, 3, 2, 6), 3), Groupnorm((11, 1, 1, 7), parameters="")],
+    "unitnorm": [Unitnorm(11, 13)],
 }
 # operators whose out may be an input
-IN_PLACE = ("batchnorm", "scale", "relu", "leaky_relu", "activation", "add", "combine", "softmax")
+IN_PLACE = (
+    "batchnorm",
+    "scale",
+    "relu",
+    "leaky_relu",
+    "activation",
+    "add",
+    "combine",
+    "softmax",
+    "groupnorm",
+    "unitnorm",
+)
 
 ALL = [(version, case) for operator in SAMPLES for version in LADDER[operator] for case in SAMPLES[operator]]
 COMPILED = [(version, case) for version, case in ALL if not version.__name__.endswith("_reference")]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numba import carray
 
+from npresnet import kernels
 from npresnet.kernels.activation import ActivationStep, activation_of
 from npresnet.kernels.arrays import Array
 from npresnet.kernels.avgpool import AvgPoolStep, MeanStep
@@ -19,12 +20,13 @@ from npresnet.kernels.combine import CombineStep
 from npresnet.kernels.conv2d_transpose import Col2imStep
 from npresnet.kernels.geometry import Window, window
 from npresnet.kernels.globalmaxpool import GlobalMaxPoolStep
+from npresnet.kernels.groupnorm import GroupNormStep
 from npresnet.kernels.maxpool import MaxPoolStep
 from npresnet.kernels.resize import ResizeStep
 from npresnet.kernels.scale import AffineStep
 from npresnet.kernels.simd import LANES
 from npresnet.kernels.softmax import SoftmaxStep
-from npresnet.kernels.steps.epilogue import LINEAR, RELU, Activation, Epilogue
+from npresnet.kernels.steps.epilogue import LINEAR, RELU, Activating, Epilogue
 from npresnet.kernels.steps.grouped import GroupedStep
 from npresnet.kernels.steps.im2col import CopyStep, Im2colStep, Patches
 from npresnet.kernels.steps.intrinsics import double_pointer
@@ -40,6 +42,7 @@ from npresnet.kernels.steps.winograd import (
     v_bytes,
 )
 from npresnet.kernels.tile import NR
+from npresnet.kernels.unitnorm import UnitNormStep
 
 # Records -------------------------------------------------------------------------------------------------------------
 
@@ -107,7 +110,7 @@ def test_the_field_decides_not_the_value():
     seen = np.zeros(6)
     run(replace(_made(seen.ctypes.data), share=2), 1)
     assert seen[1] == 2.0
-    epilogue = Epilogue(0, Map(0, 0, 4), Activation(2, 0), 0)
+    epilogue = Epilogue(0, Map(0, 0, 4), Activating(2, 0), 0)
     step = AffineStep(x=Map(0, 16, 4), out=Map(0, 16, 4), factor=0, epilogue=epilogue, pixels=1, blocks=1)
     table = Table([step])
     at = offset_of(AffineStep, "epilogue") + offset_of(Epilogue, "activation")
@@ -164,7 +167,7 @@ class Room:
         self.constants.append(np.ascontiguousarray(values, np.float32))
         return self.constants[-1].ctypes.data
 
-    def epilogue(self, shape: tuple[int, ...], activation: Activation) -> Epilogue:
+    def epilogue(self, shape: tuple[int, ...], activation: Activating) -> Epilogue:
         residual, _ = self.map(_numbers(*shape))
         zeros = self.constant(np.zeros(shape[-1] + NR))
         bias = self.constant(np.resize(_numbers(shape[-1]), shape[-1] + NR))
@@ -202,12 +205,17 @@ def _avgpool(room: Room, x: Map, out: Map) -> Step:
 
 
 def _affine(room: Room, x: Map, out: Map) -> Step:
-    epilogue, factor = room.epilogue((N, H, W, C), Activation(0.3, -math.inf)), room.constant(_numbers(C))
+    epilogue, factor = room.epilogue((N, H, W, C), Activating(0.3, -math.inf)), room.constant(_numbers(C))
     return AffineStep(x=x, out=out, factor=factor, epilogue=epilogue, pixels=N * H * W, blocks=5)
 
 
 def _activation(room: Room, x: Map, out: Map) -> Step:
     return ActivationStep(x=x, out=out, activation=SILU, pixels=N * H * W, blocks=5)
+
+
+def _groupnorm(room: Room, x: Map, out: Map) -> Step:
+    gamma, beta = (Map(room.constant(_numbers(C + i)), 0, C) for i in (0, 1))
+    return GroupNormStep(x=x, out=out, gamma=gamma, beta=beta, images=N, pixels=H * W, groups=4, epsilon=1e-3, blocks=3)
 
 
 def _combine(*other: int) -> Callable[[Room, Map, Map], Step]:
@@ -219,13 +227,13 @@ def _combine(*other: int) -> Callable[[Room, Map, Map], Step]:
     return make
 
 
-def _times(room: Room, depth: int, out: Map, shape: tuple[int, ...], activation: Activation = RELU) -> Product:
+def _times(room: Room, depth: int, out: Map, shape: tuple[int, ...], activation: Activating = RELU) -> Product:
     panels = room.constant(_numbers(out.channels // NR + 1, depth, NR))
     return Product(panels=panels, depth=depth, passes=2, out=out, epilogue=room.epilogue(shape, activation))
 
 
 def _pointwise(room: Room, x: Map, out: Map) -> Step:
-    times = _times(room, C, out, (N, H, W, K), Activation(0.25, -math.inf))
+    times = _times(room, C, out, (N, H, W, K), Activating(0.25, -math.inf))
     return PointwiseStep(x=x, product=times, rows=N * H * W, blocks=5, by_panel=0)
 
 
@@ -250,7 +258,7 @@ def _winograd(m: int) -> Callable[[Room, Map, Map], Step]:
     def make(room: Room, x: Map, out: Map) -> Step:
         given = InputTiles.of(x, N, H, W, m)
         kernels = room.constant(_numbers(K // NR + 1, (m + 2) ** 2, C, NR))
-        made = OutputTiles.of(given, out, kernels, room.epilogue((N, H, W, K), Activation(0.5, -1.0)))
+        made = OutputTiles.of(given, out, kernels, room.epilogue((N, H, W, K), Activating(0.5, -1.0)))
         return WinogradStep(given=given, made=made, blocks=3)
 
     return make
@@ -276,6 +284,12 @@ CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Callable[[Room, Map, Ma
     "activation": ((N, H, W, C), (N, H, W, C), _activation),
     "softmax": ((N, H, W, C), (N, H, W, C), lambda room, x, out: SoftmaxStep(x=x, out=out, pixels=N * H * W)),
     "affine": ((N, H, W, C), (N, H, W, C), _affine),
+    "groupnorm": ((N, H, W, C), (N, H, W, C), _groupnorm),
+    "unitnorm": (
+        (N, H, W, C),
+        (N, H, W, C),
+        lambda room, x, out: UnitNormStep(x=x, out=out, least=1e-6, pixels=N * H * W),
+    ),
     "gate": ((N, H, W, C), (N, H, W, C), _combine(N, 1, 1, C)),
     "gate of pixels": ((N, H, W, C), (N, H, W, C), _combine(N, H, W, 1)),
     "gate of rows": ((N, H, W, C), (N, H, W, C), _combine(1, H, 1, C)),
@@ -340,7 +354,7 @@ def test_winograd_in_two_steps(m):
 # Epilogue ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("activation", [LINEAR, RELU, Activation(0.3, -math.inf), Activation(1.0, -2.0)], ids=str)
+@pytest.mark.parametrize("activation", [LINEAR, RELU, Activating(0.3, -math.inf), Activating(1.0, -2.0)], ids=str)
 def test_activation(activation):
     """As the definition says, in registers and in loops; NaN and infinity come out as they should."""
     values = np.array([3.0, 0.0, -0.0, -1.0, -8.0, math.inf, -math.inf, math.nan] * LANES, np.float32)[None]
@@ -360,3 +374,26 @@ def test_activation(activation):
     times = Product(panels=panels.ctypes.data, depth=1, passes=1, out=Map.of(out), epilogue=epilogue)
     run(PointwiseStep(x=Map.of(np.zeros((1, 1), np.float32)), product=times, rows=1, blocks=1, by_panel=0), 1)
     assert np.array_equal(out[0], np.array(expected, np.float32), equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["affine", "gate", "pointwise", "im2col", "grouped", "winograd 2", "winograd 4"])
+def test_functions_after_the_epilogue(name, monkeypatch):
+    """Any other activation: the same bits as by a step of its own, whatever the pitch; and nothing else is touched."""
+    shape, result, make = CASES[name]
+
+    def run_with(activation: Activating, gap: int) -> tuple[Room, Array]:
+        with monkeypatch.context() as patched:
+            patched.setattr(Room, "epilogue", lambda room, shape, _: with_residual(room, shape, activation))
+            room = Room(gap)
+            x, _ = room.map(_numbers(*shape))
+            out, pixels = room.map(_blank(*result))
+            run(make(room, x, out), 2)
+        return room, pixels
+
+    with_residual = Room.epilogue
+    _, linear = run_with(LINEAR, 0)
+    expected = kernels.activation(linear, function="silu")
+    for gap in (0, 3):
+        room, pixels = run_with(SILU, gap)
+        assert room.untouched()
+        assert np.array_equal(pixels, expected)

@@ -35,7 +35,9 @@ from npresnet.network.operators import (
     Flatten,
     GlobalAveragePool,
     GlobalMaxPool,
+    GroupNorm,
     Input,
+    LayerNorm,
     LeakyReLU,
     Maximum,
     MaxPool,
@@ -44,6 +46,7 @@ from npresnet.network.operators import (
     Normalization,
     Operator,
     Pad,
+    PReLU,
     ReLU,
     Rescale,
     Reshape,
@@ -51,6 +54,7 @@ from npresnet.network.operators import (
     Scale,
     Softmax,
     Subtract,
+    UnitNorm,
     UpSample,
 )
 from npresnet.plan.layer_calls import CALLS, DEFINITIONS, LayerCall
@@ -75,6 +79,10 @@ KERAS: dict[type[Any], tuple[str, dict[str, Any]]] = {
     ReLU: ("ReLU", {}),
     LeakyReLU: ("LeakyReLU", {"negative_slope": 0.3}),
     Activation: ("Activation", {"activation": "sigmoid"}),
+    PReLU: ("PReLU", {"shared_axes": [1, 2]}),
+    LayerNorm: ("LayerNormalization", {"axis": [3]}),
+    GroupNorm: ("GroupNormalization", {"groups": 2}),
+    UnitNorm: ("UnitNormalization", {"axis": -1}),
     Softmax: ("Softmax", {}),
     Add: ("Add", {}),
     Subtract: ("Subtract", {}),
@@ -261,7 +269,7 @@ def test_a_description_that_makes_another_operator_does_not_count(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "having"),
     [
-        ("pointwise", {ReLU, LeakyReLU, Activation}),
+        ("pointwise", {ReLU, LeakyReLU, PReLU, Activation}),
         ("per_channel", {BatchNorm, Scale, Rescale, Normalization}),
         ("commutative", {Add, Multiply, Maximum, Minimum}),
         ("epilogue", {ReLU, LeakyReLU, Activation}),

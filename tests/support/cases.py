@@ -514,6 +514,49 @@ class ChannelReduce(Relu):
 
 
 @dataclass(frozen=True)
+class Groupnorm(Case):
+    """``parameters``: of gamma and beta; "channels", "image" for one of each number of an image, or empty for none."""
+
+    operator = "groupnorm"
+    shape: tuple[int, int, int, int]
+    groups: int = 1
+    epsilon: float = 1e-3
+    parameters: str = "channels"
+    offset: float = 0.0
+    values: str = "normal"
+
+    def __str__(self) -> str:
+        about = f" around {self.offset}" if self.offset else ""
+        return f"{_size(*self.shape)} in {self.groups} {self.parameters or 'none'} {self.epsilon}{about} {self.values}"
+
+    def arrays(self) -> tuple[Any, ...]:
+        x = numbers(self, self.shape, self.values) + np.float32(self.offset)
+        shape = {"channels": self.shape[3:], "image": self.shape[1:]}.get(self.parameters)
+        return x, *(shape and numbers((self, name), shape) for name in ("gamma", "beta"))
+
+    def options(self) -> dict[str, Any]:
+        return {"groups": self.groups, "epsilon": self.epsilon}
+
+
+@dataclass(frozen=True)
+class Unitnorm(Case):
+    operator = "unitnorm"
+    rows: int
+    columns: int
+    least: float = 1e-6
+    values: str = "normal"
+
+    def __str__(self) -> str:
+        return f"{self.rows}x{self.columns} {self.least} {self.values}"
+
+    def arrays(self) -> tuple[Any, ...]:
+        return (numbers(self, (self.rows, self.columns), self.values),)
+
+    def options(self) -> dict[str, Any]:
+        return {"least": self.least}
+
+
+@dataclass(frozen=True)
 class Softmax(Case):
     operator = "softmax"
     rows: int
@@ -867,6 +910,25 @@ SOFTMAX = [
     *_all_values(Softmax(2, 7), _FINITE),
 ]
 
+_NORMED = ("negative", "spread", "denormal", "zeros", *SPECIAL)  # the squares of large numbers overflow in TensorFlow
+GROUPNORM = [
+    Groupnorm((1, 1, 1, 1)),
+    Groupnorm((3, 1, 1, 65)),
+    Groupnorm(
+        (7, 1, 1, 5), epsilon=1e-6, offset=1000.0
+    ),  # where the mean is large, the variance must be found around it
+    Groupnorm((2, 4, 3, 12), 3),
+    Groupnorm((2, 4, 3, 12), 12, parameters=""),
+    Groupnorm((2, 5, 3, 7), parameters="image"),
+    Groupnorm((1, 9, 8, 32), 8, 1e-5),
+    *_all_values(Groupnorm((2, 3, 4, 6), 2), _NORMED),
+]
+UNITNORM = [
+    *(Unitnorm(3, columns) for columns in CHANNELS),
+    Unitnorm(17, 10, 1e-12),
+    *_all_values(Unitnorm(2, 7), _NORMED),
+]
+
 CASES: dict[str, list[Any]] = {
     "pad": PAD,
     "channels": CHANNEL_ORDERS,
@@ -893,6 +955,8 @@ CASES: dict[str, list[Any]] = {
     "upsample": UPSAMPLE,
     "dense": DENSE,
     "softmax": SOFTMAX,
+    "groupnorm": GROUPNORM,
+    "unitnorm": UNITNORM,
 }
 """Every operator's cases, under the names of ``npresnet.kernels.LADDER``."""
 

@@ -239,7 +239,13 @@ def _siamese(d: Draft, x: Tensor) -> Tensor:
 
 FRONTS: tuple[Row, ...] = (
     Row("images", lambda d, x: x, (), 12),
-    Row("images that are scaled", lambda d, x: d("Rescaling", x, d.one(1 / 127.5, 1 / 255), offset=d.one(-1, 0)), (), 3, pixels=True),
+    Row(
+        "images that are scaled",
+        lambda d, x: d("Rescaling", x, d.one(1 / 127.5, 1 / 255), offset=d.one(-1, 0)),
+        (),
+        3,
+        pixels=True,
+    ),
     Row("images that are normalised", _normalization, ("Normalization",), 3, pixels=True),
     Row("images, function arithmetic", lambda d, x: d.like(x, x / 127.5 - 1.0), (), 2, pixels=True),
     Row("images, preprocess_input", _prepared, (), 2, pixels=True),

@@ -143,7 +143,14 @@ class Draft:
         """A model of its own that takes what is like x."""
         counts = {} if self.names == "again" else self._counts
         inner = Draft(
-            self.K, self.random, self.fixed, self.names, allowed=self.allowed, used=self.used, kinds=self.kinds, _counts=counts
+            self.K,
+            self.random,
+            self.fixed,
+            self.names,
+            allowed=self.allowed,
+            used=self.used,
+            kinds=self.kinds,
+            _counts=counts,
         )
         given = tuple(x.shape)[1:]
         entry = inner.note(self.K.Input(given, name=inner.name("entry")), self.shape(x))
@@ -187,7 +194,9 @@ class Draft:
 
     def named(self) -> str | None:
         """An activation by its name."""
-        names = [name for name in NAMED if name in NAMES and name != "softmax" and (self.version == 3 or name in _KERAS_2)]
+        names = [
+            name for name in NAMED if name in NAMES and name != "softmax" and (self.version == 3 or name in _KERAS_2)
+        ]
         return self.random.choice([*names, "relu", "relu", None, None])
 
     def conv(self, x: Tensor, filters: int, kernel: Any = 3, stride: Any = 1, **settings: Any) -> Tensor:
@@ -288,7 +297,9 @@ def _batch_norm(d: Draft, x: Tensor) -> Tensor:
 
 def _group_norm(d: Draft, x: Tensor) -> Tensor:
     channels = d.shape(x)[-1]
-    groups = d.one(*(n for n in range(1, channels + 1) if channels % n == 0 and channels // n > 1)) if channels > 1 else 1
+    groups = (
+        d.one(*(n for n in range(1, channels + 1) if channels % n == 0 and channels // n > 1)) if channels > 1 else 1
+    )
     return d("GroupNormalization", x, groups, epsilon=d.one(1e-3, 1e-5))
 
 
@@ -395,7 +406,11 @@ def _cropping(d: Draft, x: Tensor) -> Tensor:
     h, w = d.shape(x)[:2]
     if min(h, w) < 7:
         return x
-    return d("Cropping2D", x, d.one(1, (1, 2), ((0, 1), (2, 0)), ((1, 1), (0, 0)), ((0, h - 4), (0, 0)), ((0, 0), (w // 2, 0))))
+    return d(
+        "Cropping2D",
+        x,
+        d.one(1, (1, 2), ((0, 1), (2, 0)), ((1, 1), (0, 0)), ((0, h - 4), (0, 0)), ((0, 0), (w // 2, 0))),
+    )
 
 
 def _upsampling(d: Draft, x: Tensor) -> Tensor:
@@ -468,7 +483,13 @@ OPERATORS: tuple[Row, ...] = (
     Row("dense of maps", lambda d, x: d("Dense", x, d.width(x), activation=d.named()), ("Dense",), 2),
     Row("noise", _noise, (), 2, keeps=True),
     Row("function arithmetic", _arithmetic, (), 2, keeps=True),
-    Row("function turned channels", lambda d, x: d.like(x, x[..., ::-1] if d.version == 3 else x[:, :, :, ::-1]), (), 1, keeps=True),
+    Row(
+        "function turned channels",
+        lambda d, x: d.like(x, x[..., ::-1] if d.version == 3 else x[:, :, :, ::-1]),
+        (),
+        1,
+        keeps=True,
+    ),
     Row("function cut", _cut, ("Cropping2D",), 1),
     Row("function pad", _function_pad, ("ZeroPadding2D",), 1),
     *NORMS,

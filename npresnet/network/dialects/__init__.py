@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..operators import ChannelReduce, Channels, Operator
+from ..operators import Activation, ChannelReduce, Channels, Operator
 from . import settings
 from .activations import ACTIVATION_LAYERS, activation
 from .functions import function_of, layers_of, one_channel, stacked_channels
@@ -39,8 +39,11 @@ __all__ = [
 ]
 
 
-def operators_of(layer: LayerConfig) -> list[Operator]:
+def operators_of(layer: LayerConfig, name: str = "") -> list[Operator]:
     """The operators of one layer, in order; none for a layer that does nothing. Raises Unsupported."""
+    own = layer.custom.get(name) or layer.custom.get(layer.kind)
+    if own is not None:
+        return [Activation(own)]
     if function_of(layer) is not None:
         return [
             operator
@@ -50,9 +53,15 @@ def operators_of(layer: LayerConfig) -> list[Operator]:
     return _made(layer)
 
 
+def _unknown(layer: LayerConfig) -> str:
+    if layer.module and not layer.module.startswith(("keras", "tf_keras", "tensorflow")):
+        return f"it is a class of {layer.module!r}, which is code; if it is a function of each number by itself, give it with custom="
+    return "npresnet has no such layer"
+
+
 def _made(layer: LayerConfig) -> list[Operator]:
     if layer.kind not in LAYERS:
-        raise Unsupported("npresnet has no such layer")
+        raise Unsupported(_unknown(layer))
     if len(layer.shapes) != 1 and layer.kind not in JOINING:
         raise Unsupported(f"it has {len(layer.shapes)} inputs")
     if layer.kind in IDLE and layer.arguments.get("training"):
@@ -82,7 +91,10 @@ def _channel_reduce(layer: LayerConfig) -> list[Operator]:
 
 
 def _code(layer: LayerConfig) -> list[Operator]:
-    raise Unsupported("it is code, and nothing from a file is executed")
+    raise Unsupported(
+        "it is code, and nothing from a file is executed; if it is a function of each number by itself, give it with custom=, or "
+        "save the model with layers in its place (Rescaling, say)"
+    )
 
 
 IDLE = (

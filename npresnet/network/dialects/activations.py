@@ -26,6 +26,9 @@ def activation(layer: LayerConfig) -> list[Operator]:
 
 def by_name(name: str, layer: LayerConfig) -> list[Operator]:
     """The operators of an activation function; ``layer`` is what it is applied in."""
+    name = name.rpartition(">")[2]  # "Package>name" of a registered one
+    if name in layer.custom:
+        return [Activation(layer.custom[name])]
     if name == "softmax":
         return _softmax(replace(layer, kind="Softmax", config={}))
     if name == "hard_sigmoid" and layer.keras < 3:  # another line: x / 5 + 1 / 2 and not x / 6 + 1 / 2

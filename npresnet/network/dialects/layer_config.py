@@ -27,6 +27,7 @@ class LayerConfig:
     channels_first  the network was made for (channels, height, width)
     module          where its class is from, as far as the file says
     keras           version of Keras that wrote the description: 2 for all before 3
+    custom          {class or name in ``activation=`` or layer: activation in the table of functions} of the user's own
     arguments       what it is called with, {position or name: value}, with a ``Tensor`` for each thing that it reads
     """
 
@@ -37,6 +38,7 @@ class LayerConfig:
     module: str = ""
     keras: int = 3
     arguments: Mapping[str | int, Any] = field(default_factory=dict)
+    custom: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def shape(self) -> Shape:

@@ -42,10 +42,9 @@ def whole(what: str, value: Any, least: int = 1, most: int = MOST_CHANNELS) -> i
 
 
 def number(what: str, value: Any, least: float = -math.inf) -> float:
-    """A finite number that is at least ``least``."""
+    """A finite number that is at least ``least``; an array of one, too."""
     value = array_of(value)
-    if isinstance(value, list) and len(value) == 1:
-        (value,) = value
+    value = value[0] if isinstance(value, list) and len(value) == 1 else value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Unsupported(f"{what} is {short(value)}; it must be a number")
     try:

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-import numpy as np
-
-from ..operators import BatchNorm, Conv2D, Conv2DTranspose, Dense, Normalization, Operator, Rescale, Scale, Softmax
+from ..operators import (
+    BatchNorm,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    GroupNorm,
+    LayerNorm,
+    Normalization,
+    Operator,
+    PReLU,
+    Scale,
+    Softmax,
+    UnitNorm,
+)
 from .activations import activation
 from .layer_config import LayerConfig, Maker, Unsupported
-from .settings import along_channels, constants, flag, number, padding_of, pair, setting, whole
+from .settings import along_channels, constants, flag, number, padding_of, pair, setting, short, whole
 
 __all__ = ["WEIGHTED"]
 
@@ -93,10 +104,59 @@ def _normalization(layer: LayerConfig) -> list[Operator]:
     along_channels(layer, setting(layer.config, "axis", default=-1))
     if layer.config.get("mean") is None:
         return [Normalization(layer.channels)]
-    mean, variance = (np.array(constants(key, layer.config.get(key), layer.channels)) for key in ("mean", "variance"))
-    factor = 1 / np.maximum(np.sqrt(variance), 1e-7)
-    mean, factor = np.broadcast_arrays(mean, factor)
-    return [Rescale(tuple(map(float, factor)), tuple(map(float, -mean * factor)))]
+    mean, variance = (constants(key, layer.config.get(key), layer.channels) for key in ("mean", "variance"))
+    if min(variance) < 0:
+        raise Unsupported(f"a variance is {min(variance):g}; it must be at least 0")
+    return [Normalization(layer.channels, mean, variance)]
+
+
+def _epsilon(layer: LayerConfig, default: float) -> float:
+    return number("epsilon", setting(layer.config, "epsilon", default=default), 0)
+
+
+def _scale_and_center(layer: LayerConfig) -> tuple[bool, bool]:
+    scale, center = (flag(name, setting(layer.config, name, default=True)) for name in ("scale", "center"))
+    return scale, center
+
+
+def _layer_norm(layer: LayerConfig) -> list[Operator]:
+    if layer.config.get("rms_scaling"):
+        raise Unsupported("rms_scaling is set")
+    axis, rank = setting(layer.config, "axis", default=-1), len(layer.shape)
+    given = axis if isinstance(axis, list) else [axis]
+    axes = sorted(whole("axis", one, -rank - 1, rank) % (rank + 1) for one in given)
+    shape: tuple[int, ...] = (layer.channels,)
+    if axes == [1, 2, 3] and None not in layer.shape and not layer.channels_first:
+        shape = tuple(size for size in layer.shape if size is not None)
+    else:
+        along_channels(layer, axis)
+    return [LayerNorm(shape, _epsilon(layer, 1e-3), *_scale_and_center(layer))]
+
+
+def _group_norm(layer: LayerConfig) -> list[Operator]:
+    along_channels(layer, setting(layer.config, "axis", default=-1))
+    groups = whole("groups", setting(layer.config, "groups", default=32), -1)
+    groups = layer.channels if groups == -1 else groups
+    return [GroupNorm(layer.channels, groups, _epsilon(layer, 1e-3), *_scale_and_center(layer))]
+
+
+def _unit_norm(layer: LayerConfig) -> list[Operator]:
+    """Before Keras 3 it is the square that is at least 1e-12."""
+    along_channels(layer, setting(layer.config, "axis", default=-1))
+    return [UnitNorm(1e-12 if layer.keras >= 3 else 1e-6)]
+
+
+def _prelu(layer: LayerConfig) -> list[Operator]:
+    if layer.channels_first and len(layer.shape) > 1:
+        raise Unsupported("its slopes are of maps that come channels first")
+    shared = layer.config.get("shared_axes") or []
+    if not isinstance(shared, list):
+        raise Unsupported(f"shared_axes is {short(shared)}; it must be a list")
+    axes = {whole("shared_axes", axis, 1, len(layer.shape)) for axis in shared}
+    shape = tuple(1 if axis in axes else size for axis, size in enumerate(layer.shape, 1))
+    if None in shape:
+        raise Unsupported("how many slopes it has depends on the size of the image, which the file does not fix")
+    return [PReLU(tuple(size for size in shape if size is not None))]
 
 
 WEIGHTED: Mapping[str, Maker] = {
@@ -109,10 +169,14 @@ WEIGHTED: Mapping[str, Maker] = {
     "Convolution2D": _conv,
     "Dense": _dense,
     "DepthwiseConv2D": _depthwise_conv,
+    "GroupNormalization": _group_norm,
+    "LayerNormalization": _layer_norm,
     "Normalization": _normalization,
+    "PReLU": _prelu,
     "Scale": lambda layer: [Scale(layer.channels)],
     "SeparableConv2D": _separable_conv,
     "SeparableConvolution2D": _separable_conv,
     "SyncBatchNormalization": _batch_norm,
+    "UnitNormalization": _unit_norm,
 }
 """{class in Keras: what makes its operators}."""
