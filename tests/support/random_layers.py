@@ -105,6 +105,8 @@ class Draft:
         y = layer(x)
         if not hasattr(layer, "layers"):
             self.probes.setdefault(layer.name, y)
+        if id(layer) in self._shapes:
+            return self.note(y, self._shapes[id(layer)][1])
         if not self.fixed and not isinstance(y, list):
             shapes = [(1, *self.shape(one)) for one in x] if isinstance(x, list) else (1, *self.shape(x))
             self.note(y, tuple(layer.compute_output_shape(shapes))[1:])
@@ -112,11 +114,11 @@ class Draft:
 
     def function(self, x: Tensor, keras: str, tensorflow: str, *arguments: Any, **settings: Any) -> Tensor:
         """A function of all numbers of x, each by itself, or for each pixel: by its names in ``keras.ops`` and in TensorFlow."""
-        if self.version == 3:
-            return self.like(x, reduce(getattr, keras.split("."), self.K.ops)(x, *arguments, **settings))
         import tensorflow as tf
 
-        return self.like(x, reduce(getattr, tensorflow.split("."), tf)(x, *arguments, **settings))
+        home, path = (self.K.ops, keras) if self.version == 3 else (tf, tensorflow)
+        y = reduce(getattr, path.split("."), home)(x, *arguments, **settings)
+        return self.like(x[0] if isinstance(x, list) else x, y)
 
     def like(self, x: Tensor, y: Tensor) -> Tensor:
         """y, whose pixels are those of x, if it has any."""
@@ -156,7 +158,10 @@ class Draft:
         entry = inner.note(self.K.Input(given, name=inner.name("entry")), self.shape(x))
         y = make(inner, entry)
         self.inside |= inner.inside | set(inner.probes)
-        return self.K.Model(entry, y, name=self.name("model"))
+        model = self.K.Model(entry, y, name=self.name("model"))
+        if not isinstance(y, list):  # Keras 2 knows no shapes of functions in models
+            self.note(model, inner.shape(y))
+        return model
 
     def rows(self, table: Sequence[Row]) -> list[Row]:
         return [row for row in table if self.allowed(row)]
@@ -284,6 +289,30 @@ ACTIVATIONS: tuple[Row, ...] = (
     _functional("abs", "math.abs"),
     _functional("leaky_relu", "nn.leaky_relu"),
     _functional("hard_silu", None),
+    Row(
+        "exponential",
+        lambda d, x: d("Activation", d("Activation", x, "tanh"), "exponential"),
+        ("activation:exponential",),
+        1,
+    ),
+    Row(
+        "function gelu, by tanh",
+        lambda d, x: d.function(x, "gelu", "nn.gelu", approximate=True),
+        ("activation:gelu_tanh",),
+        1,
+    ),
+    Row(
+        "function gelu, exactly",
+        lambda d, x: d.function(x, "gelu", "nn.gelu", approximate=False),
+        ("activation:gelu",),
+        1,
+    ),
+    Row(
+        "function exp",
+        lambda d, x: d.function(d("Activation", x, "tanh"), "exp", "math.exp"),
+        ("activation:exponential",),
+        1,
+    ),
     Row("function maximum", lambda d, x: d.function(x, "maximum", "maximum", 0.0), (), 1),
     Row("function clip", lambda d, x: d.function(x, "clip", "clip_by_value", 0.0, 4.0), ("ELU",), 1),
     Row("function softmax", lambda d, x: d.function(x, "softmax", "nn.softmax"), (), 1, nan=False),
@@ -331,6 +360,8 @@ JOINS: tuple[Row, ...] = (
     _layer_of("Minimum"),
     _layer_of("Multiply", 1),
     _layer_of("Concatenate", 3),
+    Row("function /", lambda d, xs: d.like(xs[0], xs[0] / (d("Activation", xs[1], "softplus") + 1.0)), ("Divide",), 1),
+    Row("function concatenate", lambda d, xs: d.function(xs, "concatenate", "concat", axis=-1), ("Concatenate",), 1),
     Row("three", lambda d, xs: d("Add", [*xs, xs[0]]), (), 1),
 )
 """[tensor, tensor] of one shape -> tensor."""
@@ -459,6 +490,42 @@ def _function_pad(d: Draft, x: Tensor) -> Tensor:
     return d.note(d.function(x, "pad", "pad", [[0, 0], [1, 2], [0, 1], [0, 0]]), (h + 3, w + 1, c))
 
 
+def _function_pool(d: Draft, x: Tensor) -> Tensor:
+    kind = d.one("max_pool", "average_pool")
+    tensorflow = "nn.max_pool2d" if kind == "max_pool" else "nn.avg_pool2d"
+    padding = "same" if d.version == 3 else "SAME"
+    return d.function(x, kind, tensorflow, 3, 1, padding)
+
+
+def _function_reshape(d: Draft, x: Tensor) -> Tensor:
+    """Pixels away and back, by functions."""
+    h, w, c = d.shape(x)
+    y = d.function(x, "reshape", "reshape", (-1, h * w, c))
+    return d.function(y, "reshape", "reshape", (-1, h, w, c))
+
+
+def _function_gate(d: Draft, x: Tensor) -> Tensor:
+    """A gate that gets its pixels back by functions."""
+    mean = d.function(x, "mean", "reduce_mean", axis=[1, 2])
+    gate = d("Dense", mean, d.shape(x)[-1], activation="sigmoid")
+    for _ in range(2):
+        gate = d.function(gate, "expand_dims", "expand_dims", 1)
+    return d("Multiply", d.one([x, gate], [gate, x]))
+
+
+def _rows_of_pixels(d: Draft, x: Tensor) -> Tensor:
+    """A mean or a maximum over pixels in one row, or in three dimensions, as a gate."""
+    h, w, c = d.shape(x)
+    kind, between = d.one(("1D", (h * w, c)), ("3D", (h, 1, w, c)))
+    pooled = d(f"Global{d.one('Average', 'Max')}Pooling{kind}", d("Reshape", x, between))
+    return d("Multiply", [x, d("Reshape", d("Activation", pooled, "sigmoid"), (1, 1, c))])
+
+
+def _center_crop(d: Draft, x: Tensor) -> Tensor:
+    h, w = d.shape(x)[:2]
+    return d("CenterCrop", x, h - d.one(0, 1, 2), w - d.one(0, 1, 3)) if min(h, w) > 6 else x
+
+
 def _noise(d: Draft, x: Tensor) -> Tensor:
     kind = d.one("Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout")
     return d(kind, x, 0.3)
@@ -491,6 +558,17 @@ OPERATORS: tuple[Row, ...] = (
         keeps=True,
     ),
     Row("function cut", _cut, ("Cropping2D",), 1),
+    Row("function pool", _function_pool, ("MaxPooling2D", "AveragePooling2D"), 1, nan=False),
+    Row("function reshape", _function_reshape, ("Reshape",), 1, fixed=True),
+    Row("function gate", _function_gate, ("Multiply", "Reshape"), 1),
+    Row(
+        "rows of pixels",
+        _rows_of_pixels,
+        ("GlobalAveragePooling1D", "GlobalAveragePooling3D", "GlobalMaxPooling1D", "GlobalMaxPooling3D"),
+        1,
+        fixed=True,
+    ),
+    Row("CenterCrop", _center_crop, ("CenterCrop",), 1, fixed=True),
     Row("function pad", _function_pad, ("ZeroPadding2D",), 1),
     *NORMS,
 )
