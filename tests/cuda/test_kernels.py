@@ -13,7 +13,7 @@ from .simulated import affordable, numbers_in_a_sum
 
 # These round as their CPU twins do, or not at all: results are equal to the last bit. The others contract a multiplication
 # and an addition into one rounding where the processor, or the card, does.
-EXACT = ("pad", "im2col", "relu", "add", "multiply", "maxpool", "avgpool", "global_maxpool", "grouped_conv2d")
+EXACT = ("pad", "im2col", "relu", "add", "combine", "maxpool", "avgpool", "global_maxpool", "grouped_conv2d")
 
 CHOSEN = {version: list(filter(affordable(version), cases.CASES[op])) for op in LADDER for version in LADDER[op]}
 ALL = [(version, case) for version in CHOSEN for case in CHOSEN[version]]

@@ -233,7 +233,7 @@ def test_a_table_row_is_confirmed(tmp_path: Path) -> None:
     ("build", "words"),
     [
         (lambda x: L.Activation("sparsemax", name="odd")(x), "'odd' (Activation: its activation is 'sparsemax'"),
-        (lambda x: L.LayerNormalization(axis=1, name="odd")(x), "'odd' (LayerNormalization: it works along axis 1"),
+        (lambda x: L.LayerNormalization(axis=1, name="odd")(x), "'odd' (LayerNormalization: it works along axis [1]"),
         (lambda x: L.BatchNormalization(axis=1, name="odd")(x), "'odd' (BatchNormalization: it works along axis 1"),
         (lambda x: L.Concatenate(name="odd")([x, x]), "'odd' (Concatenate: npresnet has no such layer)"),
         (lambda x: L.SeparableConv2D(4, 3, name="odd")(x), "'odd' (SeparableConv2D: npresnet has no such layer)"),
