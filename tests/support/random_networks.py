@@ -192,7 +192,9 @@ def build(recipe: Recipe) -> Built:
     seed_weights(model, recipe.seed)
     names = {layer.name for layer in model.layers} - draft.inside
     probes = {name: tensor for name, tensor in draft.probes.items() if name in names}
-    nan = all(rows[name].nan for name in draft.used if name in rows)
+    # a max-pool makes -3.4e38 of nothing but NaN, what is near to infinity must be seen
+    hidden = any(type(layer).__name__ == "MaxPooling2D" and layer.name in draft.inside for layer in leaves(model))
+    nan = all(rows[name].nan for name in draft.used if name in rows) and not hidden
     return Built(model, probes, [draft.shape(one) for one in draft.inputs], draft.used, nan, pixels)
 
 
