@@ -437,6 +437,11 @@ def _ready(read: Callable[[], Inspection], device: str, algorithm: str, threads:
     found = read()
     runner = None
     if card is not None:
+        if len(found.graph.inputs) > 1:
+            raise UsageError(
+                f"device: got {device!r} for a network of {len(found.graph.inputs)} inputs, {', '.join(map(repr, found.graph.inputs))}; "
+                "a card runs networks of one; load it with device='cpu'"
+            )
         from .cuda.runner import Runner
 
         runner = Runner(card, found.graph, found.weights, algorithm, precision, threads)

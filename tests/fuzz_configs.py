@@ -20,6 +20,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,7 +104,8 @@ def mutant(seed: int, number: int) -> Any:
     rng = random.Random(f"{seed} {number}")
     config = json.loads(rng.choice(seeds()))
     for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
-        rng.choice(_DAMAGES)(rng, config)
+        with suppress(RecursionError):  # of copying what is deep already
+            rng.choice(_DAMAGES)(rng, config)
     return config
 
 

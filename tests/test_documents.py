@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     "README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "kernels/README.md", "npresnet/data/README.md",
-    "tests/data/README.md",
+    "tests/data/README.md", "docs/networks.md",
 ]  # fmt: skip
 
 PLACEHOLDER = re.compile(r"NAME\b")  # kernels/NAME.py
@@ -71,7 +71,7 @@ def test_commands_are_there():
 
 def test_every_document_is_looked_at():
     """All that git would keep; folders that begin with a dot are tools'."""
-    own = [path.relative_to(ROOT) for folder in ("", "npresnet", "kernels", "tests", "bench", "npresnet/data", "tests/data")
+    own = [path.relative_to(ROOT) for folder in ("", "docs", "npresnet", "kernels", "tests", "bench", "npresnet/data", "tests/data")
            for path in (ROOT / folder).glob("*.md")]  # fmt: skip
     assert {path.as_posix() for path in own if path.parts[:2] != ("npresnet", "kernels")} == set(DOCUMENTS)
 
@@ -84,3 +84,20 @@ def test_what_is_not_there_is_found():
     text = "`python -m bench.none`, `npresnet.plan.fusion` and `npresnet.plan.fission`, `npresnet.plan.times.StepTime`"
     assert missing_modules(text) == {"bench.none", "npresnet.plan.fission"}
     assert commands("`npresnet run x` and\n$ npresnet walk") == {"run", "walk"}
+
+
+def test_the_layers_that_are_run_are_all_named():
+    """But for spellings of old versions, and what acts in training only."""
+    from npresnet.network.dialects import IDLE, LAYERS
+
+    text = (ROOT / "docs" / "networks.md").read_text()
+    text = text.replace("`GlobalAveragePooling` and `GlobalMaxPooling` 1D, 2D and 3D", "".join(
+        f"`Global{kind}Pooling{rank}D`" for kind in ("Average", "Max") for rank in (1, 2, 3)
+    ))  # fmt: skip
+    old = {"BatchNormalizationV1", "BatchNormalizationV2", "Convolution2D", "SeparableConvolution2D"}
+    inner = {"Channels", "ChannelReduce", "Divide", "Sigmoid"}  # what functions come to, and a layer of other packages
+    assert {name for name in LAYERS if f"`{name}`" not in text} == old | inner | set(IDLE) - {
+        "RandomFlip",
+        "RandAugment",
+        "MixUp",
+    }

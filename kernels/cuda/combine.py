@@ -32,8 +32,8 @@ def _kernels(name: str, formula: Callable[..., Any]) -> tuple[Kernel, Kernel]:
             n, h = divide(row, height)
             out[i] = formula(a[n * a0 + h * a1 + w * a2 + c * a3], b[n * b0 + h * b1 + w * b2 + c * b3])
 
-    each.__name__ = each.__qualname__ = name
-    broadcast.__name__ = broadcast.__qualname__ = f"{name}_broadcast"
+    each.__name__ = each.__qualname__ = f"combine_{name}"
+    broadcast.__name__ = broadcast.__qualname__ = f"broadcast_{name}"
     words = "vector vector int int int int int int int int int int int vector"
     return kernel("vector vector vector", threads=ELEMENTS)(each), kernel(words, threads=ELEMENTS)(broadcast)
 

@@ -9,30 +9,46 @@ from typing import Any
 from numba import cuda, float64
 
 from ..groupnorm import check_groups
-from .launch import Call, divide, kernel
-from .reduce import THREADS, block_sum
+from .launch import Call, device_function, divide, kernel
 
 __all__ = ["groupnorm_cuda"]
 
+_THREADS = 128  # a power of two, for the halving
 
-@kernel("vector vector vector int int int double vector", threads=THREADS)
+
+@device_function
+def _block_sum(sums, thread, value):
+    """The sum of ``value`` of all threads, in each of them, added up as ``softmax.py`` says; ``sums`` is shared."""
+    cuda.syncthreads()  # nobody reads the last sum any more
+    sums[thread] = value
+    half = _THREADS // 2
+    while half > 0:
+        cuda.syncthreads()
+        if thread < half:
+            sums[thread] += sums[thread + half]
+        half //= 2
+    cuda.syncthreads()
+    return sums[0]
+
+
+@kernel("vector vector vector int int int double vector", threads=_THREADS)
 def _groupnorm(x, gamma, beta, pixels, channels, groups, epsilon, out):
-    sums = cuda.shared.array(THREADS, float64)
+    sums = cuda.shared.array(_THREADS, float64)
     thread, few = cuda.threadIdx.x, channels // groups
     n, group = divide(cuda.blockIdx.x, groups)
     start, count = n * pixels * channels + group * few, pixels * few
     total = float64(0.0)
-    for k in range(thread, count, THREADS):
+    for k in range(thread, count, _THREADS):
         pixel, c = divide(k, few)
         total += x[start + pixel * channels + c]
-    mean = block_sum(sums, thread, total) / count
+    mean = _block_sum(sums, thread, total) / count
     total = float64(0.0)
-    for k in range(thread, count, THREADS):
+    for k in range(thread, count, _THREADS):
         pixel, c = divide(k, few)
         difference = x[start + pixel * channels + c] - mean
         total += difference * difference
-    factor = 1.0 / math.sqrt(block_sum(sums, thread, total) / count + epsilon)
-    for k in range(thread, count, THREADS):
+    factor = 1.0 / math.sqrt(_block_sum(sums, thread, total) / count + epsilon)
+    for k in range(thread, count, _THREADS):
         pixel, c = divide(k, few)
         i, of_pixel = start + pixel * channels + c, pixel * channels
         g = gamma[group * few + c + (of_pixel if gamma.size > channels else 0)]

@@ -9,21 +9,30 @@ from typing import Any
 from numba import cuda, float64
 
 from .launch import Call, kernel
-from .reduce import THREADS, block_sum
 
 __all__ = ["unitnorm_cuda"]
 
+_THREADS = 128  # a power of two, for the halving that ``softmax.py`` explains
 
-@kernel("matrix double matrix", threads=THREADS)
+
+@kernel("matrix double matrix", threads=_THREADS)
 def _unitnorm(x, least, out):
-    sums = cuda.shared.array(THREADS, float64)
+    sums = cuda.shared.array(_THREADS, float64)
     n, thread = cuda.blockIdx.x, cuda.threadIdx.x
     total = float64(0.0)
-    for k in range(thread, x.shape[1], THREADS):
+    for k in range(thread, x.shape[1], _THREADS):
         total += float64(x[n, k]) * x[n, k]
-    length = math.sqrt(block_sum(sums, thread, total))
+    sums[thread] = total
+    half = _THREADS // 2
+    while half > 0:
+        cuda.syncthreads()
+        if thread < half:
+            sums[thread] += sums[thread + half]
+        half //= 2
+    cuda.syncthreads()
+    length = math.sqrt(sums[0])
     length = least if length < least else length
-    for k in range(thread, x.shape[1], THREADS):
+    for k in range(thread, x.shape[1], _THREADS):
         out[n, k] = x[n, k] / length
 
 

@@ -186,6 +186,11 @@ class _Building:
             alias: layer for alias, layer in self.same.items() if alias not in listed and alias not in self.picked
         }
         outputs = [*_names(self.wiring.outputs)]
+        for output in outputs:
+            if output in self.picked:
+                self.unsupported[output] = (
+                    "one channel without an axis of its own, [n, h, w], is run where it is stacked with others"
+                )
         found = tuple(self.same[output] for output in outputs if output in self.same and output not in self.picked)
         lacking = tuple(str(output) for output in outputs if output not in self.same or output in self.picked)
         result = None if lacking else renamed(self.wiring.outputs, self.same)

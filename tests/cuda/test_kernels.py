@@ -14,7 +14,7 @@ from .simulated import affordable, numbers_in_a_sum
 # These round as their CPU twins do, or not at all: results are equal to the last bit. The others contract a multiplication
 # and an addition into one rounding where the processor, or the card, does.
 EXACT = (
-    "pad", "channels", "crop", "concatenate", "im2col", "relu", "add", "multiply", "maxpool", "avgpool", "global_maxpool",
+    "pad", "channels", "crop", "concatenate", "im2col", "relu", "add", "combine", "maxpool", "avgpool", "global_maxpool",
     "channel_reduce", "grouped_conv2d",
 )  # fmt: skip
 

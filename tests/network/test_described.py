@@ -14,6 +14,7 @@ import pytest
 
 import npresnet
 from npresnet.errors import WeightsError
+from npresnet.network import dialects
 from npresnet.network.weights import inspect
 from npresnet.verify.compare import compare
 from npresnet.verify.rows import against_tensorflow
@@ -140,6 +141,25 @@ def test_everything_else_that_is_run(tmp_path: Path) -> None:
         found = check_file(model, tmp_path / name, pictures(48, 57))
         assert not found.failures, "\n".join(found.failures)
         assert found.layers > 9
+
+
+IDLE: dict[str, dict[str, Any]] = {
+    "AlphaDropout": {"rate": 0.2}, "Dropout": {"rate": 0.2}, "GaussianDropout": {"rate": 0.2}, "GaussianNoise": {"stddev": 0.2},
+    "RandomBrightness": {"factor": 0.2}, "RandomColorDegeneration": {"factor": 0.2}, "RandomContrast": {"factor": 0.2},
+    "RandomHue": {"factor": 0.2}, "RandomPosterization": {"factor": 4}, "RandomRotation": {"factor": 0.2},
+    "RandomSaturation": {"factor": 0.2}, "RandomSharpness": {"factor": 0.2}, "SpatialDropout2D": {"rate": 0.2},
+    "RandomTranslation": {"height_factor": 0.2, "width_factor": 0.2}, "RandomZoom": {"height_factor": 0.2, "width_factor": 0.2},
+}  # fmt: skip
+
+
+def test_what_acts_in_training_only() -> None:
+    """Keras gives back what it got."""
+    images = pictures(12, 11)
+    tried = [name for name in dialects.IDLE if hasattr(L, name) and name[-2:] not in ("1D", "3D")]
+    assert len(tried) >= 20  # older versions have fewer
+    for name in tried:
+        layer = getattr(L, name)(**IDLE.get(name, {}))
+        assert np.array_equal(np.asarray(layer(images, training=False)), images), name
 
 
 def test_learned_normalization(tmp_path: Path) -> None:

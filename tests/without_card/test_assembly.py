@@ -65,6 +65,8 @@ SHARED = {
     "gemm_shared": 2 * 16 * 16 * 4,
     "gemm_tiled": 2 * 64 * 16 * 4,
     "gemm_vectorized": 2 * 2 * 128 * 8 * 4,
+    "groupnorm": 8 * 128,
+    "unitnorm": 8 * 128,
     "softmax": 128 * (4 + 8),
     "global_avgpool": 8 * 32 * 8,
     "global_maxpool": 8 * 32 * 4,
