@@ -29,6 +29,7 @@ LONGEST = (
     "without_card/test_simulator.py",
     "cpu/test_backbones.py",
     "files/test_hdf5.py",
+    "network/test_fuzz_networks.py",
     "network/test_families.py",
     "files/test_layouts.py",
     "cli/test_cli.py",

@@ -73,7 +73,7 @@ def test_a_model_used_twice_that_is_computed_once(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(wiring._Laid, "_lay", once)
     recipe = shows("nested, used twice")
-    least, fault = smallest(recipe, tries=25)
+    least, fault = smallest(recipe, tries=12)
     assert fault is not None
     assert len(str(least)) < len(str(recipe))
     monkeypatch.undo()

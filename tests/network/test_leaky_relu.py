@@ -143,6 +143,20 @@ def test_no_slope_at_all_is_relu():
     assert operator_of("ReLU", {"max_value": None, "negative_slope": 0.0, "threshold": 0.0}) == ReLU()
 
 
+@pytest.mark.parametrize("name", ["keras", "tf_keras"])
+def test_no_slope_of_infinity(name, tmp_path):
+    """NaN in Keras 3, which multiplies by 0; Keras 2 has ReLU there."""
+    K = pytest.importorskip(name)
+    x = K.Input((8, 8, 4))
+    model = K.Model(x, K.layers.LeakyReLU(0.0, name="leaky")(K.layers.Add()([x, K.layers.Conv2D(4, 1)(x)])))
+    model.save(tmp_path / "leaky.keras")
+    images = np.random.default_rng(0).standard_normal((2, 8, 8, 4)).astype(np.float32)
+    images[0, 2, 3, 1] = -np.inf
+    for algorithm in ("auto", "reference"):
+        found = npresnet.load(tmp_path / "leaky.keras", algorithm=algorithm)(images, outputs=["leaky"])["leaky"]
+        assert compare(found, np.asarray(model(images))).agrees(), algorithm
+
+
 def test_keras_2_file(model, file, tmp_path):
     """The legacy layout with Keras 2's spelling of the settings: the same numbers."""
     path = tmp_path / "leaky.h5"

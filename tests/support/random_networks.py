@@ -154,7 +154,10 @@ def build(recipe: Recipe) -> Built:
     import importlib
 
     K = importlib.import_module(recipe.keras)
-    K.backend.clear_session()
+    if recipe.version == 3:  # so that functions have the same names each time
+        K.utils.clear_session(free_memory=False)
+    else:
+        K.backend.reset_uids()
     rows = rows_of(recipe.version, recipe.fixed)
     draft = Draft(
         K,
