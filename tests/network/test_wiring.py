@@ -275,5 +275,5 @@ def test_models_that_multiply() -> None:
     for depth in range(40):
         used = {**inner, "name": f"m{depth}", "inbound_nodes": [[["image", 0, 0, {}]], [[f"m{depth}", 0, 0, {}]]]}
         inner = model_of(used, outputs=[[f"m{depth}", 1, 0]])
-    with pytest.raises(NotDescribed, match="more than 200000 layers"):
+    with pytest.raises(NotDescribed, match="more than 5000 models"):
         network_from_config(json.loads(json.dumps(inner)))
