@@ -157,9 +157,9 @@ class ResNet:
         """
         result = self.graph.classifier if self.graph.result is None else self.graph.result
         if result is None or self._inspection.lacking:
+            give = "" if self._inspection.lacking else ", or give a file that was saved with its top"
             raise UsageError(
-                f"predict: {self.why_no_classes}; call the network itself for feature maps, or for any layer that is run, or give "
-                "another file"
+                f"predict: {self.why_no_classes}; call the network itself for feature maps, or for any layer that is run{give}"
             )
         names = list(dict.fromkeys(_names_in(result)))
         return _filled(result, self(images, outputs=names))

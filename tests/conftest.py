@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it while it is being imported
@@ -35,6 +36,12 @@ LONGEST = (
     "cli/test_cli.py",
     "network/test_weights.py",
     "network/test_described.py",
+    "network/test_preprocessing.py",
+    "network/test_wiring.py",
+    "cpu/test_bounds.py",
+    "network/test_functions.py",
+    "network/test_shapes.py",
+    "network/test_elementwise.py",
     "verify/test_oracle.py",
     "verify/test_verify.py",
     "test_model.py",
@@ -48,6 +55,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {TESTS / name: place for place, name in enumerate(LONGEST)}
     assert all(path.is_file() for path in places), "a file of LONGEST is somewhere else now"
     items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_models() -> Iterator[None]:
+    """Keras keeps whatever was made with it: gigabytes, in the end."""
+    yield
+    for name in {"keras", "tf_keras"} & set(sys.modules):
+        sys.modules[name].backend.clear_session()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,8 @@ __all__ = ["Config", "Node", "NotDescribed", "Tensor", "Wiring", "flattened"]
 
 Config = Mapping[str, Any]
 
-_MOST_NODES = 200_000  # models that are used many times inside each other multiply
+_MOST_NODES = 200_000
+_MOST_MODELS = 5_000  # models that are used many times inside each other multiply
 
 
 class NotDescribed(Exception):
@@ -137,6 +138,7 @@ class _Laid:
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
+        self.models = 0
         self.keras = 2
         self._owners: dict[str, tuple[str, ...]] = {}  # a layer's name: the path of the first that has it
         self._names: set[str] = set()
@@ -145,7 +147,7 @@ class _Laid:
     def add(self, path: tuple[str, ...], layer: Config, use: _Use, inputs: list[str]) -> str:
         """A node more. Returns its name."""
         if len(self.nodes) >= _MOST_NODES:
-            raise NotDescribed(f"it has more than {_MOST_NODES} layers, as often as models are used inside each other")
+            raise NotDescribed(f"it has more than {_MOST_NODES} layers")
         own = path[-1]
         base = own if self._owners.setdefault(own, path) == path else "/".join(path)
         number = self._uses.get(path, 0)
@@ -170,6 +172,9 @@ class _Laid:
 
         feeds  what the model reads, by the names of its inputs or in their order; None for the outermost
         """
+        self.models += 1
+        if self.models > _MOST_MODELS:
+            raise NotDescribed(f"it has more than {_MOST_MODELS} models, as often as they are used inside each other")
         inner = model["config"]
         inner = {"layers": inner} if isinstance(inner, list) else inner  # Keras 1 and early 2: a Sequential's bare list
         layers = {name: layer for layer in inner["layers"] if (name := _name(layer)) is not None}

@@ -139,7 +139,7 @@ def test_thin_agrees_with_tensorflow_in_both_layouts(tmp_path_factory, network, 
     """The weights alone beside TensorFlow, and the whole model to the bit beside those: what runs is the same then."""
     net = _check(saved(tmp_path_factory, network), size, model=shared(network))
     whole = npresnet.load(saved(tmp_path_factory, network, "model"))
-    assert whole.graph == net.graph
+    assert replace(whole.graph, result=None, aliases={}) == net.graph  # which weights alone cannot know
     assert whole.weights.keys() == net.weights.keys()
     for layer, tensors in net.weights.items():
         assert whole.weights[layer].keys() == tensors.keys()

@@ -276,7 +276,7 @@ def test_code_is_never_run(tmp_path: Path, suffix: str) -> None:
     image = keras.Input((64, 64, 3))
     x = L.Lambda(lambda x: open("/nowhere/npresnet-was-here") and x if False else x * 2, name="trick")(image)  # noqa: SIM115
     keras.Model(image, residual(x, 8, 1, "block")).save(tmp_path / f"odd{suffix}")
-    with pytest.raises(WeightsError, match=r"'trick' \(Lambda: it is code, and nothing from a file is executed\)"):
+    with pytest.raises(WeightsError, match=r"'trick' \(Lambda: it is code, and nothing from a file is executed; "):
         npresnet.load(tmp_path / f"odd{suffix}")
 
 

@@ -131,7 +131,7 @@ def test_depthwise(tmp_path: Path, channels: int, multiplier: int, version: str,
 def followed(monkeypatch: Any, *layers: Layer) -> None:
     """Let every file describe this network."""
     own = OwnNetwork(Graph(layers, {"C": {}}), ("out",), {}, (), "mine")
-    monkeypatch.setattr(recognise, "network_from_config", lambda config: own)
+    monkeypatch.setattr(recognise, "network_from_config", lambda *config: own)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -239,7 +239,7 @@ def test_a_description_that_is_not_understood(tmp_path: Path, monkeypatch: Any, 
     model = residual(keras3, keras3.layers.Conv2D(3, 3, padding="same"))
     model.save(tmp_path / f"mine{suffix}")
 
-    def refuse(config: Any) -> Any:
+    def refuse(*config: Any) -> Any:
         raise NotDescribed("of a reason")
 
     monkeypatch.setattr(recognise, "network_from_config", refuse)

@@ -279,7 +279,9 @@ def _normalize(call: _Call) -> _Layers:
     axis, order = call.get("axis", 1, default=-1), call.get("order", "ord", default=2)
     if order != 2:
         raise Unsupported(f"it normalises by the norm of order {order}; 2 is run")
-    return [("UnitNormalization", {"axis": axis})]
+    tensorflow = call.layer.kind.endswith("Lambda")
+    least = number("epsilon", call.get("epsilon", default=1e-12 if tensorflow else 1e-7), 0)
+    return [("UnitNormalization", {"axis": axis, "least": math.sqrt(least) if tensorflow else least})]
 
 
 def _resize(call: _Call) -> _Layers:

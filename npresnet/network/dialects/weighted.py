@@ -141,9 +141,10 @@ def _group_norm(layer: LayerConfig) -> list[Operator]:
 
 
 def _unit_norm(layer: LayerConfig) -> list[Operator]:
-    """Before Keras 3 it is the square that is at least 1e-12."""
+    """Before Keras 3 it is the square that is at least 1e-12. ``least`` is of functions, which say it themselves."""
     along_channels(layer, setting(layer.config, "axis", default=-1))
-    return [UnitNorm(1e-12 if layer.keras >= 3 else 1e-6)]
+    usual = 1e-12 if layer.keras >= 3 else 1e-6
+    return [UnitNorm(number("the least length", setting(layer.config, "least", default=usual), 0))]
 
 
 def _prelu(layer: LayerConfig) -> list[Operator]:
