@@ -104,8 +104,12 @@ def mutant(seed: int, number: int) -> Any:
     rng = random.Random(f"{seed} {number}")
     config = json.loads(rng.choice(seeds()))
     for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
+        inner = config.get("config") if isinstance(config, dict) else None
+        layers = inner.get("layers") if isinstance(inner, dict) else None
+        one = rng.choice(layers) if isinstance(layers, list) and layers else None
+        whole = rng.random() < 0.2 or not isinstance(one, dict | list) or not one
         with suppress(RecursionError):  # of copying what is deep already
-            rng.choice(_DAMAGES)(rng, config)
+            rng.choice(_DAMAGES)(rng, config if whole else one)
     return config
 
 
