@@ -20,6 +20,7 @@ from .images.prepare import prepare
 from .network.architecture import Architecture, parse_architecture
 from .network.graph import Graph
 from .network.inputs import network_inputs
+from .network.structure import leaves, mapped
 from .network.weights import Inspection, Weights, load_weights
 
 if TYPE_CHECKING:
@@ -136,16 +137,15 @@ class ResNet:
         unknown layer, images of a size that the network does not take, or without ``outputs`` where there are no feature
         maps, DeviceError where the card's memory is short.
         """
-        asked = self._features() if outputs is None else self._names(outputs)
-        resolved = {name: self.graph.resolved(name) for name in asked}
-        names = tuple(dict.fromkeys(resolved.values()))
+        asked = None if outputs is None else self._asked(outputs)
+        names = self._features() if asked is None else tuple(dict.fromkeys(asked.values()))
         found = self._planned(images, names) if self._runner is None else self._runner.run(images, names)
         if found is None:
             steps = self._run(images, names)
             kept = ((step.name, step.array.copy() if step.kind == "input" else step.array) for step in steps)
             found = {name: array for name, array in kept if name in names}
-        if outputs is not None:
-            return _apart(resolved, found)
+        if asked is not None:
+            return _apart(asked, found)
         maps = {feature.lower(): found[name] for feature, name in self.graph.features.items()}
         return Features(**{field: maps.get(field) for field in Features._fields})  # type: ignore[arg-type]
 
@@ -161,8 +161,7 @@ class ResNet:
             raise UsageError(
                 f"predict: {self.why_no_classes}; call the network itself for feature maps, or for any layer that is run{give}"
             )
-        names = list(dict.fromkeys(_names_in(result)))
-        return _filled(result, self(images, outputs=names))
+        return mapped(result, self(images, outputs=list(dict.fromkeys(leaves(result)))))
 
     def trace(self, images: Images, outputs: Sequence[str] | None = None) -> Iterator[LayerStep]:
         """Run layer by layer, whatever the algorithm, and yield each layer as it is done: name, kind, shape, array,
@@ -257,13 +256,17 @@ class ResNet:
         height, width = images.shape[-3:-1]
         return height, width
 
-    @staticmethod
-    def _names(outputs: Sequence[str]) -> tuple[str, ...]:
+    def _asked(self, outputs: Sequence[str]) -> dict[str, str]:
+        """{name that is asked for: the layer whose output has it}. Raises UsageError for one that is not here."""
         if isinstance(outputs, str):
             raise UsageError(
                 f"outputs: got the text {outputs!r}; it must be a list of layer names, such as [{outputs!r}]"
             )
-        return tuple(outputs)
+        return {name: self.graph.resolved(name) for name in outputs}
+
+    def _names(self, outputs: Sequence[str]) -> tuple[str, ...]:
+        """The layers whose outputs are asked for, each once."""
+        return tuple(dict.fromkeys(self._asked(outputs).values()))
 
     def _by_plan(self, ask: Callable[[Planner], _T]) -> _T | None:
         """What ``ask`` gets from the network's plans; None where it runs layer by layer: for another algorithm."""
@@ -316,24 +319,6 @@ class ResNet:
         batch = network_inputs(images, self.graph, np.float64 if wide else np.float32)
         algorithm = "reference" if self.algorithm == "reference" else "im2col"
         return by_layer.run(self.graph, self.weights, batch, names, algorithm=algorithm, threads=self.threads)
-
-
-def _names_in(result: Any) -> Iterator[str]:
-    """The layers in the structure of what a model returns."""
-    if isinstance(result, str):
-        yield result
-    else:
-        for one in result.values() if isinstance(result, dict) else result:
-            yield from _names_in(one)
-
-
-def _filled(result: Any, arrays: Mapping[str, Array]) -> Any:
-    """The same structure with arrays in the place of names."""
-    if isinstance(result, str):
-        return arrays[result]
-    if isinstance(result, dict):
-        return {key: _filled(one, arrays) for key, one in result.items()}
-    return [_filled(one, arrays) for one in result]
 
 
 def _apart(resolved: Mapping[str, str], found: Mapping[str, Array]) -> dict[str, Array]:

@@ -11,7 +11,7 @@ out of it; their names stand for what they read (``Graph.aliases``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,9 +20,10 @@ from .dialects import LayerConfig, Shape, Unsupported, one_channel, operators_of
 from .features import feature_maps
 from .graph import Graph, Layer
 from .operators import Channels, Conv2D, Dense, Input, Operator
+from .structure import leaves, mapped
 from .wiring import Node, NotDescribed, Wiring, flattened
 
-__all__ = ["NotDescribed", "OwnNetwork", "network_from_config", "renamed"]
+__all__ = ["NotDescribed", "OwnNetwork", "network_from_config"]
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ class _Building:
         aliases = {
             alias: layer for alias, layer in self.same.items() if alias not in listed and alias not in self.picked
         }
-        outputs = [*_names(self.wiring.outputs)]
+        outputs = [*leaves(self.wiring.outputs)]
         for output in outputs:
             if output in self.picked:
                 self.unsupported[output] = (
@@ -193,7 +194,7 @@ class _Building:
                 )
         found = tuple(self.same[output] for output in outputs if output in self.same and output not in self.picked)
         lacking = tuple(str(output) for output in outputs if output not in self.same or output in self.picked)
-        result = None if lacking else renamed(self.wiring.outputs, self.same)
+        result = None if lacking else mapped(self.wiring.outputs, self.same)
         graph = Graph(tuple(layers), {}, None, entries, result, aliases)
         by_name = graph.by_name
         classifier = next((output for output in found if _classifies(by_name, output, self.sizes)), None)
@@ -203,22 +204,6 @@ class _Building:
 
 def _first_reason(unsupported: Mapping[str, str]) -> str:
     return next((f" ({name!r}: {why})" for name, why in unsupported.items()), "")
-
-
-def _names(outputs: Any) -> Sequence[str | None]:
-    """All names in a structure of outputs."""
-    if isinstance(outputs, Mapping):
-        outputs = list(outputs.values())
-    return [name for one in outputs for name in _names(one)] if isinstance(outputs, list) else [outputs]
-
-
-def renamed(outputs: Any, names: Mapping[str, str]) -> Any:
-    """A structure of outputs, as ``Graph.result``, with other names in it."""
-    if isinstance(outputs, Mapping):
-        return {key: renamed(one, names) for key, one in outputs.items()}
-    if isinstance(outputs, list):
-        return [renamed(one, names) for one in outputs]
-    return None if outputs is None else names[outputs]
 
 
 def _classifies(layers: Mapping[str, Layer], output: str, sizes: Mapping[str, _Sizes]) -> bool:

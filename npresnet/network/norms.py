@@ -13,8 +13,18 @@ from .operator_base import MOST_CHANNELS, OperatorBase, Shape, check_channels, c
 __all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "Normalization", "Rescale", "Scale", "UnitNorm"]
 
 
+class _OfChannels(OperatorBase):
+    """Has tensors with a number for each of so many channels."""
+
+    channels: int
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        check_channels(inputs[0], self.channels)
+        return inputs[0]
+
+
 @dataclass(frozen=True)
-class BatchNorm(OperatorBase):
+class BatchNorm(_OfChannels):
     """Batch normalisation with stored statistics; ``epsilon`` is added to the variance.
 
     scale, center  whether there is a gamma, a beta
@@ -31,16 +41,12 @@ class BatchNorm(OperatorBase):
         roles = {"gamma": self.scale, "beta": self.center, "mean": True, "variance": True}
         return {role: (self.channels,) for role, there in roles.items() if there}
 
-    def output_shape(self, *inputs: Shape) -> Shape:
-        check_channels(inputs[0], self.channels)
-        return inputs[0]
-
     def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
         return 2 * math.prod(output)
 
 
 @dataclass(frozen=True)
-class Scale(OperatorBase):
+class Scale(_OfChannels):
     """x * gamma + beta, one number of each per channel: Caffe's Scale layer, kept apart from the batch-norm."""
 
     channels: int
@@ -49,10 +55,6 @@ class Scale(OperatorBase):
 
     def tensors(self) -> dict[str, Shape]:
         return {"gamma": (self.channels,), "beta": (self.channels,)}
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        check_channels(inputs[0], self.channels)
-        return inputs[0]
 
     def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
         return 2 * math.prod(output)
@@ -121,7 +123,7 @@ class LayerNorm(OperatorBase):
 
 
 @dataclass(frozen=True)
-class GroupNorm(OperatorBase):
+class GroupNorm(_OfChannels):
     """Normalisation by statistics of the input itself: of each image's pixels, in ``groups`` equal parts of the channels.
 
     epsilon        added to the variance
@@ -142,10 +144,6 @@ class GroupNorm(OperatorBase):
 
     def tensors(self) -> dict[str, Shape]:
         return {role: (self.channels,) for role, there in (("gamma", self.scale), ("beta", self.center)) if there}
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        check_channels(inputs[0], self.channels)
-        return inputs[0]
 
     def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
         return 6 * math.prod(output)

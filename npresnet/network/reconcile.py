@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from .architecture import Architecture, Request
-from .described import OwnNetwork, renamed
+from .described import OwnNetwork
 from .fingerprints import fingerprints
 from .found import Network, Notes, StoredLayers
 from .graph import Graph, Layer
+from .structure import mapped
 
 __all__ = ["followed", "in_words", "reconciled"]
 
@@ -37,8 +38,8 @@ def followed(
     notes.reasons.append(f"built from the file's own description of {own.name!r}: {len(graph.layers)} layers")
     if own.lacking:
         notes.doubts.append(
-            f"the model in the file is not run to its end: because of {in_words(own.unsupported)} it lacks {_ends(own)}; all layers "
-            "before are run"
+            f"the model in the file is not run to its end: because of {in_words(own.unsupported)} it lacks its output "
+            f"{', '.join(map(repr, own.lacking))}; all layers before are run"
         )
     return _network(architecture, graph, own, layers, notes)
 
@@ -47,10 +48,6 @@ def _network(architecture: Architecture, graph: Graph, own: OwnNetwork, layers: 
     return Network(
         architecture, graph, layers, notes.reasons, notes.doubts, refused=own.unsupported, lacking=own.lacking
     )
-
-
-def _ends(own: OwnNetwork) -> str:
-    return "its output " + ", ".join(map(repr, own.lacking))
 
 
 def reconciled(
@@ -101,7 +98,7 @@ def _called(graph: Graph, own: OwnNetwork, same: Mapping[str, str]) -> Graph:
     """
     names = {**same, **{alias: same[name] for alias, name in own.graph.aliases.items() if name in same}}
     aliases = {name: layer for name, layer in names.items() if name not in graph.by_name}
-    return replace(graph, aliases=aliases, result=renamed(own.graph.result, same))
+    return replace(graph, aliases=aliases, result=mapped(own.graph.result, same))
 
 
 def _instead(own: OwnNetwork, graph: Graph, architecture: Architecture) -> str:

@@ -173,17 +173,16 @@ def inspect(
         for layer in network.graph.layers:
             if layer.operator.tensors():
                 twin = network.graph.twins[layer.name]
-                if twin != layer.name:
-                    report.weights[layer.name] = report.weights[twin]
-                    report.matched += [layer.name] if twin in report.matched else []
-                else:
+                if twin == layer.name:
                     report.compare(layer, network.layers.get(layer.source, {}))
+                else:
+                    report.repeat(layer.name, twin)
         sources = {layer.source for layer in network.graph.layers}
         unused = {name: len(tensors) for name, tensors in network.layers.items() if name not in sources}
         suspicious, half_loaded = _suspicious(network.graph, report.weights)
         return Inspection(
             Path(path), root.size, file.layout, file.keras_version, file.backend, network.architecture,
-            network.reasons, network.graph, report.weights, report.matched, report.missing, report.misshaped,
+            network.reasons, network.graph, report.weights, tuple(report.matched), report.missing, report.misshaped,
             [*report.unsound, *half_loaded], unused, network.doubts, suspicious, network.refused, network.lacking,
             network.preprocessing, network.unprepared,
         )  # fmt: skip
@@ -194,7 +193,7 @@ class _Report:
 
     def __init__(self) -> None:
         self.weights: dict[str, dict[str, npt.NDArray[np.float32]]] = {}
-        self.matched: list[str] = []
+        self.matched: dict[str, None] = {}
         self.missing: list[str] = []
         self.misshaped: list[str] = []
         self.unsound: list[str] = []
@@ -222,8 +221,14 @@ class _Report:
             if role not in needed:
                 self.misshaped.append(f"{layer.source}/{role}: in the file, but the network has no such tensor")
         if len(arrays) == len(needed):
-            self.matched.append(layer.name)
+            self.matched[layer.name] = None
         self.weights[layer.name] = as_needed(layer.operator, arrays)
+
+    def repeat(self, name: str, twin: str) -> None:
+        """A layer that is another once more has what that has."""
+        self.weights[name] = self.weights[twin]
+        if twin in self.matched:
+            self.matched[name] = None
 
 
 def load_weights(

@@ -185,6 +185,8 @@ def test_layers_that_do_nothing_have_outputs(K: Any, suffix: str, tmp_path: Path
     expected = K.Model(x, y)(images).numpy()
     for name, array in found.items():
         assert compare(array, expected).agrees(), name
+    assert net.profile(images, outputs=["drop"], repeats=1)[-1].name == "relu"
+    assert [step.name for step in net.trace(images, outputs=["line", "drop"])][-1] == "relu"
     found["drop"][:] = 0
     assert found["relu"].any()
 
