@@ -46,15 +46,6 @@ def shelf(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def folder(shelf, tmp_path, monkeypatch) -> Path:
-    """A working directory with links to the good files, so that names are short and whatever is written is seen."""
-    for path in shelf.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def cli(*arguments: object) -> tuple[int, str]:
     """(exit status, output) of a command. Nothing but an exit may come out, and no control character."""
     result = testing.CliRunner().invoke(app, list(map(str, arguments)))

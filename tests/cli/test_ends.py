@@ -20,11 +20,8 @@ from npresnet.kernels.cache import NOWHERE
 from npresnet.network.architecture import Architecture
 from npresnet.network.building import build_graph
 from npresnet.network.families import FAMILIES
-from npresnet.network.seeded import random_weights, write_keras_file
 
-testing = pytest.importorskip("typer.testing")
-
-from npresnet.cli.app import app  # noqa: E402 (it needs typer)
+from .test_cli import cli, weight_file, written
 
 unix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals, limits and descriptors")
 
@@ -35,28 +32,9 @@ RUN = ("run", "prepared.npy", "--weights", "weights.h5")
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("shelf")
-    graph = build_graph(Architecture.standard(FAMILIES["matterport"], 50, width=8))
-    write_keras_file(folder / "weights.h5", graph, random_weights(graph))
+    weight_file(folder / "weights.h5")
     np.save(folder / "prepared.npy", np.zeros((1, 32, 32, 3), np.float32))
     return folder
-
-
-@pytest.fixture
-def folder(shelf, tmp_path, monkeypatch) -> Path:
-    for path in shelf.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def cli(*arguments: object) -> tuple[int, str]:
-    result = testing.CliRunner().invoke(app, list(map(str, arguments)))
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.output
-
-
-def left(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir() if not path.is_symlink()}
 
 
 # A disk that is full --------------------------------------------------------------------------------------------------
@@ -86,7 +64,7 @@ def test_convert(folder, size, before):
     with full_after(size):
         status, output = cli("convert", "weights.h5", "out.h5", "--force")
     assert (status, output) == (2, f"npresnet: out.h5: {FULL}\n")
-    assert left(folder) == ({"out.h5"} if before else set())
+    assert written(folder) == ({"out.h5"} if before else set())
     assert not before or Path("out.h5").read_bytes() == before
 
 
@@ -95,7 +73,7 @@ def test_run(folder, size):
     with full_after(size):
         status, output = cli(*RUN)
     assert (status, output) == (2, f"npresnet: features.npz: {FULL}\n")
-    assert left(folder) == set()
+    assert written(folder) == set()
 
 
 def test_verify(folder):
@@ -103,7 +81,7 @@ def test_verify(folder):
         status, output = cli("verify", "weights.h5", "prepared.npy", "--against", "reference", "--record", "r.npz")
     assert status == 2
     assert output.endswith(f"npresnet: r.npz: {FULL}\n")
-    assert left(folder) == set()
+    assert written(folder) == set()
 
 
 @pytest.mark.parametrize("size", [0, 20_000])
@@ -115,7 +93,7 @@ def test_weights_of_the_demo(folder, monkeypatch, size):
         status, output = cli("demo", "--out", "out")
     assert status == 2
     assert output == f"npresnet: {folder}/cache/demo/matterport_resnet50_seed0.h5: {FULL}\n"
-    assert left(folder / "cache" / "demo") == left(Path("out")) == set()
+    assert written(folder / "cache" / "demo") == written(Path("out")) == set()
 
 
 def test_picture_of_the_demo(folder, monkeypatch):
@@ -125,7 +103,7 @@ def test_picture_of_the_demo(folder, monkeypatch):
         status, output = cli("demo", "--out", "out")
     assert status == 2
     assert output.endswith(f"npresnet: out/features.png: {FULL}\n")
-    assert left(Path("out")) == set()
+    assert written(Path("out")) == set()
 
 
 def test_other_errors_of_the_writer_stay_what_they_are(tmp_path):
@@ -202,7 +180,7 @@ def test_results_that_cannot_be_written(folder, output, arguments, unbuffered):
         reason = None
     said = f"npresnet: the results cannot be written to standard output ({reason}); send them elsewhere\n"
     assert (done.returncode, done.stderr) == (1, said if reason else "")
-    assert left(folder) == ({"features.npz"} if arguments == [*RUN] else set())
+    assert written(folder) == ({"features.npz"} if arguments == [*RUN] else set())
 
 
 @unix
@@ -280,7 +258,7 @@ def test_interrupted(tmp_path, place):
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=60) == (b"", b"npresnet: interrupted\n")
     assert process.returncode == 130
-    assert left(tmp_path) == {"ready"}
+    assert written(tmp_path) == {"ready"}
 
 
 @unix
