@@ -27,9 +27,9 @@ from ..network.graph import Graph
 from ..network.operators import Input, Shape
 from ..plan.fusion import fuse
 from ..plan.memory import Memory, place, rounded
-from ..plan.nan import ends, read_by_pools
 from ..plan.slices import slices
 from ..plan.steps import PlanStep
+from ..plan.winograd import ends, read_by_divisions, read_by_pools
 from .building import InMemory, Packed, StepBuilder
 from .packing import Constants
 
@@ -184,8 +184,9 @@ def make_plan(
     entries = tuple(layer.name for layer in layers if isinstance(layer.operator, Input))
     builder = StepBuilder(n, shapes, names, entries, threads, slices(nodes, names, shapes))
     pooled = read_by_pools(graph, nodes)
+    direct = pooled | read_by_divisions(graph, nodes)
     for node in nodes:
-        builder.add(node, winograd and node.output not in pooled)
+        builder.add(node, winograd and node.output not in direct)
     arena = place(builder.buffers)
     return Plan(
         tuple(builder.steps), batch, {name: shapes[name] for name in entries}, {name: shapes[name] for name in names}, ends(graph, names, shapes, pooled),

@@ -50,8 +50,8 @@ from ..plan.fusion import (
     Pool,
     fuse,
 )
-from ..plan.nan import ends, read_by_pools
 from ..plan.steps import PlanStep
+from ..plan.winograd import ends, read_by_divisions, read_by_pools
 from .by_layer import Tensors, layer_step
 from .choice import Apart
 from .measured import Choices
@@ -160,7 +160,7 @@ class _Builder:
         batch: int,
         shapes: Mapping[str, Shape],
         precision: str,
-        pooled: Collection[str],
+        direct: Collection[str],
     ) -> None:
         self._choices, self._constants, self._tensors, self._n, self._shapes = (
             choices,
@@ -169,7 +169,7 @@ class _Builder:
             batch,
             shapes,
         )
-        self._precision, self._pooled = precision, pooled
+        self._precision, self._direct = precision, direct
         self.layout = Layout()
         self.steps: list[QueuedStep] = []
         self.where: dict[str, Region] = {}
@@ -252,8 +252,8 @@ class _Builder:
         return PlanStep.of(node, str(algorithm), self._shapes)
 
     def _precision_of(self, name: str) -> str:
-        """What max-pools read is computed without 3xtf32, too (``plan/nan.py``)."""
-        return "fp32" if self._precision == "3xtf32" and name in self._pooled else self._precision
+        """What is computed without Winograd's algorithm is so without 3xtf32, too (``plan/winograd.py``)."""
+        return "fp32" if self._precision == "3xtf32" and name in self._direct else self._precision
 
     def _convolve(self, node: FusedConv | FusedDense, winograd: bool) -> None:
         from ..kernels.cuda import fused
@@ -267,7 +267,7 @@ class _Builder:
                 "images at a time, or algorithm='im2col'"
             )
         precision = self._precision_of(name)
-        choice = self._choices.convolution(size, precision, winograd and name not in self._pooled)
+        choice = self._choices.convolution(size, precision, winograd and name not in self._direct)
         self.spreads_nan |= choice.winograd or precision == "3xtf32"
         norms = node.norms if isinstance(node, FusedConv) else ()
         weights, bias = self._constants.of(Constant(choice.form, node.leader, norms, node.operator.channels))
@@ -419,7 +419,7 @@ def planned_program(
     """The program for images of ``batch`` = (n, h, w); its card must be the current one and gets the weights.
 
     winograd  whether it may be used. Then, and in 3xtf32, the program says which images are to be run once more without
-              (``plan/nan.py``)
+              (``plan/winograd.py``)
 
     Raises UsageError for unknown outputs or images that are too small or too large; DeviceError where the weights do not
     fit.
@@ -430,7 +430,8 @@ def planned_program(
     nodes = fused_nodes(layers, outputs, shapes, constants.cancels)
     entry = layers[0].name
     pooled = read_by_pools(graph, nodes)
-    builder = _Builder(choices, constants, tensors, n, shapes, precision, pooled)
+    direct = pooled | read_by_divisions(graph, nodes)
+    builder = _Builder(choices, constants, tensors, n, shapes, precision, direct)
     images = builder.where[entry] = builder.layout.new(0, (n, *shapes[entry]))
     stems = pooled_stems(nodes, outputs)
     for node in nodes:

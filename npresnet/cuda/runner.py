@@ -186,7 +186,7 @@ class Runner:
         exact: bool,
     ) -> list[int]:
         """Queue every chunk on one of two lanes; ``feed`` and ``fetch`` queue its copies, ``collect`` comes when it is
-        done. Returns the images that are to be run once more, exactly; why: see ``plan/nan.py``."""
+        done. Returns the images that are to be run once more, exactly; why: see ``plan/winograd.py``."""
         suspects: list[int] = []
 
         def finish(chunk: _Pending) -> None:

@@ -129,6 +129,7 @@ class Divide(_Join):
     """The first of two feature maps over the second."""
 
     kind: ClassVar[str] = "divide"
+    divides: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,7 @@ class LayerNorm(OperatorBase):
     scale: bool = True
     center: bool = True
     kind: ClassVar[str] = "layernorm"
+    divides: ClassVar[bool] = True
 
     def tensors(self) -> dict[str, Shape]:
         return {role: self.shape for role, there in (("gamma", self.scale), ("beta", self.center)) if there}
@@ -155,6 +156,7 @@ class UnitNorm(OperatorBase):
 
     least: float
     kind: ClassVar[str] = "unitnorm"
+    divides: ClassVar[bool] = True
 
     def flop(self, inputs: Sequence[Shape], output: Shape) -> int:
         return 3 * math.prod(output)

@@ -48,6 +48,7 @@ class OperatorBase:
     epilogue     can be done on a tile of another operator's result, as part of the same step: before that is stored, as
                  ``slope_and_floor`` says, or right after, by a function
     drops_nan    NaN that it reads need not show in its output
+    divides      by what the map itself has at each pixel, so that small numbers come out large, and their errors with them
     reshapes     the same numbers, in memory too, in another shape
     """
 
@@ -57,6 +58,7 @@ class OperatorBase:
     commutative: ClassVar[bool] = False
     epilogue: ClassVar[bool] = False
     drops_nan: ClassVar[bool] = False
+    divides: ClassVar[bool] = False
     reshapes: ClassVar[bool] = False
 
     def tensors(self) -> dict[str, Shape]:

@@ -274,6 +274,7 @@ def test_a_description_that_makes_another_operator_does_not_count(monkeypatch):
         ("commutative", {Add, Multiply, Maximum, Minimum}),
         ("epilogue", {ReLU, LeakyReLU, Activation}),
         ("drops_nan", {MaxPool}),
+        ("divides", {Divide, LayerNorm, UnitNorm}),
         ("reshapes", {Flatten, Reshape}),
     ],
 )

@@ -1,4 +1,9 @@
-"""NaN and infinity come out of a plan where TensorFlow has them. How, is written here for all devices:
+"""Where Winograd's algorithm may not stand, and how NaN and infinity come out of a plan where TensorFlow has them; written
+here for all devices.
+
+Its error in each pixel goes with the largest numbers of a whole tile. Behind most layers that is as good as any other. But
+what divides a pixel by numbers of its own makes small numbers large, and such an error with them: what those layers read is
+computed without that algorithm (``read_by_divisions``).
 
 Winograd's algorithm spreads NaN over a whole tile and makes NaN of infinity. Whatever may stand behind it keeps that NaN,
 arithmetic and activations alike, with two exceptions. In a max-pool NaN never wins, so that another number comes out: what
@@ -17,9 +22,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 from ..network.graph import Graph
 from ..network.operators import Shape
-from .fusion import Node
+from .fusion import FusedConv, FusedTransposed, Node
 
-__all__ = ["ends", "read_by_pools"]
+__all__ = ["ends", "read_by_divisions", "read_by_pools"]
 
 
 def read_by_pools(graph: Graph, nodes: Sequence[Node]) -> set[str]:
@@ -28,6 +33,17 @@ def read_by_pools(graph: Graph, nodes: Sequence[Node]) -> set[str]:
     for node in reversed(nodes):
         if node.output in found or any(graph.by_name[name].operator.drops_nan for name in node.layers):
             found.update(node.inputs)
+    return found
+
+
+def read_by_divisions(graph: Graph, nodes: Sequence[Node]) -> set[str]:
+    """What layers read that divide by numbers of the map itself, directly or past layers that sum over no pixels."""
+    found: set[str] = set()
+    for node in reversed(nodes):
+        if any(graph.by_name[name].operator.divides for name in node.layers):
+            found.update(node.inputs)
+        elif node.output in found:  # of a convolution it is what is added to its sums
+            found.update(node.inputs[1 if isinstance(node, FusedConv | FusedTransposed) else 0 :])
     return found
 
 

@@ -1,4 +1,4 @@
-"""Where NaN may get lost, and where it is looked for."""
+"""Where Winograd's algorithm may not stand; where NaN may get lost, and where it is looked for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from npresnet.network.operators import (
     Conv2D,
     Crop,
     GlobalMaxPool,
+    LayerNorm,
     MaxPool,
     Operator,
     Pad,
@@ -19,7 +20,7 @@ from npresnet.network.operators import (
     Resize,
     UpSample,
 )
-from npresnet.plan.nan import ends, read_by_pools
+from npresnet.plan.winograd import ends, read_by_divisions, read_by_pools
 
 from .test_fusion import graph_of, nodes_of
 
@@ -41,6 +42,21 @@ def test_what_max_pools_read():
     found = read_by_pools(GRAPH, nodes_of(GRAPH, "average", "largest"))
     assert found == {"input", "relu", "bn"}
     assert not read_by_pools(GRAPH, nodes_of(GRAPH, "largest"))
+
+
+def test_what_divisions_read():
+    """Up to the convolution that made it: what that reads may have errors of any kind, for it sums over pixels."""
+    graph = graph_of(
+        ("first", Conv2D(4, 4, (3, 3)), "input"),
+        ("relu", ReLU(), "first"),
+        ("second", Conv2D(4, 4, (3, 3), padding="same"), "relu"),
+        ("sum", Add(), "second relu"),
+        ("pool", MaxPool((2, 2), (2, 2), "valid"), "sum"),
+        ("norm", LayerNorm((4,), 1e-3), "pool"),
+        ("third", Conv2D(4, 4, (3, 3)), "norm"),
+    )
+    assert read_by_divisions(graph, nodes_of(graph, "third")) == {"sum", "pool", "relu"}
+    assert not read_by_divisions(GRAPH, nodes_of(GRAPH, "average", "largest"))
 
 
 def looked_at(graph, *outputs):
