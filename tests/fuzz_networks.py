@@ -202,6 +202,8 @@ def _difference(recipe: Recipe, built: Built, net: Any, counts: Counts) -> Fault
             found = oracle(call.tensors, training=False)
         except Exception as error:
             raise NoNetwork(f"run: {_short(error)}") from error
+        if len(oracle.outputs) == 1 and not isinstance(found, list):
+            found = [found]
         everything = [
             _whole_pixels(np.asarray(array)) if call.special and _softmax(tensor) else np.asarray(array)
             for array, tensor in zip(found, oracle.outputs, strict=True)
@@ -317,7 +319,10 @@ def _in_float64(recipe: Recipe, call: Call, what: str) -> tuple[Any, Any] | None
         outputs = again.model.outputs[int(place)] if what.startswith("output") else again.probes[place.strip("'")]
         model = _model(recipe, again.model.inputs, outputs)
         exact = [np.array(array, np.float64) for array in call.given]
-        changed = [array + _SHAKEN * array.std() * rng.standard_normal(array.shape) for array in exact]
+        spread = [array[np.isfinite(array)].std() for array in exact]
+        changed = [
+            array + _SHAKEN * wide * rng.standard_normal(array.shape) for array, wide in zip(exact, spread, strict=True)
+        ]
         truth, shaken = (
             np.asarray(model(given[0] if len(given) == 1 else given, training=False)) for given in (exact, changed)
         )
