@@ -1,4 +1,4 @@
-"""The micro-kernel: a tile of a matrix product whose running sums stay in registers, and the loop over tiles.
+"""The micro-kernel: a tile of a matrix product whose running sums stay in registers, and the loops over tiles.
 
     for row in 0..MR-1, column in 0..NR-1:
         c[row, column] = activation(start[column] + residual[row, column] + sum over k of a[row, k] * b[k, column])
@@ -13,11 +13,13 @@ its own: it is done before the sums leave their registers.
     registers for sums     24 of 32       12 of 16   12 of 16 (of 32 on NEON)
 
 A seventh row would not fit beside the vectors of B and of A.
+
+``multiply`` takes a panel part by part: so many steps of k that their rows of B stay in L1 while all tiles pass by
+(``gemm.KC``). Meanwhile it prefetches the next part into L2, evenly: for few rows that is what takes the time.
 """
 
 from __future__ import annotations
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -44,138 +46,141 @@ _VECTORS = 4 if LANES == 16 else 2
 MR = 6
 NR = _VECTORS * LANES
 
-_INT = ir.IntType(64)
-_CHUNK = 16  # steps of k between prefetches: as many floats of a row of A as a cache line holds
-_PLACES = 2  # rows of C and of the residual to prefetch at a time
+_INT, _FLOAT = ir.IntType(64), ir.FloatType()
+_UNROLL = 4  # steps of k in one turn of the loop; 1 is 6 % slower on a Xeon
+_FEW = 2  # lines to prefetch in each turn, at least: the next part is on its way early where there are many tiles
 
 
-def _rows_variant(builder, rows, a, lda, b, depth, start, ld_start, residual, ld_residual, slope, floor, c, ldc, columns,
-                  next_a, next_b):  # fmt: skip
+def _rows_variant(builder, rows, a, lda, b, depth, last, start, ld_start, residual, ld_residual, slope, floor, c, ldc,
+                  columns, next_b, lines, far):  # fmt: skip
     """The tile with exactly ``rows`` rows; all addresses and pitches in bytes."""
     add, mul = builder.add, builder.mul
+    each = [(row, v) for row in range(rows) for v in range(_VECTORS)]
 
     def block(name):
         return builder.append_basic_block(f"tile{rows}.{name}")
 
+    def at(base, pitch, row, v=0):
+        return add(add(base, mul(number(row), pitch)), number(4 * LANES * v))
+
     def vectors():
-        return [[builder.phi(VECTOR) for _ in range(_VECTORS)] for _ in range(rows)]
+        return {place: builder.phi(VECTOR) for place in each}
 
     def incoming(phis, values, origin):
-        for row in range(rows):
-            for v in range(_VECTORS):
-                phis[row][v].add_incoming(values[row][v], origin)
+        for place in each:
+            phis[place].add_incoming(values[place], origin)
 
-    before, chunk, places, loop, chunk_end, after = (
-        builder.basic_block, *map(block, ("chunk", "places", "k", "chunk_end", "after"))
-    )  # fmt: skip
-    zeros = [[constant(0.0)] * _VECTORS] * rows
-    a_rows = [add(a, mul(number(row), lda)) for row in range(rows)]
-    builder.cbranch(builder.icmp_signed(">", depth, number(0)), chunk, after)
+    def multiplied(k, sums, count):
+        """The sums after ``count`` steps from k on."""
+        b_row, column = add(b, mul(k, number(4 * NR))), mul(k, number(4))
+        for step in range(count):
+            b_vectors = [load(builder, at(b_row, number(4 * NR), step, v)) for v in range(_VECTORS)]
+            values = [load(builder, add(at(a, lda, row), add(column, number(4 * step))), _FLOAT) for row in range(rows)]
+            spread = [splat(builder, value) for value in values]
+            sums = {(row, v): fma(builder, spread[row], b_vectors[v], sums[row, v]) for row, v in each}
+        return sums
 
-    # Every _CHUNK steps of k: what the next tile will read of A, and at first what this one will add to and write.
-    # The processor's own prefetchers cannot guess either: rows lie far apart.
-    builder.position_at_end(chunk)
-    first = builder.phi(_INT)
-    first.add_incoming(number(0), before)
-    sums_before = vectors()
-    incoming(sums_before, zeros, before)
-    ahead = add(builder.sub(next_a, a), mul(first, number(4)))
-    for row in range(rows):
-        prefetch(builder, add(a_rows[row], ahead))
-    last = add(first, number(_CHUNK))
-    last = builder.select(builder.icmp_signed("<", last, depth), last, depth)
-    builder.cbranch(builder.icmp_signed("<", first, number(MR // _PLACES * _CHUNK)), places, loop)
-    builder.position_at_end(places)
-    for i in range(_PLACES):
-        row = add(mul(builder.sdiv(first, number(_CHUNK)), number(_PLACES)), number(i))
-        row = builder.select(builder.icmp_signed("<", row, number(rows)), row, number(rows - 1))
+    turn, row_ahead, fetches, fetch, steps, rest, single, after, end = map(
+        block, ("k", "row", "fetches", "fetch", "steps", "rest", "single", "after", "end")
+    )
+    zeros = dict.fromkeys(each, constant(0.0))
+    before, whole = builder.basic_block, builder.and_(depth, number(-_UNROLL))
+    builder.cbranch(builder.icmp_signed(">", whole, number(0)), turn, rest)
+
+    # A turn: some lines to prefetch, and some steps of k; every sum is a phi node, that is, a register that lives through
+    # the loop.
+    builder.position_at_end(turn)
+    k, place, sums = builder.phi(_INT), builder.phi(_INT), vectors()
+    next_place = add(place, mul(lines, number(64)))
+    builder.cbranch(builder.icmp_signed("<", k, far), row_ahead, fetches)
+    builder.position_at_end(row_ahead)  # of what will be added to and written: no processor guesses the next row
+    row = builder.sdiv(k, number(_UNROLL))
+    for base, pitch, write in ((c, ldc, True), (residual, ld_residual, False)):
         for line in range(0, 4 * NR, 64):
-            prefetch(builder, add(add(c, mul(row, ldc)), number(line)), write=True)
-            prefetch(builder, add(add(residual, mul(row, ld_residual)), number(line)))
-    builder.branch(loop)
+            prefetch(builder, add(add(base, mul(row, pitch)), number(line)), write)
+    builder.branch(fetches)
+    builder.position_at_end(fetches)
+    builder.cbranch(builder.icmp_signed("<", place, next_place), fetch, steps)
+    builder.position_at_end(fetch)
+    line = builder.phi(_INT)
+    prefetch(builder, line)
+    next_line = add(line, number(64))
+    builder.cbranch(builder.icmp_signed("<", next_line, next_place), fetch, steps)
+    builder.position_at_end(steps)
+    grown, next_k = multiplied(k, sums, _UNROLL), add(k, number(_UNROLL))
+    builder.cbranch(builder.icmp_signed("<", next_k, whole), turn, rest)
+    for phi, origins in (
+        (k, ((number(0), before), (next_k, steps))),
+        (place, ((next_b, before), (next_place, steps))),
+        (line, ((place, fetches), (next_line, fetch))),
+    ):
+        for value, origin in origins:
+            phi.add_incoming(value, origin)
+    incoming(sums, zeros, before)
+    incoming(sums, grown, steps)
 
-    # One step of k: every sum is a phi node, that is, a register that lives through the loop.
-    builder.position_at_end(loop)
-    k = builder.phi(_INT)
+    # The steps that do not make a whole turn.
+    builder.position_at_end(rest)
     sums = vectors()
-    for origin in (chunk, places):
-        k.add_incoming(first, origin)
-        incoming(sums, sums_before, origin)
-    b_row = add(b, mul(k, number(4 * NR)))
-    b_vectors = [load(builder, add(b_row, number(4 * LANES * v))) for v in range(_VECTORS)]
-    prefetch(builder, add(next_b, mul(k, number(64))))
-    column = mul(k, number(4))
-    grown = []
-    for row in range(rows):
-        value = splat(builder, load(builder, add(a_rows[row], column), ir.FloatType()))
-        grown.append([fma(builder, value, b_vectors[v], sums[row][v]) for v in range(_VECTORS)])
-    following = add(k, number(1))
-    k.add_incoming(following, loop)
-    incoming(sums, grown, loop)
-    builder.cbranch(builder.icmp_signed("<", following, last), loop, chunk_end)
-
-    builder.position_at_end(chunk_end)
-    first.add_incoming(following, chunk_end)
-    incoming(sums_before, grown, chunk_end)
-    builder.cbranch(builder.icmp_signed("<", following, depth), chunk, after)
-
+    incoming(sums, zeros, before)
+    incoming(sums, grown, steps)
+    builder.cbranch(builder.icmp_signed("<", whole, depth), single, after)
+    builder.position_at_end(single)
+    k, sums_single = builder.phi(_INT), vectors()
+    grown, next_k = multiplied(k, sums_single, 1), add(k, number(1))
+    builder.cbranch(builder.icmp_signed("<", next_k, depth), single, after)
+    k.add_incoming(whole, rest)
+    k.add_incoming(next_k, single)
+    incoming(sums_single, sums, rest)
+    incoming(sums_single, grown, single)
     builder.position_at_end(after)
     totals = vectors()
-    incoming(totals, zeros, before)
-    incoming(totals, grown, chunk_end)
+    incoming(totals, sums, rest)
+    incoming(totals, grown, single)
+
+    # The epilogue, of a whole panel or of the last few columns; between two passes, only the sum.
+    lane = ir.Constant(ir.VectorType(_INT, LANES), list(range(LANES)))
+    masks = [
+        builder.icmp_signed("<", lane, splat(builder, builder.sub(columns, number(v * LANES)))) for v in range(_VECTORS)
+    ]
     steepness, lowest = splat(builder, slope), splat(builder, floor)
 
-    def finish(get, put):
-        for row in range(rows):
-            for v in range(_VECTORS):
+    def finish(partial, activate):
+        for row, v in each:
 
-                def at(base, pitch, row=row, v=v):
-                    return add(add(base, mul(number(row), pitch)), number(4 * LANES * v))
+            def get(base, pitch, row=row, v=v):
+                place = at(base, pitch, row, v)
+                return masked_load(builder, place, masks[v]) if partial else load(builder, place)
 
-                value = builder.fadd(totals[row][v], get(at(start, ld_start), v))
-                value = builder.fadd(value, get(at(residual, ld_residual), v))
-                put(activated(builder, value, steepness, lowest), at(c, ldc), v)
+            value = builder.fadd(totals[row, v], get(start, ld_start))
+            if activate:
+                value = activated(builder, builder.fadd(value, get(residual, ld_residual)), steepness, lowest)
+            if partial:
+                masked_store(builder, value, at(c, ldc, row, v), masks[v])
+            else:
+                store(builder, value, at(c, ldc, row, v))
+        builder.branch(end)
 
-    whole = builder.icmp_signed(">=", columns, number(NR))
-    with builder.if_else(whole) as (full, partial):
-        with full:
-            finish(lambda address, v: load(builder, address), lambda value, address, v: store(builder, value, address))
-        with partial:
-            lane = ir.Constant(ir.VectorType(_INT, LANES), list(range(LANES)))
-            masks = [
-                builder.icmp_signed("<", lane, splat(builder, builder.sub(columns, number(v * LANES))))
-                for v in range(_VECTORS)
-            ]
-            finish(
-                lambda address, v: masked_load(builder, address, masks[v]),
-                lambda value, address, v: masked_store(builder, value, address, masks[v]),
-            )
+    ways = {(partial, activate): block("finish") for partial in (False, True) for activate in (False, True)}
+    whole_panel, part_of_panel = block("whole"), block("part")
+    builder.cbranch(builder.icmp_signed(">=", columns, number(NR)), whole_panel, part_of_panel)
+    for partial, origin in ((False, whole_panel), (True, part_of_panel)):
+        builder.position_at_end(origin)
+        builder.cbranch(last, ways[partial, True], ways[partial, False])
+    for way, target in ways.items():
+        builder.position_at_end(target)
+        finish(*way)
+    builder.position_at_end(end)
 
 
 @intrinsic
 def _tile(
-    typingctx,
-    rows,
-    a,
-    lda,
-    b,
-    depth,
-    start,
-    ld_start,
-    residual,
-    ld_residual,
-    slope,
-    floor,
-    c,
-    ldc,
-    columns,
-    next_a,
-    next_b,
-):
+    typingctx, rows, a, lda, b, depth, last, start, ld_start, residual, ld_residual, slope, floor, c, ldc, columns, next_b,
+    lines, far,
+):  # fmt: skip
     """One tile: there is code for each number of rows, so that none is computed in vain."""
-    i = types.int64
-    f = types.float32
-    signature = types.void(i, i, i, i, i, i, i, i, i, f, f, i, i, i, i, i)
+    i, f = types.int64, types.float32
+    signature = types.void(i, i, i, i, i, types.boolean, i, i, i, i, f, f, i, i, i, i, i, i)
 
     def codegen(context, builder, signature, arguments):
         rows, *rest = arguments
@@ -196,31 +201,29 @@ def _tile(
 _i, _f = types.int64, types.float32
 
 
-@native(types.void(_i, _i, _i, _i, _i, _i, _i, _i, _i, _i, _i, _f, _f, _i, _i, _i))
-def multiply(
-    rows, a, lda, b, depth, columns, passes, start, ld_start, residual, ld_residual, slope, floor, zeros, c, ldc
-):
+@native(types.void(_i, _i, _i, _i, _i, _i, _i, _i, _i, _i, _i, _f, _f, _i, _i))
+def multiply(rows, a, lda, b, depth, columns, passes, start, ld_start, residual, ld_residual, slope, floor, c, ldc):
     """``rows`` rows of A times one panel of B: activation(start + residual + sums), in ``passes`` over k.
 
     a, b, c, ...  addresses; ld*: pitches, from row to row; all in bytes. ``start`` is the bias with pitch 0.
-    Rows are dealt out evenly: 19 are 5 + 5 + 5 + 4, not 6 + 6 + 6 + 1. While a pass works on its part of the panel, it
-    prefetches the next part, which follows in memory.
+    Each pass adds up from zero, and then adds what the one before it has stored, so that long sums keep more of their digits.
+    Rows are dealt out evenly: 19 are 5 + 5 + 5 + 4, not 6 + 6 + 6 + 1.
     """
     tiles = (rows + MR - 1) // MR
     for part in range(passes):
         k0, k1 = depth * part // passes, depth * (part + 1) // passes
         first, last = part == 0, part == passes - 1
         next_b = b + k1 * NR * 4
+        left, turns = (k1 - k0) * NR // 16, max((k1 - k0) // _UNROLL, 1)
+        lines = max(_FEW, (left + tiles * turns - 1) // (tiles * turns))
         for t in range(tiles):
             m0, m1 = rows * t // tiles, rows * (t + 1) // tiles
             c_at = c + m0 * ldc
-            next_a = a + (m1 * lda + k0 * 4 if t < tiles - 1 else k1 * 4)
             _tile(
-                m1 - m0, a + m0 * lda + k0 * 4, lda, b + k0 * NR * 4, k1 - k0,
+                m1 - m0, a + m0 * lda + k0 * 4, lda, b + k0 * NR * 4, k1 - k0, last,
                 start + m0 * ld_start if first else c_at, ld_start if first else ldc,
-                residual + m0 * ld_residual if last else zeros, ld_residual if last else 0,
-                slope if last else np.float32(1.0), floor if last else np.float32(-np.inf),
-                c_at, ldc, columns, next_a, next_b,
+                residual + m0 * ld_residual, ld_residual, slope, floor, c_at, ldc, columns,
+                next_b, lines if left > 0 else 0, (m1 - m0) * _UNROLL if first or (last and ld_residual) else 0,
             )  # fmt: skip
-            if t < NR // 16 - 1:  # a line for each k: so many tiles fetch the whole part
-                next_b += (k1 - k0) * 64
+            next_b += lines * turns * 64
+            left -= lines * turns

@@ -61,8 +61,7 @@ def times_panels(product, rows, a, lda, first_row, panel0, panel1):
         call(s.multiply, (
             rows, a, lda, s.panels + at * s.depth, s.depth, columns, s.passes,
             epilogue.bias + at, 0, epilogue.residual.address + first_row * ld_residual + at, ld_residual,
-            epilogue.activation.slope, epilogue.activation.floor, epilogue.zeros,
-            place, ldc,
+            epilogue.activation.slope, epilogue.activation.floor, place, ldc,
         ))  # fmt: skip
         finish(epilogue.activation, place, ldc, rows, min(columns, NR))
 

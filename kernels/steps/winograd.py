@@ -182,7 +182,7 @@ def finish_tiles(made, first, last, v, ld_tile, ld_element, panel, products):
     for e in range(elements):
         call(s.multiply, (
             rows, v + e * ld_element, ld_tile, u + e * channels * NR * 4, channels, NR, s.passes,
-            zeros, 0, zeros, 0, one, low, zeros, products + e * between, NR * 4,
+            zeros, 0, zeros, 0, one, low, products + e * between, NR * 4,
         ))  # fmt: skip
 
     slope, floor = s.epilogue.activation.slope, s.epilogue.activation.floor
