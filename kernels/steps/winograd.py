@@ -181,7 +181,7 @@ def finish_tiles(made, first, last, v, ld_tile, ld_element, panel, products):
     one, low = np.float32(1.0), np.float32(-np.inf)
     for e in range(elements):
         call(s.multiply, (
-            rows, v + e * ld_element, ld_tile, u + e * channels * NR * 4, channels, NR, s.passes,
+            rows, v + e * ld_element, ld_tile, u + e * channels * NR * 4, channels, NR, s.passes, False,
             zeros, 0, zeros, 0, one, low, products + e * between, NR * 4,
         ))  # fmt: skip
 
