@@ -197,6 +197,13 @@ class Job:
         """Seconds that there still are."""
         return self.deadline - time.monotonic()
 
+    def begin(self) -> None:
+        """Once in each process that runs kernels: those of a dry run go as they do in the tests."""
+        if self.simulated:
+            from tests.cuda.blocks import quicken
+
+            quicken()
+
 
 class Failed(Exception):
     """A check that did not pass, in words."""
@@ -821,6 +828,7 @@ def run_section(name: str, job: Job, results: Path) -> None:
     """Run one section in this process; its results are lines of JSON in ``results``."""
     report = Report(results, job, name)
     try:
+        job.begin()
         SECTIONS[name].run(job, report)
     except Exception as error:
         traceback.print_exc()

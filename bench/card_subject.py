@@ -27,6 +27,7 @@ def mistake() -> None:
 
 def networks(job: Job) -> None:
     """Raises Failed where a layer disagrees with TensorFlow's."""
+    job.begin()
     for subject in job.scale.checked:
         recording, found = subject.recording(RECORDINGS), subject.found()
         outputs = None if job.scale.features is None else [found.graph.features[name] for name in job.scale.features]

@@ -4,11 +4,13 @@
     assembly.registers, assembly.spills, assembly.count("FFMA"), assembly.count("LDG.E.128")
 
 Kernels go the same way as when they are launched: Numba's NVVM makes LTO-IR of them, nvJitLink machine code (SASS) of
-that; nvdisasm lists it. It takes numba-cuda with its CUDA parts, and the package nvidia-cuda-nvdisasm.
+that; nvdisasm lists it, when an instruction is first asked for: to start it takes longer than to compile most kernels. It
+takes numba-cuda with its CUDA parts, and the package nvidia-cuda-nvdisasm.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import subprocess
@@ -33,16 +35,26 @@ class Assembly:
     spills        bytes written to and read from local memory because there were too few registers
     stack         bytes of local memory per thread: arrays whose indices are not known at compile time
     shared        bytes of static shared memory per block
-    instructions  {instruction with its modifiers, "LDG.E.128" say: how many in the code}
-    text          the code itself
+    cubin         the code itself, as a card takes it
+
+    Its instructions raise FileNotFoundError where nvdisasm is not installed.
     """
 
     registers: int
     spills: int
     stack: int
     shared: int
-    instructions: Mapping[str, int]
-    text: str
+    cubin: bytes
+
+    @functools.cached_property
+    def text(self) -> str:
+        """The code as nvdisasm lists it."""
+        return _disassemble(self.cubin)
+
+    @functools.cached_property
+    def instructions(self) -> Mapping[str, int]:
+        """{instruction with its modifiers, "LDG.E.128" say: how many in the code}"""
+        return Counter(filter(None, map(_name, self.text.splitlines())))
 
     def count(self, name: str) -> int:
         """How many instructions have the given name, with whatever modifiers: "LDG" counts "LDG.E.128", too."""
@@ -118,7 +130,7 @@ def newest() -> tuple[int, int]:
 def assemble(kernel: Kernel, capability: tuple[int, int]) -> Assembly:
     """Compile a kernel to machine code for a compute capability such as (9, 0).
 
-    Raises FileNotFoundError where nvdisasm is not installed; Numba's and nvJitLink's errors where a kernel is wrong.
+    Raises Numba's and nvJitLink's errors where a kernel is wrong.
     """
     from cuda.bindings import nvjitlink
 
@@ -134,15 +146,13 @@ def assemble(kernel: Kernel, capability: tuple[int, int]) -> Assembly:
         nvjitlink.get_linked_cubin(linker, cubin)
     finally:
         nvjitlink.destroy(linker)
-    text = _disassemble(bytes(cubin))
     report = log.decode()
     return Assembly(
         registers=_number(r"Used (\d+) registers", report),
         spills=_number(r"(\d+) bytes spill stores", report) + _number(r"(\d+) bytes spill loads", report),
         stack=_number(r"(\d+) bytes stack frame", report),
         shared=_number(r"(\d+) bytes smem", report),
-        instructions=Counter(filter(None, map(_name, text.splitlines()))),
-        text=text,
+        cubin=bytes(cubin),
     )
 
 
@@ -157,7 +167,9 @@ def _disassemble(cubin: bytes) -> str:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        return subprocess.run([_nvdisasm(), "-c", file.name], capture_output=True, text=True, check=True).stdout
+        # without its analysis of data flow, of which the listing shows nothing
+        command = [_nvdisasm(), "-c", "-ndf", file.name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def _nvdisasm() -> str:

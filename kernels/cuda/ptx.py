@@ -24,6 +24,7 @@ Sources: NVIDIA's "Parallel Thread Execution ISA": ld, st, cp.async, cvt, "Matri
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,9 @@ if config.ENABLE_CUDASIM:
         _checked(index, 4)
         array[index], array[index + 1], array[index + 2], array[index + 3] = a, b, c, d
 
-    _own = threading.local()  # what one thread of a kernel keeps; the simulator makes new ones for every block
+    def _own():
+        """What this thread of a kernel keeps; the simulator makes new ones for every block."""
+        return vars(threading.current_thread())
 
     def copy4_async(shared, to, array, index, valid):
         """Begin to copy four floats of ``array`` to shared memory (LDGSTS.128), or to clear them there if not ``valid``.
@@ -75,15 +78,15 @@ if config.ENABLE_CUDASIM:
         if valid:
             _checked(index, 4)
         shared[to : to + 4] = np.nan
-        vars(_own).setdefault("begun", []).append((shared, to, array, index, valid))
+        _own().setdefault("begun", []).append((shared, to, array, index, valid))
 
     def copies_commit():
         """Make a group, maybe an empty one, of the copies that this thread has begun since the last."""
-        vars(_own).setdefault("groups", []).append(vars(_own).pop("begun", []))
+        _own().setdefault("groups", []).append(_own().pop("begun", []))
 
     def copies_wait(but):
         """Wait until this thread's groups of copies are done, but for the latest ``but``, a constant."""
-        groups = vars(_own).setdefault("groups", [])
+        groups = _own().setdefault("groups", [])
         while len(groups) > but:
             for shared, to, array, index, valid in groups.pop(0):
                 for i in range(4):
@@ -95,10 +98,10 @@ if config.ENABLE_CUDASIM:
 
     def cut(value):
         """``value`` without its last 13 bits: a number of tf32, not larger in magnitude. Infinity and NaN stay."""
-        return (np.float32(value).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
+        return (np.asarray(value, np.float32).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
 
     _LANES = 32
-    _shown: dict[tuple[int, int], tuple[float, ...]] = {}  # by thread and turn; the simulator runs one block at a time
+    _shown: dict[tuple[int, int], Sequence[float]] = {}  # by thread and turn; the simulator runs one block at a time
     _barriers: dict[int, threading.Barrier] = {}  # by warp
 
     def _exchanged(mine):
@@ -106,7 +109,7 @@ if config.ENABLE_CUDASIM:
         thread: Any = threading.current_thread()  # the simulator's; ``cuda.threadIdx`` is known in kernels only
         lane, first = thread.threadIdx.x % _LANES, thread.threadIdx.x // _LANES * _LANES
         barrier = _barriers.get(first) or _barriers.setdefault(first, threading.Barrier(_LANES))
-        turn = _own.turn = 1 - getattr(_own, "turn", 0)  # nobody shows something new before all have seen this
+        turn = _own()["turn"] = 1 - _own().get("turn", 0)  # nobody shows something new before all have seen this
         _shown[first + lane, turn] = mine
         try:
             barrier.wait(timeout=100)
@@ -129,17 +132,18 @@ if config.ENABLE_CUDASIM:
 
     def mma(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
         """C + A @ B of a warp's matrices; takes and returns this thread's elements (see above)."""
-        lane, lanes = _exchanged(tuple(float(cut(value)) for value in (a0, a1, a2, a3, b0, b1)))
+        lane, lanes = _exchanged(cut(np.array((a0, a1, a2, a3, b0, b1), np.float32)).tolist())
         group, quad = lane // 4, lane % 4
         results = []
-        for row, column, total in (
-            (group, 2 * quad, c0), (group, 2 * quad + 1, c1), (group + 8, 2 * quad, c2), (group + 8, 2 * quad + 1, c3),
+        for half, column, total in (
+            (0, 2 * quad, c0), (0, 2 * quad + 1, c1), (1, 2 * quad, c2), (1, 2 * quad + 1, c3),
         ):  # fmt: skip
             exact = float(total)
-            for k in range(8):
-                a = lanes[row % 8 * 4 + k % 4][row // 8 + 2 * (k // 4)]
-                b = lanes[column * 4 + k % 4][4 + k // 4]
-                exact += a * b
+            for k in range(2):  # the first four of a row and of a column, and the others
+                for of_a, of_b in zip(
+                    lanes[4 * group : 4 * group + 4], lanes[4 * column : 4 * column + 4], strict=True
+                ):
+                    exact += of_a[half + 2 * k] * of_b[4 + k]
             results.append(np.float32(exact))
         return tuple(results)
 

@@ -1,31 +1,50 @@
-"""A block of threads in Numba's simulator, without waiting in circles.
+"""A block of threads in Numba's simulator, without threads of the operating system.
 
-Numba's own manager of a block asks each thread again and again whether it has ended or waits at a barrier, and the threads
-that work wait for that. Here the last thread that arrives at a barrier, or that ends before it, lets the others go on. And
-where threads have nothing to do with each other, one after another runs in the thread that is there: to start one takes
-longer than most of them do. What the threads do is the simulator's.
+Numba's own manager of a block starts one of those for each of the card's, and asks them again and again whether they have
+ended or wait at a barrier. To start them, and to wait, takes many times what most kernels compute. Here all run in the thread
+that is there: one after another where they have nothing to do with each other; else a kernel becomes a generator that yields
+at each barrier, and those that may go on do so in a random order, the same in each run, so that a barrier that is missing
+shows. What the threads do is the simulator's.
 """
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
+import random
+import textwrap
 import threading
-from collections.abc import Iterator
-from types import CodeType, FunctionType
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from types import CellType, CodeType, FunctionType
+from typing import Any
 
 import numpy as np
-from numba.cuda.simulator.kernel import BlockManager, BlockThread
+from numba import types
+from numba.cuda.simulator import kernel
 from numba.cuda.simulator.kernelapi import Dim3
 
-__all__ = ["Manager", "together"]
+__all__ = ["Manager", "quicken", "together"]
+
+
+def quicken() -> None:
+    """Let the simulator run blocks so, from now on in this process. And let Numba's types make numbers as they do, but without
+    the imports that they begin with each time: kernels write ``int32(...)`` around nearly every index."""
+    kernel.BlockManager = Manager
+    usual, made = types.Number.__call__, {"int32": np.int32, "float32": np.float32, "float64": np.float64}
+
+    def cast(self: Any, *given: Any) -> Any:
+        if len(given) == 1 and self.name in made and not isinstance(given[0], types.Type):
+            return made[self.name](given[0])
+        return usual(self, *given)
+
+    types.Number.__call__ = cast
 
 
 @functools.cache
 def together(function: Any) -> bool:
-    """Whether threads that run ``function`` need each other: it, or what it calls, has a barrier, or memory that they share."""
-    return any(name.startswith("sync") or name in ("shared", "wait") for name in _names(function, set()))
+    """Whether threads that run ``function`` wait for each other: it, or what it calls, has a barrier."""
+    return any(name.startswith("sync") or name == "wait" for name in _names(function, set()))
 
 
 def _names(function: Any, seen: set[Any]) -> Iterator[str]:
@@ -33,101 +52,116 @@ def _names(function: Any, seen: set[Any]) -> Iterator[str]:
     if function in seen:
         return
     seen.add(function)
-    codes, known = [function.__code__], inspect.getclosurevars(function)
+    codes = [function.__code__]
     for code in codes:
         codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
         yield from code.co_names
-    for value in (*known.globals.values(), *known.nonlocals.values()):
-        called = getattr(value, "fn", value)  # what Numba has wrapped
-        if isinstance(called, FunctionType):
-            yield from _names(called, seen)
+    for called in _known(function).values():
+        yield from _names(called, seen)
 
 
-class _Thread(BlockThread):  # type: ignore[misc]
-    def run(self) -> None:
-        super().run()
-        self._manager.ended(self)
+def _known(function: Any) -> dict[str, Any]:
+    """{name: function} of those that a function may call."""
+    known = inspect.getclosurevars(function)
+    values = {name: getattr(value, "fn", value) for name, value in {**known.globals, **known.nonlocals}.items()}
+    return {name: value for name, value in values.items() if isinstance(value, FunctionType)}
+
+
+class _Yielding(ast.NodeTransformer):
+    """Barriers become ``yield``: of None for that of the block, of the barrier itself for others; and calls of what has some,
+    ``yield from``."""
+
+    def __init__(self, function: Any) -> None:
+        self.called = {name for name, called in _known(function).items() if together(called)}
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        match node.func:
+            case ast.Attribute(attr="syncthreads"):
+                return ast.Yield(None)
+            case ast.Attribute(attr="wait", value=barrier):
+                return ast.Yield(barrier)
+            case ast.Name(id=name) if name in self.called:
+                node.func = ast.Call(ast.Name("_generator", ast.Load()), [node.func], [])
+                return ast.YieldFrom(node)
+        return node
+
+
+@functools.cache
+def _generator(function: Any) -> Callable[..., Iterator[Any]]:
+    """A function with barriers as a generator, with the same variables around it and the same lines."""
+    function = getattr(function, "fn", function)  # what Numba has wrapped
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    (made,) = tree.body
+    assert isinstance(made, ast.FunctionDef)
+    made.decorator_list = []
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    cells["_generator"] = CellType(_generator)
+    around = ast.parse(f"def around({', '.join(cells)}): pass")
+    around.body[0].body = [_Yielding(function).visit(made)]  # type: ignore[attr-defined]
+    ast.increment_lineno(ast.fix_missing_locations(around), function.__code__.co_firstlineno - 1)
+    code = compile(around, function.__code__.co_filename, "exec", dont_inherit=True)
+    for name in ("around", made.name):
+        code = next(c for c in code.co_consts if isinstance(c, CodeType) and c.co_name == name)
+    return FunctionType(
+        code, function.__globals__, made.name, function.__defaults__, tuple(cells[name] for name in code.co_freevars)
+    )
+
+
+class _Thread:
+    """What a kernel asks of its thread, in the place of the one that is there; and what the simulator keeps with it."""
+
+    def __init__(self, block: Dim3, place: tuple[int, ...], number: int) -> None:
+        self.blockIdx, self.threadIdx, self.thread_id = block, Dim3(*place), number
 
     def syncthreads(self) -> None:
-        self._manager.arrived(self)
-        self.syncthreads_event.wait()
-        self.syncthreads_event.clear()
-        if self.abort:
-            raise RuntimeError("abort flag set on syncthreads clear")
+        raise AssertionError("a barrier that was not seen in a kernel: see together()")
 
 
-class _Alone(NamedTuple):
-    """What a kernel asks of its thread, where there is none but the one that was there before."""
-
-    blockIdx: Dim3
-    threadIdx: Dim3
-    thread_id: int
-
-    def syncthreads(self) -> None:
-        raise AssertionError("a barrier in a kernel that was taken for one without: see together()")
-
-
-class Manager(BlockManager):  # type: ignore[misc]
+class Manager(kernel.BlockManager):  # type: ignore[misc]
     """In the place of Numba's ``BlockManager``; a barrier is passed when all threads that have not ended are there."""
 
     def run(self, grid_point: tuple[int, ...], *args: Any) -> None:
         """Run all threads of one block. Raises what the first of them raised."""
-        if together(self._f):
-            self._run_together(grid_point, *args)
-        else:
-            self._run_in_turn(grid_point, *args)
+        block, (width, height, _) = Dim3(*grid_point), self._block_dim
+        threads = (_Thread(block, (x, y, z), x + width * (y + height * z)) for x, y, z in np.ndindex(*self._block_dim))
+        here, active = threading.get_ident(), threading._active  # type: ignore[attr-defined]
+        outside = active[here]
 
-    def _run_in_turn(self, grid_point: tuple[int, ...], *args: Any) -> None:
-        """Here, as each of the block's threads in turn: a kernel asks Python which one it is in."""
-        here, width, height = threading.get_ident(), self._block_dim[0], self._block_dim[1]
-        active: dict[int, Any] = threading._active  # type: ignore[attr-defined]
-        outside, block = active[here], Dim3(*grid_point)
+        def run(thread: _Thread, function: Callable[..., Any], *given: Any) -> Any:
+            active[here] = thread  # a kernel asks Python which one it is in
+            try:
+                return function(*given)
+            except Exception as error:  # in the simulator's words
+                place = f"tid={list(thread.threadIdx)} ctaid={list(block)}"
+                raise type(error)(f"{place}: {error}") from error
+
         try:
-            for x, y, z in np.ndindex(*self._block_dim):
-                active[here] = _Alone(block, Dim3(x, y, z), x + width * (y + height * z))
-                try:
-                    self._f(*args)
-                except Exception as error:  # in the simulator's words
-                    raise type(error)(f"tid={[x, y, z]} ctaid={list(grid_point)}: {error}") from error
+            if not together(self._f):
+                for thread in threads:
+                    run(thread, self._f, *args)
+            else:
+                make = _generator(self._f)
+                self._run_together([(thread, make(*args)) for thread in threads], run)
         finally:
             active[here] = outside
 
-    def _run_together(self, grid_point: tuple[int, ...], *args: Any) -> None:
-        self._lock = threading.Lock()
-        self._waiting: list[_Thread] = []
-        self._live = int(np.prod(self._block_dim))
-        self._failed: list[_Thread] = []
-
-        def target() -> None:
-            self._f(*args)
-
-        threads = [
-            _Thread(target, self, grid_point, block_point, self._debug) for block_point in np.ndindex(*self._block_dim)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if self._failed:
-            error, traceback = self._failed[0].exception
-            raise error.with_traceback(traceback)
-
-    def arrived(self, thread: _Thread) -> None:
-        with self._lock:
-            self._waiting.append(thread)
-            self._let_go()
-
-    def ended(self, thread: _Thread) -> None:
-        with self._lock:
-            self._live -= 1
-            if thread.exception:
-                self._failed.append(thread)
-            self._let_go()
-
-    def _let_go(self) -> None:
-        """Where nobody is left to wait for, or one has failed, which ends them all."""
-        if self._failed or len(self._waiting) == self._live:
-            for thread in self._waiting:
-                thread.abort = bool(self._failed)
-                thread.syncthreads_event.set()
-            self._waiting = []
+    def _run_together(self, ready: list[tuple[_Thread, Iterator[Any]]], run: Callable[..., Any]) -> None:
+        """Each one to the next barrier, until all have ended."""
+        live, ended, order = len(ready), object(), random.Random(0)
+        waiting: dict[Any, list[tuple[_Thread, Iterator[Any]]]] = {}  # by barrier; that of the block is None
+        while ready:
+            order.shuffle(ready)
+            for thread, rest in ready:
+                barrier = run(thread, next, rest, ended)
+                if barrier is ended:
+                    live -= 1
+                else:
+                    waiting.setdefault(barrier, []).append((thread, rest))
+            ready = []
+            for barrier, there in list(waiting.items()):
+                if len(there) == (live if barrier is None else barrier.parties):
+                    ready += waiting.pop(barrier)
+        if waiting:
+            places = [sorted(thread.thread_id for thread, _ in there) for there in waiting.values()]
+            raise RuntimeError(f"threads wait for others that never come to the same barrier: {places}")

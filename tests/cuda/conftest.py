@@ -26,11 +26,9 @@ def _simulated() -> bool:
 if not _can_run():
     collect_ignore_glob = ["test_*.py"]
 elif _simulated():
-    from numba.cuda.simulator import kernel
+    from .blocks import quicken
 
-    from .blocks import Manager
-
-    kernel.BlockManager = Manager  # halves the time
+    quicken()
 
 
 @pytest.fixture(autouse=True)

@@ -16,9 +16,9 @@ from npresnet.kernels.cuda.launch import SIMULATED, Kernel
 
 from ..support import cases
 
-START, NUMBER, WAIT = 60e-6, 1e-6, 100e-6  # seconds for each thread
+START, NUMBER, WAIT = 6e-6, 1e-6, 3e-6  # seconds for each thread
 
-AFFORDABLE = 0.65  # seconds
+AFFORDABLE = 0.5  # seconds
 
 SUMS = {"gemm_tiled": 16, "gemm_vectorized": 64}
 """By kernel: how many sums each thread computes, where it is not one."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
+from numba import cuda, int32
 
 from npresnet.kernels.cuda.launch import SIMULATED
 
@@ -12,62 +14,94 @@ if not SIMULATED:
     pytest.skip("a card has barriers of its own", allow_module_level=True)
 
 from npresnet.kernels.cuda.launch import KERNELS
+from npresnet.kernels.cuda.ptx import mma
 
 from .blocks import Manager, together
 
-THREADS = 8
+THREADS = 64
 
 
-def run(body):
-    """``body(number of the thread, its barrier)`` in each thread of one block."""
-
-    def of_this_thread():
-        thread = threading.current_thread()
-        body(thread.thread_id, thread.syncthreads)
-
-    Manager(of_this_thread, (1, 1, 1), (THREADS, 1, 1), False).run((0, 0, 0))
+def run(kernel, *arguments):
+    """One block of THREADS threads."""
+    cuda.jit(kernel)[1, THREADS](*arguments)
 
 
 def test_nobody_passes_a_barrier_before_all_are_there():
-    seen = []
-
-    def body(number, barrier):
+    def kernel(seen):
         for turn in range(20):
-            seen.append(turn)
-            barrier()
+            seen.append((turn, cuda.threadIdx.x))
+            cuda.syncthreads()
 
-    run(body)
-    assert seen == sorted(seen)
-    assert len(seen) == 20 * THREADS
+    seen = []
+    run(kernel, seen)
+    turns = [turn for turn, _ in seen]
+    assert turns == sorted(turns)
+    assert len(set(seen)) == 20 * THREADS
 
 
 def test_who_has_ended_is_not_waited_for():
-    seen = []
-
-    def body(number, barrier):
-        for turn in range(number):
-            barrier()
+    def kernel(seen):
+        for turn in range(cuda.threadIdx.x):
+            cuda.syncthreads()
             seen.append(turn)
 
-    run(body)
-    assert sorted(seen) == sorted(turn for number in range(THREADS) for turn in range(number))
+    seen = []
+    run(kernel, seen)
+    assert seen == sorted(turn for number in range(THREADS) for turn in range(number))
+
+
+def _exchange(shared, mine, before, after):
+    """A barrier in a function that a kernel calls; and what the thread on the other side has written."""
+    shared[mine] = mine
+    if before:
+        cuda.syncthreads()
+    seen = shared[THREADS - 1 - mine]
+    if after:
+        cuda.syncthreads()
+    return seen
+
+
+def _turns(seen, before, after):
+    shared = cuda.shared.array(THREADS, int32)
+    for turn in range(4):
+        shared[cuda.threadIdx.x] = -1
+        cuda.syncthreads()
+        seen[turn, cuda.threadIdx.x] = _exchange(shared, cuda.threadIdx.x, before, after)
+
+
+@pytest.mark.parametrize(("before", "after"), [(True, True), (False, True), (True, False)])
+def test_a_barrier_that_is_missing_shows(before, after):
+    """The one before what others wrote is read, and the one before what others read is written again."""
+    seen = np.zeros((4, THREADS), np.int32)
+    run(_turns, seen, before, after)
+    assert (seen == np.arange(THREADS)[::-1]).all() == (before and after)
 
 
 @pytest.mark.parametrize("failing", [0, THREADS - 1])
 def test_a_failure_ends_all(failing):
-    passed = []
-
-    def body(number, barrier):
-        if number == failing:
+    def kernel(passed):
+        if cuda.threadIdx.x == failing:
             raise ZeroDivisionError("of one")
-        barrier()
-        passed.append(number)
+        cuda.syncthreads()
+        passed.append(cuda.threadIdx.x)
 
-    before = threading.active_count()
-    with pytest.raises(ZeroDivisionError, match="of one"):
-        run(body)
+    outside, passed = threading.current_thread(), []
+    with pytest.raises(ZeroDivisionError, match=rf"tid=\[{failing}, 0, 0\] ctaid=\[0, 0, 0\]: of one"):
+        run(kernel, passed)
     assert passed == []
-    assert threading.active_count() == before
+    assert threading.current_thread() is outside
+
+
+def test_a_warp_that_is_not_together_is_an_error():
+    """The last of its threads is at the block's barrier, where the others never come."""
+
+    def kernel(x):
+        if cuda.threadIdx.x == THREADS - 1:
+            cuda.syncthreads()
+        mma(x[0], x[0], x[0], x[0], x[0], x[0], x[0], x[0], x[0], x[0])
+
+    with pytest.raises(RuntimeError, match=r"never come to the same barrier: .*\[63\]"):
+        run(kernel, np.ones(1, np.float32))
 
 
 def test_threads_without_barriers_run_one_after_another():
@@ -103,5 +137,5 @@ def test_kernels_with_barriers_are_known():
 
 def test_a_barrier_that_was_not_seen_is_an_error():
     hidden = "syncthreads"
-    with pytest.raises(AssertionError, match="a barrier in a kernel"):
+    with pytest.raises(AssertionError, match="a barrier that was not seen"):
         Manager(lambda: getattr(threading.current_thread(), hidden)(), (1, 1, 1), (2, 1, 1), False).run((0, 0, 0))

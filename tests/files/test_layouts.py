@@ -3,6 +3,7 @@ every release since 2.12 wrote them, archives, half precision, wrapped and neste
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import zipfile
@@ -105,7 +106,7 @@ def test_layers_are_counted(tmp_path: Path, family: str, depth: int, release: st
 
 def test_networks_that_counting_cannot_tell_apart(tmp_path: Path) -> None:
     """Without the groups of layers that have no weights, keras-hub's, kimm's and others' ResNet-50 look alike."""
-    model = narrow("keras-hub", 50, 8)
+    model = shared("keras-hub", 50, 8)
     save(model, tmp_path / "named.weights.h5", "v3")
     path = without_names(tmp_path / "named.weights.h5", tmp_path / "bare.weights.h5", "bare")
     with pytest.raises(
@@ -145,10 +146,9 @@ def test_archive_without_names(tmp_path: Path) -> None:
 # Storage -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
-@pytest.mark.parametrize("layout", ["weights", "model", "v3", "archive"])
-def test_other_precisions(tmp_path: Path, dtype: str, layout: Any) -> None:
-    """As Keras stores them: bfloat16, which HDF5 does not know, as two bytes without a meaning."""
+@functools.cache
+def of_precision(dtype: str) -> Any:
+    """A network in another precision: tests save it, and leave it as it is."""
     model = shared("keras-hub", 18, 4)
     keras.config.set_dtype_policy(dtype)
     try:
@@ -156,6 +156,14 @@ def test_other_precisions(tmp_path: Path, dtype: str, layout: Any) -> None:
     finally:
         keras.config.set_dtype_policy("float32")
     other.set_weights(model.get_weights())
+    return other
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("layout", ["weights", "model", "v3", "archive"])
+def test_other_precisions(tmp_path: Path, dtype: str, layout: Any) -> None:
+    """As Keras stores them: bfloat16, which HDF5 does not know, as two bytes without a meaning."""
+    other = of_precision(dtype)
     path = tmp_path / f"weights{SUFFIX[layout]}"
     save(other, path, layout)
     found = load_weights(path)
@@ -181,7 +189,7 @@ def test_saved_with_its_optimizer(tmp_path: Path, layout: Any) -> None:
 
 
 def test_recompressed(tmp_path: Path) -> None:
-    model = narrow("keras-hub", 18, 4)
+    model = shared("keras-hub", 18, 4)
     save(model, tmp_path / "plain.weights.h5", "v3")
     with h5py.File(tmp_path / "plain.weights.h5") as old, h5py.File(tmp_path / "packed.weights.h5", "w") as new:
         for path in _vars(old):
@@ -256,7 +264,7 @@ def test_dead_channels(tmp_path: Path) -> None:
 
 
 def test_deeper_weights_asked_for_as_shallower_ones(tmp_path: Path) -> None:
-    save(narrow("keras-hub", 34, 4), tmp_path / "deep.h5")
+    save(shared("keras-hub", 34, 4), tmp_path / "deep.h5")
     with pytest.raises(WeightsError, match=r"holds keras-hub/resnet34 \(3/4/6/3 blocks .*'resnet18' was asked for"):
         load_weights(tmp_path / "deep.h5", "resnet18")
     with pytest.raises(WeightsError, match=r"3/4/6/3 blocks .* no known depth|asked for"):
@@ -324,7 +332,7 @@ def test_faster_rcnn(tmp_path: Path) -> None:
 
 
 def test_archive_that_is_damaged(tmp_path: Path) -> None:
-    model = narrow("keras-resnet", 18, 4)
+    model = shared("keras-hub", 18, 4)
     save(model, tmp_path / "good.keras", "archive")
     with zipfile.ZipFile(tmp_path / "good.keras") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}

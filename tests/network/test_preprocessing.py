@@ -1,7 +1,7 @@
 """Pictures as the network in a file wants them: its own layers, its own size, its own number of channels.
 
 Keras is the oracle, with the whole way of its users: ``load_img`` to the size that the model takes, what was done outside of the
-model, ``predict``.
+model, the model.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def as_keras_does(
 ) -> Any:
     """What Keras predicts for a picture, ``outside`` of the model done before."""
     image = keras.utils.load_img(picture, target_size=size, color_mode=mode)
-    return model.predict(outside(keras.utils.img_to_array(image)[None]), verbose=0)
+    # as its `predict` does, which compiles a graph first
+    return np.asarray(model(outside(keras.utils.img_to_array(image)[None]), training=False))
 
 
 def raw(pixels: Any) -> Any:
@@ -283,7 +284,7 @@ def test_channels_of_weights_alone(tmp_path: Path, channels: int) -> None:
     assert f"images of {channels} channel" in str(net.architecture)
     assert net.architecture.preprocessing == "none"
     images = np.random.default_rng(0).uniform(-100, 100, (1, 64, 64, channels)).astype(np.float32)
-    assert compare(np.asarray(net(images).c5), model.predict(images, verbose=0)).agrees()
+    assert compare(np.asarray(net(images).c5), np.asarray(model(images, training=False))).agrees()
 
 
 # Doubts, and what settles them ---------------------------------------------------------------------------------------
