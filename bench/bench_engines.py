@@ -1,4 +1,4 @@
-"""npresnet beside ONNX Runtime, OpenVINO, TensorFlow, PyTorch and ncnn, on whole networks.
+"""npresnet beside every engine of ``npresnet/peers/engines.py``, on whole networks.
 
     python -m bench.bench_engines                          all cases, on 1 thread and on all processors
     python -m bench.bench_engines --case resnet50-b8 --threads 1 --rounds 3

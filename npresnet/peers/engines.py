@@ -20,7 +20,9 @@ PEERS: Mapping[str, str] = {
     "openvino": "OpenVino",
     "tensorflow": "TensorFlow",
     "pytorch": "PyTorch",
+    "litert": "LiteRT",
     "ncnn": "Ncnn",
+    "mnn": "Mnn",
 }
 """{engine: its class}. The name is the one that ``npresnet bench --engines`` takes, and that of the engine's file."""
 

@@ -65,6 +65,7 @@ def measure(
     version, settings, chosen (what the engine was found to do best with)
     start_seconds     from the start of its process to its first features; of that weights_seconds for reading the
                       Keras file, build_seconds for importing the engine and making the network, first_seconds to run
+    convert_seconds   none of these: what a converter took, in a process of its own, where the engine has one
     differences       {output: [relative, worst]} from npresnet's; error is the largest relative one
     samples           seconds of every timed run, one list per round; median, min and quartiles of all of them
     peak_bytes        peak resident memory while running, once the network is made (on Linux; else since the start);

@@ -19,7 +19,7 @@ from ..network.graph import Graph
 from ..network.operators import Add, BatchNorm, Conv2D, Dense, GlobalAveragePool, Input, MaxPool, Pad, ReLU
 from ..network.weights import Weights
 
-__all__ = ["NO_PADS", "PeerNode", "outputs_of", "simplify"]
+__all__ = ["NO_PADS", "PeerNode", "outputs_of", "same_pads", "simplify"]
 
 Array = npt.NDArray[Any]
 
@@ -89,7 +89,7 @@ def simplify(graph: Graph, weights: Weights, height: int, width: int) -> list[Pe
                 window = operator.kernel if isinstance(operator, Conv2D) else operator.window
                 pads = NO_PADS
                 if operator.padding == "same":
-                    pads = (*_same(h, window[0], operator.stride[0]), *_same(w_, window[1], operator.stride[1]))
+                    pads = same_pads((h, w_), window, operator.stride)
                 h, w_ = h + pads[0] + pads[1], w_ + pads[2] + pads[3]
                 h, w_ = (h - window[0]) // operator.stride[0] + 1, (w_ - window[1]) // operator.stride[1] + 1
                 border = nodes[source]
@@ -135,10 +135,11 @@ def simplify(graph: Graph, weights: Weights, height: int, width: int) -> list[Pe
     return list(nodes.values())
 
 
-def _same(size: int, window: int, stride: int) -> tuple[int, int]:
-    """Pixels before and after, as TensorFlow's "same" adds them: the odd one after."""
-    total = max((-(-size // stride) - 1) * stride + window - size, 0)
-    return total // 2, total - total // 2
+def same_pads(size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(top, bottom, left, right) as TensorFlow's "same" pads maps of ``size`` = (h, w): the odd pixel after."""
+    totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(size, window, stride, strict=True)]
+    vertical, horizontal = totals
+    return vertical // 2, vertical - vertical // 2, horizontal // 2, horizontal - horizontal // 2
 
 
 def _sum(a: Sequence[int], b: Sequence[int]) -> tuple[int, int, int, int]:

@@ -37,6 +37,8 @@ class Peer(ABC):
     version: str
     chosen: str = ""
     """What was found to be best for this network, where an engine has to be asked for it."""
+    convert_seconds: float = 0.0
+    """What a converter in a process of its own took: no part of the engine's start-up."""
 
     @abstractmethod
     def __init__(self, graph: Graph, weights: Weights, batch: Batch, threads: int) -> None:

@@ -76,7 +76,7 @@ class Process:
         except BaseException:
             self.close()
             raise
-        self.ready = {**ready, "start_seconds": time.perf_counter() - start}
+        self.ready = {**ready, "start_seconds": time.perf_counter() - start - ready["convert_seconds"]}
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

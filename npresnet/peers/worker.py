@@ -35,6 +35,7 @@ class Ours:
     """npresnet itself, to be run as the peers are."""
 
     chosen = ""
+    convert_seconds = 0.0
 
     def __init__(self, weights: Path, architecture: str | None, threads: int) -> None:
         from ..model import load
@@ -95,7 +96,8 @@ def main() -> None:
             settings=engine.settings,
             chosen=engine.chosen,
             weights_seconds=weights_seconds,
-            build_seconds=built - start - weights_seconds,
+            convert_seconds=engine.convert_seconds,
+            build_seconds=built - start - weights_seconds - engine.convert_seconds,
             first_seconds=time.perf_counter() - begin,
             load_peak_bytes=load_peak,
             peak_bytes=peak_memory(),

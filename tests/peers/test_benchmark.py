@@ -6,7 +6,9 @@ Engines that are not installed are skipped in one place, the fixture ``peer``: e
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 from bench import bench_ops, report, roofline, store
 from npresnet import kernels
 from npresnet.cpu import by_layer as engine
-from npresnet.errors import UsageError
+from npresnet.errors import NpResNetError, UsageError
 from npresnet.kernels import LADDER
 from npresnet.network.architecture import Architecture
 from npresnet.network.building import build_graph
@@ -26,6 +28,7 @@ from npresnet.network.operators import Add, BatchNorm, Conv2D, GlobalAveragePool
 from npresnet.network.seeded import random_weights, write_keras_file
 from npresnet.peers import measure as benchmark
 from npresnet.peers.case import Case, full_name
+from npresnet.peers.conversion import converted
 from npresnet.peers.engines import PEERS, missing, peer_class
 from npresnet.peers.measure import measure, summary
 from npresnet.peers.network import outputs_of, simplify
@@ -157,12 +160,27 @@ def threads_for(peer) -> int:
     return tf.config.threading.get_intra_op_parallelism_threads()
 
 
+@pytest.fixture
+def lite_here(monkeypatch):
+    """LiteRT's converter at work in this process, which has TensorFlow already; the processes below have their own.
+    MNN's is never here: it cannot share a process with TensorFlow, for both bring a protobuf along."""
+    monkeypatch.setattr("npresnet.peers.litert.converted", lambda convert, *network: (convert(*network), 0.0))
+
+
+@pytest.mark.usefixtures("lite_here")
 def test_engine_agrees(peer, network):
     graph, weights, images, truth = network
     found = peer(graph, weights, SHAPE, threads_for(peer))(images)
     assert set(found) == set(truth)
     for output, array in truth.items():
         assert compare(found[output], array).agrees(), (output, compare(found[output], array))
+
+
+def test_converter_that_fails():
+    with pytest.raises(NpResNetError, match="the converter failed: TypeError: dict expected at most 1 argument, got 3"):
+        converted(dict, preactivated(), {}, SHAPE)
+    with pytest.raises(NpResNetError, match="the converter failed: its process ended with status 5"):
+        converted(os.execl, sys.executable, "python", "-cexit(5)")  # that process becomes another, which ends so
 
 
 def test_missing_engine_says_what_to_install(monkeypatch):
@@ -181,7 +199,9 @@ def loaded():
 assert loaded() == set(), loaded()
 assert peer_class("ncnn").title == "ncnn"
 assert loaded() == {"numpy", "ncnn"}, loaded()
-assert not {"ncnn", "onnx", "torch"} & set(sys.modules)  # the engine itself comes with a network
+assert {peer_class(name).title for name in ("litert", "mnn")} == {"LiteRT", "MNN"}
+# the engine itself comes with a network
+assert not {"ncnn", "onnx", "torch", "ai_edge_litert", "tensorflow", "MNN", "_tools"} & set(sys.modules)
 """
     run_python(code)
 
@@ -358,6 +378,8 @@ def test_processes_of_all_engines_that_are_installed(weights):
         assert set(found["differences"]) == {"C1", "C2", "C3", "C4", "C5", "probabilities"}
         assert 0 < found["min"] <= found["quartiles"][0] <= found["median"] <= found["quartiles"][1]
         assert found["start_seconds"] > found["weights_seconds"] + found["build_seconds"] + found["first_seconds"]
+        assert found["build_seconds"] > 0
+        assert (found["convert_seconds"] > 0) == (name in ("litert", "mnn"))
         assert found["version"]
         assert found["settings"]
         assert found["peak_bytes"] > 1e7
