@@ -54,10 +54,11 @@ def check_bounds(plan: Plan) -> None:
 
 def _check(step: Step, index: int, address: Address, size: int, sizes: dict[int, int]) -> None:
     assert isinstance(address, InMemory), (step, address)
-    room = sizes[address.stretch]
-    if address.stretch == ARENA:
-        buffer = address.buffer
-        assert buffer is not None, (step, address)
+    stretch, _ = address.placed
+    room = sizes[stretch]
+    buffer = address.buffer
+    assert (buffer is not None) == (address.stretch == ARENA), (step, address)
+    if buffer is not None:
         assert buffer.first <= index <= buffer.last, (step, buffer)
         assert 0 <= buffer.offset <= room - buffer.size, (step, buffer)
         room = buffer.size
