@@ -142,7 +142,8 @@ class ResNet:
         Returns ``Features``, or {layer name: array} for ``outputs``: NumPy arrays, or, for images that were on the card,
         ``npresnet.cuda.arrays.DeviceArray``. Raises ImageError for anything that is no batch of images, UsageError for an
         unknown layer, images of a size that the network does not take, or without ``outputs`` where there are no feature
-        maps, DeviceError where the card's memory is short.
+        maps, DeviceError where the card's memory is short; WeightsError where weights are needed in a form that is not at hand, and
+        the file was written to since it was loaded.
         """
         asked = None if outputs is None else self._asked(outputs)
         names = self._features() if asked is None else tuple(dict.fromkeys(asked.values()))
@@ -370,6 +371,9 @@ def load(
                   are), "matterport", "nsfw", "frcnn"; None: none where the network scales them itself, else as is usual in its family
     custom        activations that the file knows as code alone, {class, layer or name in ``activation=``: function of one
                   number}, ``{"Cube": lambda x: x * x * x}``: each is compiled, so it may use arithmetic and ``math``; on the CPU
+
+    The file stays open as long as the network lives, which reads its weights when they are needed and keeps them packed alone, see
+    ``ResNet.weights``.
 
     Raises WeightsError for a file that is no complete ResNet, UsageError for a wrong argument; for a card that cannot be
     used DeviceError, and MissingExtraError where numba-cuda is not installed. Warns by WeightsWarning of what the file leaves
