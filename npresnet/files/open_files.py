@@ -77,11 +77,18 @@ class OpenFiles:
             yield
         except WeightsError as error:
             failure = str(error)
-        if any(_state(stream) != then for stream, then in self._streams.items()):
+        try:
+            changed = any(_state(stream) != then for stream, then in self._streams.items())
+        except OSError as error:  # it is on a network, say
             failure = (
-                "the file was written to since it was loaded, and its weights are needed again; load it anew, and replace a file "
-                "that is in use by renaming another to its name, which leaves the old one to those who have it open"
+                f"the file can no longer be read ({error.strerror}); check the disk or the network, and load it anew"
             )
+        else:
+            if changed:
+                failure = (
+                    "the file was written to since it was loaded, and its weights are needed again; load it anew, and replace a "
+                    "file that is in use by renaming another to its name, which leaves the old one to those who have it open"
+                )
         if failure:
             raise WeightsError(f"{self._path}: {failure}")
 

@@ -184,6 +184,24 @@ def test_a_file_that_was_written_to(path: Path, change: Callable[[Path], None]) 
         assert same(npresnet.load(path).weights, WEIGHTS)
 
 
+def test_a_file_that_is_no_longer_there_at_all(path: Path) -> None:
+    """As where a network drive is gone: told as an error of the weights."""
+    weights = load_weights(path).weights
+    assert isinstance(weights, StoredWeights)
+    (stream,) = weights._files._streams
+    spare = os.dup(stream.fileno())
+    os.close(stream.fileno())
+    try:
+        with pytest.raises(
+            WeightsError, match=r"net\.h5: the file can no longer be read \(Bad file descriptor\); check"
+        ):
+            weights["conv1"]
+    finally:
+        os.dup2(spare, stream.fileno())
+        os.close(spare)
+    assert same(weights, WEIGHTS)
+
+
 def test_it_is_closed_with_the_last_that_needs_it(path: Path) -> None:
     net = npresnet.load(path)
     weights = net.weights
