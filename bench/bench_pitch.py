@@ -20,7 +20,7 @@ from bench.store import save
 from npresnet.cpu import choice
 from npresnet.kernels.simd import LANES
 from npresnet.kernels.steps.epilogue import RELU, Epilogue
-from npresnet.kernels.steps.loop import SYNC, run_steps
+from npresnet.kernels.steps.loop import SYNC, start
 from npresnet.kernels.steps.records import Map, Table
 from npresnet.kernels.tile import NR
 from npresnet.plan.memory import aligned
@@ -52,9 +52,9 @@ class Layer:
     def run(self) -> float:
         """Seconds that it took."""
         sync = np.zeros(SYNC + 1, np.int64)
-        start = time.perf_counter()
-        run_steps(self._schedule, self._records.ctypes.data, sync, 0)
-        return time.perf_counter() - start
+        before = time.perf_counter()
+        start(self._schedule, self._records, sync, [0], None)
+        return time.perf_counter() - before
 
 
 def measure(channels: int, columns: int, side: int, rounds: int) -> dict[str, Any]:

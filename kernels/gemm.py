@@ -31,6 +31,7 @@ __all__ = [
     "gemm_reference",
     "pack_b",
     "pack_bias",
+    "passes",
 ]
 
 
@@ -172,6 +173,14 @@ BLOCK_BYTES = 512 * 1024
 KC = 128
 
 
+def passes(depth: int) -> int:
+    """In how many passes ``depth`` steps of k are taken: of KC each, more or less."""
+    return max((2 * depth + KC) // (2 * KC), 1)
+
+
+_passes = jit(passes)
+
+
 @jit
 def multiply_block(natives, a, lda, rows, packed, bias, c, ldc):
     """``rows`` rows at address ``a`` times all panels of B, to rows at address ``c``.
@@ -180,11 +189,11 @@ def multiply_block(natives, a, lda, rows, packed, bias, c, ldc):
     lda, ldc pitches: bytes from row to row; packed, bias from ``pack_b``, ``pack_bias``
     """
     panels, depth, _ = packed.shape
-    passes = max((depth + KC - 1) // KC, 1)
+    count = _passes(depth)
     for panel in range(panels):
         at = panel * NR * 4
         call(natives[0], (
-            rows, a, lda, packed.ctypes.data + at * depth, depth, ldc // 4 - panel * NR, passes,
+            rows, a, lda, packed.ctypes.data + at * depth, depth, ldc // 4 - panel * NR, count, False,
             bias.ctypes.data + at, 0, natives[1], 0, np.float32(1.0), np.float32(-np.inf), c + at, ldc,
         ))  # fmt: skip
 

@@ -6,6 +6,7 @@ Nothing is compiled at import: a kernel is compiled, or its machine code is read
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import threading
 from collections.abc import Callable
@@ -18,8 +19,8 @@ from numba.core import caching, cgutils
 from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
+from . import machine_code
 from .cache import NOWHERE, kernel_cache, lasting_directory
-from .simd import LANES
 
 __all__ = [
     "Keyed", "Locator", "Native", "call", "compiled", "compiling", "jit", "native", "not_kept", "unkept",
@@ -62,7 +63,7 @@ def not_kept(name: str, reason: str) -> None:
 class Locator(caching._CacheLocator):
     """Tells Numba to keep a kernel's machine code in our own private folder, that of ``settings``."""
 
-    settings: tuple[str, ...] = (f"lanes{LANES}",)
+    settings: tuple[str, ...] = machine_code.SETTINGS
 
     def __init__(self, line: int, path: str) -> None:
         self._line, self._path = line, path
@@ -172,6 +173,7 @@ class Native:
     def __init__(self, function: Callable[..., Any], signature: Any, kept: bool = True) -> None:
         self._function, self._signature, self._kept = function, signature, kept
         self._address: int | None = None
+        self._call: Callable[..., None] | None = None
         self._lock = threading.Lock()
         if kept:
             self.declared.append(self)
@@ -186,14 +188,31 @@ class Native:
                     self._address = self._made()
         return self._address
 
+    @property
+    def call(self) -> Callable[..., None]:
+        """The same for Python: a function of whole numbers, free of the GIL."""
+        if self._call is None:
+            self._call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(self._signature.args))(self.address)
+        return self._call
+
     def _made(self) -> int:
+        function = self._function
+        name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
+        address = machine_code.load(name) if self._kept else None
+        if address is not None:
+            return address
+        compiling(function.__qualname__, compiled, "processor")
         arguments = (self._signature.args, self._signature.return_type)
-        function: Any = CFunc(self._function, arguments, {}, {"nopython": True, **_OPTIONS})
+        made: Any = CFunc(function, arguments, {}, {"nopython": True, **_OPTIONS})
+        made.compile()
         if self._kept:
-            function._cache = _Cache(self._function)
-        function.compile()
-        self._compiled = function  # keeps the machine code alive
-        return int(function.address)
+            try:
+                _, _, (code, _) = made._library.serialize_using_object_code()
+                machine_code.keep(name, made._wrapper_name, code)
+            except OSError as error:
+                not_kept(function.__qualname__, error.strerror or str(error))
+        self._compiled = made  # keeps the machine code alive
+        return int(made.address)
 
 
 def native(signature: Any, kept: bool = True) -> Callable[[Callable[..., Any]], Native]:

@@ -27,6 +27,7 @@ __all__ = [
     "activated",
     "constant",
     "copy_floats",
+    "copy_vector",
     "fma",
     "load",
     "masked_load",
@@ -125,6 +126,18 @@ def prefetch(builder: ir.IRBuilder, address: ir.Value, write: bool = False) -> N
     kind = ir.FunctionType(ir.VoidType(), [place.type, _INT32, _INT32, _INT32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
     builder.call(function, [place, ir.Constant(_INT32, int(write)), ir.Constant(_INT32, 2), ir.Constant(_INT32, 1)])
+
+
+@intrinsic
+def copy_vector(typingctx, to, source):
+    """Copy one register of float32 from address to address."""
+
+    def codegen(context, builder, signature, arguments):
+        to, source = arguments
+        store(builder, load(builder, source), to)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
 
 
 @intrinsic

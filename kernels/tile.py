@@ -201,18 +201,21 @@ def _tile(
 _i, _f = types.int64, types.float32
 
 
-@native(types.void(_i, _i, _i, _i, _i, _i, _i, _i, _i, _i, _i, _f, _f, _i, _i))
-def multiply(rows, a, lda, b, depth, columns, passes, start, ld_start, residual, ld_residual, slope, floor, c, ldc):
+@native(types.void(_i, _i, _i, _i, _i, _i, _i, types.boolean, _i, _i, _i, _i, _f, _f, _i, _i))
+def multiply(
+    rows, a, lda, b, depth, columns, passes, finish, start, ld_start, residual, ld_residual, slope, floor, c, ldc
+):
     """``rows`` rows of A times one panel of B: activation(start + residual + sums), in ``passes`` over k.
 
     a, b, c, ...  addresses; ld*: pitches, from row to row; all in bytes. ``start`` is the bias with pitch 0.
+    finish        False: start + sums is all
     Each pass adds up from zero, and then adds what the one before it has stored, so that long sums keep more of their digits.
     Rows are dealt out evenly: 19 are 5 + 5 + 5 + 4, not 6 + 6 + 6 + 1.
     """
     tiles = (rows + MR - 1) // MR
     for part in range(passes):
         k0, k1 = depth * part // passes, depth * (part + 1) // passes
-        first, last = part == 0, part == passes - 1
+        first, last = part == 0, finish and part == passes - 1
         next_b = b + k1 * NR * 4
         left, turns = (k1 - k0) * NR // 16, max((k1 - k0) // _UNROLL, 1)
         lines = max(_FEW, (left + tiles * turns - 1) // (tiles * turns))

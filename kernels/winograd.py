@@ -24,12 +24,13 @@ import functools
 import math
 
 import numpy as np
-from numba import types
+from numba import carray, types
 from numba.extending import intrinsic
 
 from .arrays import Array
-from .jit import jit, native
+from .jit import native
 from .simd import LANES, activated, constant, fma, load, number, splat, store
+from .steps.intrinsics import double_pointer, float_pointer
 from .tile import NR
 
 __all__ = ["matrices", "pack_transformed", "transform_kernel", "winograd_reference"]
@@ -65,30 +66,34 @@ def transform_kernel(w: Array, m: int) -> Array:
     return u.reshape(-1, *w.shape[2:])
 
 
-@jit
-def _pack_transformed(w, scale, g, packed):
-    n, (_, _, ci, co) = g.shape[0], w.shape
-    rows = np.empty((n, 3, NR), np.float64)
-    for panel in range(packed.shape[0]):
+_i = types.int64
+
+
+@native(types.void(_i, _i, _i, _i, _i, _i, _i, _i))
+def _pack_transformed(w, ci, co, scale, g, n, rows, packed):
+    """All but the sizes are addresses; ``rows`` that of room for float64[n, 3, NR]."""
+    panels = (co + NR - 1) // NR
+    kernel, scales = carray(float_pointer(w), (3, 3, ci, co)), carray(double_pointer(scale), (co,))
+    matrix, room = carray(double_pointer(g), (n, 3)), carray(double_pointer(rows), (n, 3, NR))
+    result = carray(float_pointer(packed), (panels, n * n, ci, NR))
+    for panel in range(panels):
         first = panel * NR
         count = min(NR, co - first)
-        scales = scale[first : first + count]
         for c in range(ci):
             for b in range(3):
-                w0, w1, w2 = (
-                    w[0, b, c, first : first + count],
-                    w[1, b, c, first : first + count],
-                    w[2, b, c, first : first + count],
-                )
+                w0, w1, w2 = kernel[0, b, c, first:], kernel[1, b, c, first:], kernel[2, b, c, first:]
                 for i in range(n):
-                    place = rows[i, b]
+                    place = room[i, b]
                     for j in range(count):
-                        place[j] = (g[i, 0] * w0[j] + g[i, 1] * w1[j] + g[i, 2] * w2[j]) * scales[j]
+                        total = matrix[i, 0] * w0[j] + matrix[i, 1] * w1[j] + matrix[i, 2] * w2[j]
+                        place[j] = total * scales[first + j]
             for i in range(n):
                 for k in range(n):
-                    element = packed[panel, i * n + k, c]
+                    element = result[panel, i * n + k, c]
                     for j in range(count):
-                        element[j] = g[k, 0] * rows[i, 0, j] + g[k, 1] * rows[i, 1, j] + g[k, 2] * rows[i, 2, j]
+                        element[j] = (
+                            matrix[k, 0] * room[i, 0, j] + matrix[k, 1] * room[i, 1, j] + matrix[k, 2] * room[i, 2, j]
+                        )
                     for j in range(count, NR):
                         element[j] = 0.0
 
@@ -99,7 +104,14 @@ def pack_transformed(w: Array, scale: Array, m: int, packed: Array) -> None:
     w float32[3, 3, ci, co], scale float64[co], packed float32[ceil(co / NR), n * n, ci, NR]; all sums in float64. NumPy
     would take several passes for it, and BLAS start threads for each of thousands of small products.
     """
-    _pack_transformed(np.ascontiguousarray(w), scale, matrices(m)[1], packed)
+    w, scale, g = np.ascontiguousarray(w), np.ascontiguousarray(scale), np.ascontiguousarray(matrices(m)[1])
+    assert w.dtype == packed.dtype == np.float32
+    assert scale.dtype == np.float64
+    assert packed.flags.c_contiguous
+    rows = np.empty((m + 2, 3, NR))
+    _pack_transformed.call(
+        w.ctypes.data, *w.shape[2:], scale.ctypes.data, g.ctypes.data, m + 2, rows.ctypes.data, packed.ctypes.data
+    )
 
 
 def winograd_reference(x: Array, w: Array, m: int) -> Array:

@@ -9,8 +9,8 @@ import numpy as np
 from numba import types
 
 from ..geometry import Window
-from ..jit import Native, call, native
-from ..simd import LANES, copy_floats
+from ..jit import Native, call, jit, native
+from ..simd import LANES, copy_floats, copy_vector
 from ..tile import MR, NR
 from .intrinsics import copy_bytes, part_of, zero_bytes
 from .pointwise import Product, times_panels
@@ -33,6 +33,32 @@ _patches_view = view_of(Patches)
 _i = types.int64
 
 
+@jit
+def copy_run(to, source, count):
+    """Copy ``count`` floats from address to address: whole vectors, the last of which begins within the one before it."""
+    if count > 8 * LANES:
+        copy_bytes(to, source, count * 4)
+    elif count < LANES:
+        copy_floats(to, source, count)
+    else:
+        last = (count - LANES) * 4
+        for i in range(0, last, LANES * 4):
+            copy_vector(to + i, source + i)
+        copy_vector(to + last, source + last)
+
+
+@jit
+def _taps_of_row(to, row, width, channels, pitch, left, window):
+    """The taps of one row of a window whose left edge is at pixel ``left`` of the image's row at address ``row``; zeros outside."""
+    kw, dw, pixel = window.kw, window.dw, channels * 4
+    for tap in range(kw):
+        x = left + tap * dw
+        if x < 0 or x >= width:
+            zero_bytes(to + tap * pixel, pixel)
+        else:
+            copy_run(to + tap * pixel, row + x * pitch, channels)
+
+
 @native(types.void(_i, _i, _i, _i))
 def copy_patches(patches, first, last, cols):
     """The patches of output pixels first..last-1 as rows of a matrix at ``cols``.
@@ -40,34 +66,42 @@ def copy_patches(patches, first, last, cols):
     patches  address of ``Patches``
     """
     s = _patches_view(patches)
-    height, width, channels, pitch, wo, dw = s.height, s.width, s.x.channels, s.x.pitch, s.window.wo, s.window.dw
-    dh, kh, kw = s.window.dh, s.window.kh, s.window.kw
-    pixel = channels * 4
-    taps = kw if dw == 1 and pitch == pixel else 1  # that lie side by side, so that they are copied in one go
-    n, position = divmod(first, s.window.ho * wo)
-    oh, ow = divmod(position, wo)
-    for _ in range(first, last):
-        ih, start = oh * s.window.sh - s.window.top, ow * s.window.sw - s.window.left
-        for y in range(ih, ih + kh * dh, dh):
-            for iw in range(start, start + kw * dw, taps * dw):
-                left, right = max(iw, 0), min(iw + taps, width)
-                count = (right - left) * channels
-                if y < 0 or y >= height or right - left < taps:  # a part of it is outside: zeros, then what is inside
-                    zero_bytes(cols, taps * pixel)
-                if y >= 0 and y < height and count > 0:
-                    source = s.x.address + ((n * height + y) * width + left) * pitch
-                    to = cols + (left - iw) * pixel
-                    if count > 8 * LANES:
-                        copy_bytes(to, source, count * 4)
-                    else:  # a call of the C library would take longer
-                        for i in range(0, count, LANES):
-                            copy_floats(to + i * 4, source + i * 4, count - i)
-                cols += taps * pixel
-        ow += 1
-        if ow == wo:
-            oh, ow = oh + 1, 0
-            if oh == s.window.ho:
-                n, oh = n + 1, 0
+    height, width, channels, pitch, window = s.height, s.width, s.x.channels, s.x.pitch, s.window
+    kh, kw, dw, sw, wo = window.kh, window.kw, window.dw, window.sw, window.wo
+    pixel, patch = channels * 4, kh * kw * channels * 4
+    together = kw if dw == 1 and pitch == pixel else 1  # taps that lie side by side, so that they are copied in one go
+    # the columns of outputs whose windows lie between the image's edges, where there is nothing to ask
+    inner0 = (window.left + sw - 1) // sw
+    inner1 = (width + window.left - (kw - 1) * dw - 1) // sw + 1
+    while first < last:
+        n, position = divmod(first, window.ho * wo)
+        oh, ow = divmod(position, wo)
+        stop = min(wo, ow + last - first)
+        inner_first = min(max(ow, inner0), stop)
+        inner_last = max(min(stop, inner1), inner_first)
+        for ky in range(kh):
+            y = oh * window.sh - window.top + ky * window.dh
+            to = cols + ky * kw * pixel
+            if y < 0 or y >= height:
+                for _ in range(ow, stop):
+                    zero_bytes(to, kw * pixel)
+                    to += patch
+                continue
+            row = s.x.address + (n * height + y) * width * pitch
+            for column in range(ow, inner_first):
+                _taps_of_row(to, row, width, channels, pitch, column * sw - window.left, window)
+                to += patch
+            source = row + (inner_first * sw - window.left) * pitch
+            for _ in range(inner_first, inner_last):
+                for tap in range(0, kw, together):
+                    copy_run(to + tap * pixel, source + tap * dw * pitch, together * channels)
+                to += patch
+                source += sw * pitch
+            for column in range(inner_last, stop):
+                _taps_of_row(to, row, width, channels, pitch, column * sw - window.left, window)
+                to += patch
+        cols += (stop - ow) * patch
+        first += stop - ow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +184,4 @@ def _copy_item(step, item, scratch):
             zero_bytes(to, channels * 4)
             continue
         source = x.address + ((n * height + ih) * width + iw) * x.pitch
-        if channels > 8 * LANES:
-            copy_bytes(to, source, channels * 4)
-        else:
-            for i in range(0, channels, LANES):
-                copy_floats(to + i * 4, source + i * 4, channels - i)
+        copy_run(to, source, channels)

@@ -22,6 +22,7 @@ __all__ = [
     "copy_bytes",
     "double_pointer",
     "float_pointer",
+    "int_pointer",
     "part_of",
     "pixel_of",
     "yield_processor",
@@ -46,6 +47,7 @@ def _pointer_to(kind, llvm):
 
 
 float_pointer = _pointer_to(types.float32, ir.FloatType())
+int_pointer = _pointer_to(types.int64, ir.IntType(64))
 double_pointer = _pointer_to(types.float64, ir.DoubleType())
 
 
@@ -86,25 +88,24 @@ def zero_bytes(typingctx, to, count):
 
 
 @intrinsic
-def atomic_add(typingctx, array, index, value):
-    """array[index] += value, as one indivisible operation; returns the old value."""
+def atomic_add(typingctx, address, value):
+    """Add to the int64 at ``address``, as one indivisible operation; returns the old value."""
 
     def codegen(context, builder, signature, arguments):
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.atomic_rmw("add", builder.gep(data, [arguments[1]]), arguments[2], "acq_rel")
+        place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", place, arguments[1], "acq_rel")
 
-    return types.int64(array, types.int64, types.int64), codegen
+    return types.int64(types.int64, types.int64), codegen
 
 
 @intrinsic
-def atomic_load(typingctx, array, index):
-    """array[index], with all that was written before it."""
+def atomic_load(typingctx, address):
+    """The int64 at ``address``, with all that was written before it."""
 
     def codegen(context, builder, signature, arguments):
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.load_atomic(builder.gep(data, [arguments[1]]), "acquire", 8)
+        return builder.load_atomic(builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()), "acquire", 8)
 
-    return types.int64(array, types.int64), codegen
+    return types.int64(types.int64), codegen
 
 
 @intrinsic

@@ -9,16 +9,19 @@ Steps' functions are ``native``, and are called by address: Numba would compile 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numba import carray, types
 
 from .. import threads as _threads
-from ..jit import call, jit
-from .intrinsics import atomic_add, atomic_load, clock, yield_processor
+from ..arrays import Array
+from ..jit import call, native
+from .intrinsics import atomic_add, atomic_load, clock, int_pointer, yield_processor
 from .records import Step, Table
 
-__all__ = ["SYNC", "run", "run_steps"]
+__all__ = ["SYNC", "run", "start"]
 
 SYNC = 3
 """Numbers per step that threads share: items claimed, items done, the clock when the step was done. One more number
@@ -27,35 +30,50 @@ behind them all is the clock at the start."""
 _FUNCTION, _ITEMS, _OFFSET = range(3)
 
 
-@jit
-def run_steps(schedule, records, sync, scratch):
+_i = types.int64
+
+
+@native(types.void(_i, _i, _i, _i, _i))
+def run_steps(schedule, steps, records, sync, scratch):
     """Work off all steps, together with whoever else calls this with the same ``schedule``, ``records`` and ``sync``.
 
-    schedule  int64[steps, 3], see ``Table.schedule``
+    schedule  address of int64[steps, 3], see ``Table.schedule``
     records   address of the steps' records
-    sync      int64[SYNC * steps + 1], zeros at the start
+    sync      address of int64[SYNC * steps + 1], zeros at the start
     scratch   address of this thread's own working memory
     """
-    if sync[SYNC * len(schedule)] == 0:
-        sync[SYNC * len(schedule)] = clock()
-    for s in range(len(schedule)):
-        function, items, record = schedule[s, _FUNCTION], schedule[s, _ITEMS], records + schedule[s, _OFFSET]
+    rows = carray(int_pointer(schedule), (steps, 3))
+    clocks = carray(int_pointer(sync), (SYNC * steps + 1,))
+    if clocks[SYNC * steps] == 0:
+        clocks[SYNC * steps] = clock()
+    for s in range(steps):
+        function, items, record = rows[s, _FUNCTION], rows[s, _ITEMS], records + rows[s, _OFFSET]
+        claimed, finished = sync + 8 * SYNC * s, sync + 8 * (SYNC * s + 1)
         done = 0
         while True:
-            item = atomic_add(sync, SYNC * s, 1)
+            item = atomic_add(claimed, 1)
             if item >= items:
                 break
             call(function, (record, item, scratch))
             done += 1
         if done:
-            atomic_add(sync, SYNC * s + 1, done)
+            atomic_add(finished, done)
         spins = 0
-        while atomic_load(sync, SYNC * s + 1) < items:
+        while atomic_load(finished) < items:
             spins += 1
             if spins > 2000:  # tens of microseconds: the others were interrupted, let them have this processor
                 yield_processor()
-        if sync[SYNC * s + 2] == 0:  # a thread that comes late does not set it again
-            sync[SYNC * s + 2] = clock()
+        if clocks[SYNC * s + 2] == 0:  # a thread that comes late does not set it again
+            clocks[SYNC * s + 2] = clock()
+
+
+def start(schedule: Array, records: Array, sync: Array, scratch: Sequence[int], keep: Any) -> None:
+    """``run_steps`` on a thread for each of ``scratch``, the addresses of their working memory.
+
+    keep  all arrays whose addresses the records hold, and the memory behind ``scratch``
+    """
+    shared = (schedule.ctypes.data, len(schedule), records.ctypes.data, sync.ctypes.data)
+    _threads.start(run_steps.call, [(*shared, own) for own in scratch], (schedule, records, sync, keep))
 
 
 def run(step: Step, threads: int, *keep: Any) -> None:
@@ -68,5 +86,4 @@ def run(step: Step, threads: int, *keep: Any) -> None:
     records = table.linked()
     schedule, sync = table.schedule(), np.zeros(SYNC + 1, np.int64)
     scratch = [np.empty(step.scratch_bytes // 8 + 1, np.float64) for _ in range(max(1, min(threads, step.items)))]
-    calls = [(schedule, records.ctypes.data, sync, own.ctypes.data) for own in scratch]
-    _threads.start(run_steps, calls, (records, scratch, keep))
+    start(schedule, records, sync, [own.ctypes.data for own in scratch], (scratch, keep))

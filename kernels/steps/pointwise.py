@@ -59,7 +59,7 @@ def times_panels(product, rows, a, lda, first_row, panel0, panel1):
         at, columns = panel * NR * 4, out.channels - panel * NR
         place = out.address + first_row * ldc + at
         call(s.multiply, (
-            rows, a, lda, s.panels + at * s.depth, s.depth, columns, s.passes,
+            rows, a, lda, s.panels + at * s.depth, s.depth, columns, s.passes, True,
             epilogue.bias + at, 0, epilogue.residual.address + first_row * ld_residual + at, ld_residual,
             epilogue.activation.slope, epilogue.activation.floor, place, ldc,
         ))  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 from numba import carray, types
 
 from ..arrays import Array
-from ..gemm import KC
+from ..gemm import passes
 from ..jit import Native, call, jit, native
 from ..simd import LANES
 from ..tile import NR, multiply
@@ -114,7 +114,7 @@ class OutputTiles:
         channels = given.x.channels
         return cls(
             out=out, n=given.n, height=given.height, width=given.width, m=given.m, channels=channels, kernels=kernels,
-            passes=max(-(-channels // KC), 1), epilogue=epilogue, transform=_OUTPUT[given.m],
+            passes=passes(channels), epilogue=epilogue, transform=_OUTPUT[given.m],
         )  # fmt: skip
 
     @property
@@ -181,7 +181,7 @@ def finish_tiles(made, first, last, v, ld_tile, ld_element, panel, products):
     one, low = np.float32(1.0), np.float32(-np.inf)
     for e in range(elements):
         call(s.multiply, (
-            rows, v + e * ld_element, ld_tile, u + e * channels * NR * 4, channels, NR, s.passes,
+            rows, v + e * ld_element, ld_tile, u + e * channels * NR * 4, channels, NR, s.passes, False,
             zeros, 0, zeros, 0, one, low, products + e * between, NR * 4,
         ))  # fmt: skip
 

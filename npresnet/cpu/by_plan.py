@@ -19,8 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..kernels import threads as _threads
-from ..kernels.steps.loop import SYNC, run_steps
+from ..kernels.steps import loop
 from ..kernels.steps.records import Step, Table
 from ..kernels.tile import NR
 from ..network.graph import Graph
@@ -151,13 +150,12 @@ class Plan:
             bases = np.array([base, *(array.ctypes.data for array in given)], np.int64)
             records = ready.records.copy()
             records.view(np.int64)[ready.words] += bases[ready.stretches]
-            sync = np.zeros(SYNC * len(ready.schedule) + 1, np.int64)
+            sync = np.zeros(loop.SYNC * len(ready.schedule) + 1, np.int64)
             scratch = [base + self.arena_bytes + i * self.scratch_bytes for i in range(self.threads)]
             start = time.perf_counter()
-            calls = [(ready.schedule, records.ctypes.data, sync, at) for at in scratch]
-            _threads.start(run_steps, calls, (records, block, given, ready))
+            loop.start(ready.schedule, records, sync, scratch, (block, given, ready))
             seconds = time.perf_counter() - start
-        ticks = np.diff(sync[[-1, *range(SYNC - 1, len(sync) - 1, SYNC)]]).astype(np.float64)
+        ticks = np.diff(sync[[-1, *range(loop.SYNC - 1, len(sync) - 1, loop.SYNC)]]).astype(np.float64)
         return results, ticks * (seconds / max(ticks.sum(), 1.0))
 
 

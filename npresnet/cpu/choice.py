@@ -7,7 +7,7 @@ found by measuring (``bench/bench_layers.py``).
 
 from __future__ import annotations
 
-from ..kernels.gemm import KC
+from ..kernels.gemm import passes
 from ..kernels.steps.epilogue import Epilogue
 from ..kernels.steps.im2col import Im2colStep, Patches
 from ..kernels.steps.pointwise import PointwiseStep, Product
@@ -66,7 +66,7 @@ def pieces(total: int, threads: int) -> int:
 
 def product(panels: Address, depth: int, out: Map, epilogue: Epilogue) -> Product:
     """Rows of ``depth`` floats times panels of packed weights."""
-    return Product(panels=panels, depth=depth, passes=max(-(-depth // KC), 1), out=out, epilogue=epilogue)
+    return Product(panels=panels, depth=depth, passes=passes(depth), out=out, epilogue=epilogue)
 
 
 def pointwise(x: Map, times: Product, rows: int, threads: int) -> PointwiseStep:

@@ -18,7 +18,7 @@ WIDTHS = ("4", "8", "16")
 
 # Tails in rows and columns for tiles of 6 x 8, 6 x 16 and 6 x 64; sums of nothing, of one term, of several passes.
 ROWS, COLUMNS, DEPTHS = (1, 2, 5, 6, 7, 13, 15), (1, 3, 7, 8, 9, 15, 16, 17, 63, 64, 65, 130), (0, 1, 2, 31)
-SHAPES = [(m, k, n) for m in ROWS for k in DEPTHS for n in COLUMNS] + [(7, k, 9) for k in (KC, KC + 1, 3 * KC + 1)]
+SHAPES = [(m, k, n) for m in ROWS for k in DEPTHS for n in COLUMNS] + [(7, k, 9) for k in (KC, KC * 3 // 2, 3 * KC + 1)]
 CONVOLUTION = cases.Conv2d((2, 7, 5, 67), (3, 3), 37, (2, 2), "same")
 TILES = cases.Conv2d((2, 7, 9, 67), (3, 3), 37, padding="same")
 

@@ -693,7 +693,9 @@ GEMM = [
     *(Gemm(3, k, 5, bias=False) for k in (1, 2, 8, 9, 16, 31)),  # gemm_blocked takes 8 steps at once,
     *(Gemm(4, k, 6) for k in (255, 256, 257)),  # 256 rows
     *(Gemm(2, 3, n) for n in (511, 512, 513, 1025)),  # and 512 columns of B
-    *(Gemm(MR + 1, k, NR + 2) for k in (KC - 1, KC, KC + 1, 2 * KC, 2 * KC + 1)),  # gemm_packed: several passes over C
+    *(
+        Gemm(MR + 1, k, NR + 2) for k in (KC, KC * 3 // 2 - 1, KC * 3 // 2, 2 * KC, 4 * KC + 1)
+    ),  # gemm_packed: several passes over C
     Gemm(2 * block_rows(4608) + 1, 4608, 3),  # more rows than a block has
     Gemm(2 * block_rows(22_000) + 1, 22_000, 3),
     Gemm(block_rows(700) + 1, 700, 2, bias=False),
