@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
@@ -20,8 +21,9 @@ from .images.prepare import prepare
 from .network.architecture import Architecture, parse_architecture
 from .network.graph import Graph
 from .network.inputs import network_inputs
+from .network.stored_weights import Weights, in_memory
 from .network.structure import leaves, mapped
-from .network.weights import Inspection, Weights, load_weights
+from .network.weights import Inspection, load_weights
 
 if TYPE_CHECKING:
     from .cpu.runner import Planner
@@ -86,7 +88,12 @@ class ResNet:
 
     @property
     def weights(self) -> Weights:
-        """{layer name: {role: float32 array}}; not to be written to."""
+        """{layer name: {role: float32 array}}; not to be written to.
+
+        Those of a file are read from it when a layer is asked for, as new arrays, and not kept: the network itself keeps what it
+        has made of them. Asking for one raises WeightsError where the file was written to since it was loaded; moved,
+        deleted, or replaced by another of its name it may be.
+        """
         return self._inspection.weights
 
     @property
@@ -135,7 +142,8 @@ class ResNet:
         Returns ``Features``, or {layer name: array} for ``outputs``: NumPy arrays, or, for images that were on the card,
         ``npresnet.cuda.arrays.DeviceArray``. Raises ImageError for anything that is no batch of images, UsageError for an
         unknown layer, images of a size that the network does not take, or without ``outputs`` where there are no feature
-        maps, DeviceError where the card's memory is short.
+        maps, DeviceError where the card's memory is short; WeightsError where weights are needed in a form that is not at hand, and
+        the file was written to since it was loaded.
         """
         asked = None if outputs is None else self._asked(outputs)
         names = self._features() if asked is None else tuple(dict.fromkeys(asked.values()))
@@ -318,7 +326,13 @@ class ResNet:
         wide = self.algorithm == "reference" and getattr(first, "dtype", None) == np.float64
         batch = network_inputs(images, self.graph, np.float64 if wide else np.float32)
         algorithm = "reference" if self.algorithm == "reference" else "im2col"
-        return by_layer.run(self.graph, self.weights, batch, names, algorithm=algorithm, threads=self.threads)
+        weights = self.weights if self.algorithm in ("auto", "direct") else self._weights_in_memory
+        return by_layer.run(self.graph, weights, batch, names, algorithm=algorithm, threads=self.threads)
+
+    @cached_property
+    def _weights_in_memory(self) -> Weights:
+        """For a network that runs layer by layer, and needs them for each batch."""
+        return in_memory(self.weights)
 
 
 def _apart(resolved: Mapping[str, str], found: Mapping[str, Array]) -> dict[str, Array]:
@@ -357,6 +371,9 @@ def load(
                   are), "matterport", "nsfw", "frcnn"; None: none where the network scales them itself, else as is usual in its family
     custom        activations that the file knows as code alone, {class, layer or name in ``activation=``: function of one
                   number}, ``{"Cube": lambda x: x * x * x}``: each is compiled, so it may use arithmetic and ``math``; on the CPU
+
+    The file stays open as long as the network lives, which reads its weights when they are needed and keeps them packed alone, see
+    ``ResNet.weights``.
 
     Raises WeightsError for a file that is no complete ResNet, UsageError for a wrong argument; for a card that cannot be
     used DeviceError, and MissingExtraError where numba-cuda is not installed. Warns by WeightsWarning of what the file leaves

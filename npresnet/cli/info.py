@@ -46,7 +46,7 @@ def info(
     fact("architecture", str(found.architecture))
     for reason in found.reasons:
         fact("", reason)
-    fact("parameters", f"{found.parameters:,} in {sum(map(len, found.weights.values()))} tensors")
+    fact("parameters", f"{found.parameters:,} in {found.tensors} tensors")
     maps = ", ".join(f"{feature} {name}" for feature, name in found.graph.features.items())
     fact("feature maps", maps or "none: no map is 4, 8, 16 or 32 times smaller than the images")
     ends = stage_ends(found.graph)

@@ -27,7 +27,7 @@ from ..kernels.steps.epilogue import Epilogue
 from ..kernels.steps.grouped import GroupedStep
 from ..kernels.steps.im2col import CopyStep, Im2colStep, Patches
 from ..kernels.steps.pointwise import PointwiseStep
-from ..kernels.steps.records import Address, Map, Step
+from ..kernels.steps.records import Address, Map, Step, places
 from ..kernels.steps.winograd import InputTiles, OutputTiles, WinogradInStep, WinogradOutStep, WinogradStep, v_bytes
 from ..kernels.unitnorm import UnitNormStep
 from .building import ARENA, GIVEN, ZEROS, InMemory, Packed
@@ -41,8 +41,11 @@ Touched = tuple[Map, int]
 
 def check_bounds(plan: Plan) -> None:
     """Raises AssertionError where a step of ``plan`` would touch memory outside its maps."""
-    sizes = _sizes(plan)
+    sizes, begun = _sizes(plan), _begun(plan)
     for index, step in enumerate(plan.records):
+        for place in places(step):  # what lies in an output until that is written
+            if isinstance(place, InMemory) and place.buffer is not None and place.buffer.room is not None:
+                assert index <= place.buffer.last < begun[place.buffer.room.stretch], (step, place)
         for what, pixels in touched(step):
             assert pixels > 0, (step, what)
             assert what.channels > 0, (step, what)
@@ -54,14 +57,25 @@ def check_bounds(plan: Plan) -> None:
 
 def _check(step: Step, index: int, address: Address, size: int, sizes: dict[int, int]) -> None:
     assert isinstance(address, InMemory), (step, address)
-    room = sizes[address.stretch]
-    if address.stretch == ARENA:
-        buffer = address.buffer
-        assert buffer is not None, (step, address)
+    stretch, _ = address.placed
+    room = sizes[stretch]
+    buffer = address.buffer
+    assert (buffer is not None) == (address.stretch == ARENA), (step, address)
+    if buffer is not None:
         assert buffer.first <= index <= buffer.last, (step, buffer)
         assert 0 <= buffer.offset <= room - buffer.size, (step, buffer)
         room = buffer.size
     assert 0 <= address.offset <= room - size, (step, address, size, room)
+
+
+def _begun(plan: Plan) -> dict[int, int]:
+    """{stretch of memory other than the arena: the first step that touches it}."""
+    found: dict[int, int] = {}
+    for index, step in enumerate(plan.records):
+        for place in places(step):
+            if isinstance(place, InMemory) and place.buffer is None:
+                found.setdefault(place.stretch, index)
+    return found
 
 
 def _sizes(plan: Plan) -> dict[int, int]:

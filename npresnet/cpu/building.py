@@ -64,7 +64,7 @@ from ..plan.fusion import (
     Node,
     Pool,
 )
-from ..plan.memory import Buffer, rounded
+from ..plan.memory import SMALL, Buffer, Room, rounded
 from ..plan.slices import Slice
 from ..plan.steps import PlanStep
 from . import choice
@@ -82,6 +82,13 @@ class InMemory(Place):
     stretch: int
     buffer: Buffer | None = None
     offset: int = 0
+
+    @property
+    def placed(self) -> tuple[int, int]:
+        """(stretch of memory, bytes from its beginning), once all buffers have their places: some in outputs."""
+        if self.buffer is None:
+            return self.stretch, self.offset
+        return self.buffer.room.stretch if self.buffer.room else self.stretch, self.buffer.offset + self.offset
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,7 @@ class StepBuilder:
             name: Map.plain(InMemory(GIVEN + number), shapes[name][-1]) for number, name in enumerate(entries)
         }
         self._first_output = GIVEN + len(entries)
+        self._begun: dict[int, int] = {}  # which step is the first to write an output, by its stretch
         self._subsampled: dict[tuple[str, tuple[int, int]], Map] = {}
 
     def add(self, node: Node, winograd: bool) -> None:
@@ -159,10 +167,20 @@ class StepBuilder:
         """Add a step; what it reads and writes in the arena must stay there until then."""
         index = len(self.records)
         for place in places(record):
-            if isinstance(place, InMemory) and place.buffer is not None:
+            if not isinstance(place, InMemory):
+                continue
+            if place.buffer is not None:
                 place.buffer.last = index
+            elif place.stretch >= self._first_output:
+                self._begun.setdefault(place.stretch, index)
         self.steps.append(step)
         self.records.append(record)
+
+    def rooms(self, sizes: Sequence[int]) -> list[Room]:
+        """The outputs, of so many bytes each, as room for what is done with before they are written. Small ones are no use, nor
+        do they begin at a cache line."""
+        made = ((self._first_output + number, size) for number, size in enumerate(sizes) if size >= SMALL)
+        return [Room(stretch, size, self._begun[stretch]) for stretch, size in made]
 
     def _make(self, size: int) -> InMemory:
         """A new stretch of the arena of so many bytes, needed from the step on that is added next: so what a step writes is made

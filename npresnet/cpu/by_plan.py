@@ -30,7 +30,7 @@ from ..plan.slices import slices
 from ..plan.steps import PlanStep
 from ..plan.winograd import ends, read_by_divisions, read_by_pools
 from .building import InMemory, Packed, StepBuilder
-from .packing import Constants
+from .packing import Constants, PackedPair
 
 __all__ = ["Plan", "make_plan"]
 
@@ -52,7 +52,7 @@ class _Ready(NamedTuple):
     records: Array
     words: Array
     stretches: Array
-    weights: Sequence[tuple[Array, Array]]
+    weights: Sequence[PackedPair]
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Plan:
     @property
     def weights_bytes(self) -> int:
         """Memory for the weights as the steps read them; they are packed now, if no run has done it yet."""
-        arrays = {id(array): array for pair in self._ready.weights for array in pair}
+        arrays = {id(array): array for pair in self._ready.weights for array in (pair.weights, pair.bias)}
         return sum(array.nbytes for array in arrays.values())
 
     @cached_property
@@ -118,12 +118,13 @@ class Plan:
         words, stretches = [], []
         for offset, where in self._table.places:
             if isinstance(where, Packed):
-                numbers[offset // 8] = packed[where.constant][where.bias].ctypes.data
+                pair = packed[where.constant]
+                numbers[offset // 8] = (pair.bias if where.bias else pair.weights).ctypes.data
                 continue
             assert isinstance(where, InMemory)
-            numbers[offset // 8] = where.offset + (where.buffer.offset if where.buffer else 0)
+            stretch, numbers[offset // 8] = where.placed
             words.append(offset // 8)
-            stretches.append(where.stretch)
+            stretches.append(stretch)
         return _Ready(
             self._table.schedule(),
             records,
@@ -185,7 +186,8 @@ def make_plan(
     direct = pooled | read_by_divisions(graph, nodes)
     for node in nodes:
         builder.add(node, winograd and node.output not in direct)
-    arena = place(builder.buffers)
+    sizes = [4 * n * math.prod(shapes[name]) for name in names]
+    arena = place(builder.buffers, builder.rooms(sizes))
     return Plan(
         tuple(builder.steps), batch, {name: shapes[name] for name in entries}, {name: shapes[name] for name in names}, ends(graph, names, shapes, pooled),
         rounded(arena),

@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -26,23 +27,36 @@ from ..network.weights import Weights
 from ..plan.folding import Constant, cancels, fold, statistics
 from ..plan.memory import Slab
 
-__all__ = ["Constants"]
+__all__ = ["Constants", "PackedPair"]
 
 
 Array = npt.NDArray[Any]
 
 
+@dataclass(frozen=True, eq=False)
+class PackedPair:
+    """What one step reads, float32: ``weights`` in one of the forms, and the ``bias`` that goes with them."""
+
+    weights: Array
+    bias: Array
+
+
 class Constants:
-    """The weights as steps read them: each made when first needed, and shared by all plans."""
+    """The weights as steps read them: each made when first needed, shared by all plans, and gone with the last that has it."""
 
     def __init__(self, graph: Graph, weights: Weights) -> None:
         self._graph, self._weights = graph, weights
-        self._made: dict[Constant, tuple[Array, Array]] = {}
+        self._made: WeakValueDictionary[Constant, PackedPair] = WeakValueDictionary()
         self._lock = threading.Lock()
         self._slab = Slab()
 
-    def packed(self, wanted: Sequence[Constant], threads: int) -> list[tuple[Array, Array]]:
-        """(weights, bias) of each of ``wanted``, as float32, made on ``threads`` threads."""
+    @property
+    def bytes(self) -> int:
+        """Memory that is held for what is packed."""
+        return self._slab.bytes
+
+    def packed(self, wanted: Sequence[Constant], threads: int) -> list[PackedPair]:
+        """What steps read of each of ``wanted``, made on ``threads`` threads. It is kept as long as the caller keeps it."""
         twins = self._graph.twins  # layers that are used again have their weights once
         wanted = [
             replace(
@@ -53,27 +67,31 @@ class Constants:
             for constant in wanted
         ]
         with self._lock:
-            missing = list({constant for constant in wanted if constant not in self._made})
+            self._slab.tidy()  # plans may have gone
+            found = {constant: self._made.get(constant) for constant in wanted}
+            missing = [constant for constant, pair in found.items() if pair is None]
             if missing:
                 with ThreadPoolExecutor(threads) as pool:
-                    self._made.update(zip(missing, pool.map(self._make, missing), strict=True))
-            return [self._made[constant] for constant in wanted]
+                    made = dict(zip(missing, pool.map(self._make, missing), strict=True))
+                self._made.update(made)
+                found |= made
+            return [pair for pair in map(found.get, wanted) if pair is not None]
 
     def cancels(self, layer: Layer) -> bool:
         """Whether a layer must not be folded into others, see ``plan/folding.py``."""
-        return cancels(layer.operator, self._weights.get(layer.name, {}))
+        return cancels(layer, self._weights)
 
-    def _make(self, constant: Constant) -> tuple[Array, Array]:
+    def _make(self, constant: Constant) -> PackedPair:
         if constant.form == "order":
             assert constant.layer is not None
             operator = self._graph.by_name[constant.layer].operator
             assert isinstance(operator, Channels)
-            return np.array(operator.order, np.float32), np.empty(0, np.float32)
+            return PackedPair(np.array(operator.order, np.float32), np.empty(0, np.float32))
         if constant.form == "parameters":
-            return self._parameters(constant)
+            return PackedPair(*self._parameters(constant))
         kernel, scale, bias = fold(self._graph, self._weights, constant)
         if kernel is None:
-            return scale.astype(np.float32), bias.astype(np.float32)
+            return PackedPair(scale.astype(np.float32), bias.astype(np.float32))
         if constant.form.startswith("winograd"):
             packed = _transformed(self._slab, kernel, scale, int(constant.form[-1]))
         elif constant.form == "taps":
@@ -81,7 +99,7 @@ class Constants:
             packed = _panels(self._slab, product_kernel(kernel), np.tile(scale, taps), NR)
         else:
             packed = _panels(self._slab, kernel, scale, LANES if constant.form == "grouped" else NR)
-        return packed, pack_bias(bias.astype(np.float32), constant.channels)
+        return PackedPair(packed, pack_bias(bias.astype(np.float32), constant.channels))
 
     def _parameters(self, constant: Constant) -> tuple[Array, Array]:
         """Of a layer that nothing is folded into: the two that its kernel takes, as they are stored."""

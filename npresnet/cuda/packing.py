@@ -47,7 +47,7 @@ class Constants:
 
     def cancels(self, layer: Layer) -> bool:
         """Whether a layer must not be folded into others, see ``plan/folding.py``."""
-        return cancels(layer.operator, self._weights.get(layer.name, {}))
+        return cancels(layer, self._weights)
 
     def host(self, constant: Constant) -> tuple[Array, Array]:
         """The same as NumPy arrays, float32."""

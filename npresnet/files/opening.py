@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import stat
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +17,9 @@ from .archive import Archive
 from .contained import contained_tree
 from .hdf5 import headers
 from .hdf5.reader import read_tree
-from .hdf5.source import MEMORY, Budget, OutsideSubset, Source
+from .hdf5.source import MEMORY, OutsideSubset, Source
 from .hdf5.tree import Group
+from .open_files import OpenFiles, regular_file
 
 __all__ = ["WeightsFile", "open_weights"]
 
@@ -35,11 +34,13 @@ class WeightsFile(Group):
     kind      "h5", "keras" for an archive, or "shards" for an index of several HDF5 files
     size      bytes, of all its files together
     metadata  of an archive: Keras's version and the date; otherwise empty
+    files     what it is made of, while that is open
     """
 
     kind: Literal["h5", "keras", "shards"]
     size: int
     metadata: dict[str, Any]
+    files: OpenFiles
     _config: Callable[[], str | bytes | None]
 
     @cached_property
@@ -53,37 +54,39 @@ class WeightsFile(Group):
 @contextmanager
 def open_weights(path: str | os.PathLike[str]) -> Iterator[WeightsFile]:
     """The Keras weight file at ``path`` (``.h5``, ``.weights.h5``, ``.keras``, or ``.weights.json`` with its parts beside
-    it), for as long as the context lasts; also an unpacked ``.keras`` archive, a folder, and the JSON text of a model with its
+    it), for as long as the context lasts, or ``files.keep()`` says; also an unpacked ``.keras`` archive, a folder, and the JSON text of a model with its
     weights beside it (``model.json`` and ``model.h5`` or ``model.weights.h5``).
 
     Names, shapes, types and attributes have been read when the context begins; the numbers are read on demand. Raises
     WeightsError, for a file that is something else, damaged, or holds what no Keras file does; so do the file's methods.
     """
     location = Path(path)
+    files = OpenFiles(location)
     try:
-        with ExitStack() as stack:
-            yield _open(location, stack)
+        yield _open(location, files)
     except WeightsError as error:
         raise WeightsError(f"{location}: {error}{shards.remedy(location)}") from None
+    finally:
+        files.done()
 
 
-def _open(path: Path, stack: ExitStack) -> WeightsFile:
+def _open(path: Path, files: OpenFiles) -> WeightsFile:
     if _is_unpacked(path):
-        return _unpacked(path, stack)
-    stream = stack.enter_context(_stream(path))
+        return _unpacked(path, files)
+    stream = files.stream(path)
     size = os.fstat(stream.fileno()).st_size
     if size == 0:
         raise WeightsError("the file is empty; download or save it again")
     room = size + MEMORY
-    whole = Source(stream, 0, size, Budget(room))
+    whole = Source(stream, 0, size, files.budget(room))
     head = whole.get(0, min(size, 512), "the file")
     if head.startswith(headers.SIGNATURE):
         index = shards.index_of(path)
         if index is not None and path.with_name(index).exists():
             raise WeightsError("this is one part of several")
-        root = _hdf5(whole, stack)
+        root = _hdf5(whole, files)
         return WeightsFile(
-            root.path, root.attributes, root.members, "h5", size, {},
+            root.path, root.attributes, root.members, "h5", size, {}, files,
             lambda: _config_text(root.attribute("model_config")),
         )  # fmt: skip
     if path.suffix == ".json" and head.lstrip().startswith(b"{"):
@@ -91,20 +94,21 @@ def _open(path: Path, stack: ExitStack) -> WeightsFile:
         sharded = path.name.endswith(".weights.json")
         described = _json_object(text, "the index of sharded weights" if sharded else "the file")
         if "weight_map" not in described and {"class_name", "config"} <= described.keys():
-            return _beside(path, text, stack)
-        return _sharded(path, shards.parts(described, path.name), stack)
+            return _beside(path, text, files)
+        return _sharded(path, shards.parts(described, path.name), files)
     if head.startswith(archive.SIGNATURE):
         opened = Archive(whole, stream)
         config = opened.read(archive.CONFIG, _MOST_JSON)
         metadata = opened.read(archive.METADATA, _MOST_JSON)
         data, start, length = opened.weights(size + MEMORY // 2)
-        room = room if data is stream else length  # in memory, they have taken their share already
-        inside = Source(data, start, length, Budget(room))
+        if data is not stream:  # in memory, where they have taken their share already
+            room, files.lasting = length, False
+        inside = Source(data, start, length, files.budget(room))
         if inside.get(0, min(8, length), "the weights") != headers.SIGNATURE:
             raise WeightsError(f"the member {archive.WEIGHTS!r} is not an HDF5 file; save the model again")
-        root = _hdf5(inside, stack)
+        root = _hdf5(inside, files)
         described = {} if metadata is None else _json_object(metadata, "the archive's metadata")
-        return WeightsFile(root.path, root.attributes, root.members, "keras", size, described, lambda: config)
+        return WeightsFile(root.path, root.attributes, root.members, "keras", size, described, files, lambda: config)
     what = impostors.name_of(path, head, whole.get(max(size - 8, 0), min(size, 8), "the file"))
     if what is not None:
         raise WeightsError(f"this is {what}")
@@ -113,11 +117,12 @@ def _open(path: Path, stack: ExitStack) -> WeightsFile:
     )
 
 
-def _hdf5(source: Source, stack: ExitStack) -> Group:
+def _hdf5(source: Source, files: OpenFiles) -> Group:
     try:
         return read_tree(source)
     except OutsideSubset as reason:
-        return stack.enter_context(contained_tree(source, str(reason)))
+        files.lasting = False
+        return files.enter(contained_tree(source, str(reason)))
 
 
 def _is_unpacked(path: Path) -> bool:
@@ -128,9 +133,9 @@ def _is_unpacked(path: Path) -> bool:
         return False
 
 
-def _unpacked(folder: Path, stack: ExitStack) -> WeightsFile:
+def _unpacked(folder: Path, files: OpenFiles) -> WeightsFile:
     """The members of an archive, each a file."""
-    root = _open(folder / archive.WEIGHTS, stack)
+    root = _open(folder / archive.WEIGHTS, files)
     if root.kind != "h5":
         raise WeightsError(f"{archive.WEIGHTS!r} in it is not an HDF5 file; save the model again")
     config = _text(folder / archive.CONFIG)
@@ -140,7 +145,7 @@ def _unpacked(folder: Path, stack: ExitStack) -> WeightsFile:
     return replace(root, kind="keras", size=size, metadata=described, _config=lambda: config)
 
 
-def _beside(path: Path, config: bytes, stack: ExitStack) -> WeightsFile:
+def _beside(path: Path, config: bytes, files: OpenFiles) -> WeightsFile:
     """The weights beside a model's description, which is the JSON file at ``path``."""
     names = [f"{path.stem}{suffix}" for suffix in (".weights.h5", ".h5")]
     there = [name for name in names if path.with_name(name).exists()]
@@ -149,20 +154,20 @@ def _beside(path: Path, config: bytes, stack: ExitStack) -> WeightsFile:
             f"this is the description of a model, without weights; they are looked for beside it in {names[0]!r} and "
             f"{names[1]!r}, and {'both are' if there else 'neither is'} there: give its weights one of these names"
         )
-    root = _open(path.with_name(there[0]), stack)
+    root = _open(path.with_name(there[0]), files)
     return replace(root, size=root.size + len(config), _config=lambda: config)
 
 
 def _text(path: Path) -> bytes:
     """A file of JSON text. Raises WeightsError where it is more than any model has."""
-    with _stream(path) as stream:
+    with regular_file(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         if size > _MOST_JSON:
             raise WeightsError(f"{path.name!r} has {size} bytes; no Keras file has more than {_MOST_JSON}")
         return stream.read(_MOST_JSON + 1)
 
 
-def _sharded(path: Path, told: dict[str, set[str]], stack: ExitStack) -> WeightsFile:
+def _sharded(path: Path, told: dict[str, set[str]], files: OpenFiles) -> WeightsFile:
     """The parts of which an index tells, as one file."""
     streams = {}
     for part in told:
@@ -173,9 +178,9 @@ def _sharded(path: Path, told: dict[str, set[str]], stack: ExitStack) -> Weights
             raise WeightsError(
                 f"its part {part!r} is not there; all {len(told)} parts must be in the folder of the index"
             )
-        streams[part] = stack.enter_context(_stream(place))
+        streams[part] = files.stream(place)
     sizes = {part: os.fstat(stream.fileno()).st_size for part, stream in streams.items()}
-    budget = Budget(sum(sizes.values()) + MEMORY)
+    budget = files.budget(sum(sizes.values()) + MEMORY)
     roots = {}
     for part, stream in streams.items():
         try:
@@ -188,28 +193,15 @@ def _sharded(path: Path, told: dict[str, set[str]], stack: ExitStack) -> Weights
             raise WeightsError(f"in its part {part!r}: {error}") from None
     root = shards.joined(roots, told)
     return WeightsFile(
-        root.path, root.attributes, root.members, "shards", path.stat().st_size + sum(sizes.values()), {}, lambda: None
+        root.path,
+        root.attributes,
+        root.members,
+        "shards",
+        path.stat().st_size + sum(sizes.values()),
+        {},
+        files,
+        lambda: None,
     )
-
-
-@contextmanager
-def _stream(path: Path) -> Iterator[io.FileIO]:
-    """The file, opened; anything that is no ordinary file is refused before it is opened, for a pipe would wait."""
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise WeightsError(f"this is {impostors.directory_name(path)}")
-        if not stat.S_ISREG(mode):
-            raise WeightsError("this is a pipe or a device; give the weight file itself (`.h5` or `.keras`)")
-        stream = io.FileIO(path)
-    except FileNotFoundError:
-        raise WeightsError("there is no such file; check the path") from None
-    except PermissionError as error:
-        raise WeightsError(f"the file cannot be read ({error.strerror}); check its permissions") from None
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        raise WeightsError(f"the file cannot be read ({error}); check the path") from None
-    with stream:
-        yield stream
 
 
 def _config_text(value: Any) -> str | None:

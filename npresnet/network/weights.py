@@ -7,10 +7,12 @@ suspicious at once. ``load_weights`` raises when anything is wrong.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,15 +24,13 @@ from ..files.shards import remedy
 from ..files.stored import StoredLayer
 from .architecture import Architecture, parse_architecture
 from .graph import Graph, Layer
-from .operators import BatchNorm
+from .operators import BatchNorm, Operator, Shape
 from .recognise import find_network
 from .reconcile import in_words
 from .stored_form import as_needed, by_role, stored_shapes
+from .stored_weights import StoredWeights, Weights
 
 __all__ = ["Inspection", "Weights", "inspect", "load_weights"]
-
-Weights = Mapping[str, Mapping[str, npt.NDArray[np.float32]]]
-"""{layer name: {role: float32 array}}; roles as in ``Operator.tensors``."""
 
 _HALF_LOADED = 0.1  # of the batch-norms untouched since their making, and the rest not: no trained network is so
 
@@ -77,8 +77,18 @@ class Inspection:
     @property
     def parameters(self) -> int:
         """Numbers in the network's own tensors, each counted once however often it is used."""
-        arrays = {id(array): array for tensors in self.weights.values() for array in tensors.values()}
-        return sum(array.size for array in arrays.values())
+        own = (shapes for name, shapes in self._shapes.items() if self.graph.twins[name] == name)
+        return sum(math.prod(shape) for shapes in own for shape in shapes)
+
+    @property
+    def tensors(self) -> int:
+        """How many tensors the network's layers have."""
+        return sum(map(len, self._shapes.values()))
+
+    @property
+    def _shapes(self) -> dict[str, list[Shape]]:
+        """{layer: the shapes of its tensors}, of those that are all there: the numbers themselves need not be read for it."""
+        return {name: [*self.graph.by_name[name].operator.tensors().values()] for name in self.matched}
 
     @property
     def no_prediction(self) -> str:
@@ -123,31 +133,52 @@ _FRESH = {"gamma": 1.0, "beta": 0.0, "mean": 0.0, "variance": 1.0}
 """What Keras puts into a new batch-norm."""
 
 
-def _suspicious(graph: Graph, weights: Weights) -> tuple[list[str], list[str]]:
+class _Looks(NamedTuple):
+    """What is noted of a layer's numbers while they are at hand.
+
+    norm   it is a batch-norm, and some of its numbers are there
+    fresh  a batch-norm as Keras makes it
+    still  channels of a batch-norm whose variance is zero
+    dead   a kernel of nothing but zeros
+    """
+
+    norm: bool
+    fresh: bool
+    still: int
+    dead: bool
+
+    @staticmethod
+    def of(operator: Operator, arrays: Mapping[str, npt.NDArray[np.float32]]) -> _Looks:
+        norm = isinstance(operator, BatchNorm) and bool(arrays)
+        fresh = norm and all(bool((array == _FRESH[role]).all()) for role, array in arrays.items())
+        still = int((arrays["variance"] == 0).sum()) if norm and "variance" in arrays else 0
+        kernel = arrays.get("kernel")
+        return _Looks(norm, fresh, still, kernel is not None and kernel.size > 0 and not kernel.any())
+
+
+def _suspicious(graph: Graph, looks: Mapping[str, _Looks]) -> tuple[list[str], list[str]]:
     """(what looks wrong, what looks so wrong that the weights must not be run) about numbers that are sound."""
-    norms = [layer.name for layer in graph.layers if isinstance(layer.operator, BatchNorm) and weights.get(layer.name)]
-    fresh = [
-        name for name in norms if all(bool((array == _FRESH[role]).all()) for role, array in weights[name].items())
-    ]
-    looks: list[str] = []
+    norms = [layer.name for layer in graph.layers if layer.name in looks and looks[layer.name].norm]
+    fresh = [name for name in norms if looks[name].fresh]
+    found: list[str] = []
     if fresh and len(fresh) == len(norms):
-        looks.append("no batch-norm was ever trained: means 0, variances 1 throughout, as Keras makes them")
+        found.append("no batch-norm was ever trained: means 0, variances 1 throughout, as Keras makes them")
     elif len(fresh) >= _HALF_LOADED * len(norms) and fresh:
-        return looks, [
+        return found, [
             f"{name}: as Keras makes a new one (mean 0, variance 1, gamma 1, beta 0), though others are trained"
             for name in fresh
         ]
     elif fresh:
-        looks.append(f"never trained, as Keras makes them new: {_some(fresh)}")
-    kernels = {name: tensors["kernel"] for name, tensors in weights.items() if "kernel" in tensors}
-    dead = [name for name, kernel in kernels.items() if kernel.size and not kernel.any()]
+        found.append(f"never trained, as Keras makes them new: {_some(fresh)}")
+    dead = [name for name, look in looks.items() if look.dead]
     if dead:
-        looks.append(f"kernels of nothing but zeros: {_some(dead)}")
-    still = [name for name in norms if not weights[name].get("variance", np.ones(1)).all()]
+        found.append(f"kernels of nothing but zeros: {_some(dead)}")
+    still = {name: looks[name].still for name in norms if looks[name].still}
     if still:
-        count = sum(int((weights[name]["variance"] == 0).sum()) for name in still)
-        looks.append(f"{count} channels with a variance of zero, whose output is constant, in: {_some(still)}")
-    return looks, []
+        found.append(
+            f"{sum(still.values())} channels with a variance of zero, whose output is constant, in: {_some([*still])}"
+        )
+    return found, []
 
 
 def inspect(
@@ -169,7 +200,7 @@ def inspect(
     with open_weights(path) as root:
         file = read_layers(root)
         network = find_network(file, Path(path), request, preprocessing, custom)
-        report = _Report()
+        report = _Report(root.files.lasting)
         for layer in network.graph.layers:
             if layer.operator.tensors():
                 twin = network.graph.twins[layer.name]
@@ -179,20 +210,27 @@ def inspect(
                     report.repeat(layer.name, twin)
         sources = {layer.source for layer in network.graph.layers}
         unused = {name: len(tensors) for name, tensors in network.layers.items() if name not in sources}
-        suspicious, half_loaded = _suspicious(network.graph, report.weights)
+        suspicious, half_loaded = _suspicious(network.graph, report.looks)
+        weights = StoredWeights(root.files, report.stored) if root.files.keep() else report.weights
         return Inspection(
             Path(path), root.size, file.layout, file.keras_version, file.backend, network.architecture,
-            network.reasons, network.graph, report.weights, tuple(report.matched), report.missing, report.misshaped,
+            network.reasons, network.graph, weights, tuple(report.matched), report.missing, report.misshaped,
             [*report.unsound, *half_loaded], unused, network.doubts, suspicious, network.refused, network.lacking,
             network.preprocessing, network.unprepared,
         )  # fmt: skip
 
 
 class _Report:
-    """What fits between a graph and a file, collected layer by layer."""
+    """What fits between a graph and a file, collected layer by layer.
 
-    def __init__(self) -> None:
+    weights  their numbers, where they cannot be read again; otherwise what they are read from is ``stored``
+    """
+
+    def __init__(self, lasting: bool) -> None:
+        self._lasting = lasting
         self.weights: dict[str, dict[str, npt.NDArray[np.float32]]] = {}
+        self.stored: dict[str, tuple[Operator, StoredLayer]] = {}
+        self.looks: dict[str, _Looks] = {}
         self.matched: dict[str, None] = {}
         self.missing: list[str] = []
         self.misshaped: list[str] = []
@@ -222,11 +260,20 @@ class _Report:
                 self.misshaped.append(f"{layer.source}/{role}: in the file, but the network has no such tensor")
         if len(arrays) == len(needed):
             self.matched[layer.name] = None
-        self.weights[layer.name] = as_needed(layer.operator, arrays)
+        found = as_needed(layer.operator, arrays)
+        self.looks[layer.name] = _Looks.of(layer.operator, found)
+        if self._lasting:
+            self.stored[layer.name] = layer.operator, {role: stored[role] for role in arrays}
+        else:
+            self.weights[layer.name] = found
 
     def repeat(self, name: str, twin: str) -> None:
         """A layer that is another once more has what that has."""
-        self.weights[name] = self.weights[twin]
+        self.looks[name] = self.looks[twin]
+        if self._lasting:
+            self.stored[name] = self.stored[twin]
+        else:
+            self.weights[name] = self.weights[twin]
         if twin in self.matched:
             self.matched[name] = None
 

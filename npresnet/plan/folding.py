@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..network.graph import Graph
-from ..network.operators import BatchNorm, Normalization, Operator, Rescale, Scale
+from ..network.graph import Graph, Layer
+from ..network.operators import BatchNorm, Normalization, Rescale, Scale
 from ..network.weights import Weights
 
 __all__ = ["Constant", "Folded", "cancels", "fold", "statistics"]
@@ -102,14 +102,14 @@ def statistics(operator: Normalization, weights: Mapping[str, Array]) -> tuple[A
 _MOST_DEVIATIONS = 16
 
 
-def cancels(operator: Operator, weights: Mapping[str, Array]) -> bool:
+def cancels(layer: Layer, weights: Weights) -> bool:
     """Whether a layer must subtract before it multiplies: folded, x / d - mean / d, its result would be a small difference of
     large numbers.
 
     Whoever subtracts first has errors of some EPS * abs(y), for the mean lies near x. Folded they are EPS * abs(mean / d), and y is
     of order one by design. Pictures have a mean of two deviations; sixteen cost four bits.
     """
-    if not isinstance(operator, Normalization):
+    if not isinstance(layer.operator, Normalization):
         return False
-    mean, divisor = statistics(operator, weights)
+    mean, divisor = statistics(layer.operator, weights.get(layer.name, {}))
     return bool((np.abs(mean) > _MOST_DEVIATIONS * divisor).any())

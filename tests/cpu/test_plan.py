@@ -42,7 +42,7 @@ from npresnet.network.operators import (
     Softmax,
 )
 from npresnet.network.seeded import random_weights
-from npresnet.plan.memory import Buffer, Memory, place
+from npresnet.plan.memory import Buffer, Memory, Room, Slab, place
 from npresnet.verify.compare import compare
 
 
@@ -287,6 +287,36 @@ def test_buffers_that_live_together_never_overlap():
             assert not together or a.offset + a.size <= b.offset or b.offset + b.size <= a.offset
 
 
+def test_what_is_done_with_early_lies_in_outputs_that_are_not_yet_written():
+    random = np.random.default_rng(1)
+    rooms = [Room(3, 64 * 40, 20), Room(4, 64 * 25, 45), Room(5, 64 * 25, 45)]
+    buffers = []
+    for _ in range(300):
+        first = int(random.integers(0, 60))
+        buffers.append(Buffer(64 * int(random.integers(1, 50)), first, first + int(random.integers(0, 12))))
+    size = place(buffers, rooms)
+    held = {room: [buffer for buffer in buffers if buffer.room == room] for room in rooms}
+    for room, found in held.items():
+        assert found
+        assert all(buffer.last < room.until and buffer.offset + buffer.size <= room.size for buffer in found)
+    for found in (*held.values(), [buffer for buffer in buffers if buffer.room is None]):
+        for i, a in enumerate(found):
+            for b in found[:i]:
+                together = a.first <= b.last and b.first <= a.last
+                assert not together or a.offset + a.size <= b.offset or b.offset + b.size <= a.offset
+    assert size == max(buffer.offset + buffer.size for buffer in buffers if buffer.room is None)
+    assert size < place([Buffer(buffer.size, buffer.first, buffer.last) for buffer in buffers])
+
+
+def test_the_arena_of_a_network_is_its_largest_map():
+    """Two maps of that size live at a time: one of them lies in the output of the stage, until that is written."""
+    graph = build_graph(Architecture.named("matterport/resnet50"))
+    plan = make_plan(graph, Constants(graph, {}), (1, 256, 256), [*graph.features.values()], winograd=True, threads=1)
+    assert plan.arena_bytes == 4 * 64 * 64 * 256
+    last = make_plan(graph, Constants(graph, {}), (1, 256, 256), ["res5c_out"], winograd=True, threads=1)
+    assert last.arena_bytes > 2 * plan.arena_bytes
+
+
 # NaN and infinity ----------------------------------------------------------------------------------------------------
 
 
@@ -361,6 +391,65 @@ def test_idle_memory_is_bounded():
     del kept
     assert 0 < planner._memory.idle <= max(needed)
     assert len(planner._plans.kept()) == 8
+
+
+def test_room_in_a_slab_is_used_again():
+    slab = Slab()
+    arrays = [slab.array((1000, 3)) for _ in range(4)]
+    addresses = [array.ctypes.data for array in arrays]
+    assert all(address % 64 == 0 for address in addresses)
+    for number, array in enumerate(arrays):
+        array[...] = number
+    view, held = arrays[1][10:, 1], slab.bytes
+    del array, arrays[1]
+    assert slab.array((990, 3)).ctypes.data not in addresses
+    assert (view == 1).all()
+    del view
+    second = slab.array((990, 3))
+    assert second.ctypes.data == addresses[1]
+    assert [array[0, 0] for array in arrays] == [0, 2, 3]
+    assert slab.bytes == held
+    big = slab.array((held // 4 + 1,))
+    assert slab.bytes > 2 * held
+    del big
+    slab.tidy()
+    assert slab.bytes == held
+    del arrays, second
+    slab.tidy()
+    assert slab.bytes == 0
+
+
+def _packed(planner):
+    """Bytes of what is packed, and of what is held for it."""
+    constants = planner._constants
+    return sum(pair.weights.nbytes for pair in constants._made.values()), constants.bytes
+
+
+def test_packed_weights_go_with_the_last_plan_that_has_them():
+    """However many sizes, runs without Winograd and sets of outputs there have been: what is there belongs to the plans that
+    are kept."""
+    graph, weights = _network("keras-resnet", 18, 64)
+    planner = Planner(graph, weights, 1)
+    images, outputs, early = _images(1, 160, 160), tuple(graph.features.values()), ("res2b1_relu",)
+    expected = planner.run(images, outputs, winograd=True)
+    first, _ = _packed(planner)
+    planner.run(images, outputs, winograd=False)  # as where there is NaN
+    most, held = _packed(planner)
+    assert most > first
+    for turn in range(3):
+        for size in range(8, 16):  # eight plans, of the first stage alone
+            planner.run(_images(1, size, size), early, winograd=True)
+        assert _packed(planner)[0] < first / 8
+        kept = {id(pair): pair for plan in planner._plans.kept().values() for pair in plan._ready.weights}
+        assert set(map(id, planner._constants._made.values())) == kept.keys()
+        again = planner.run(images, outputs, winograd=True)
+        assert all(np.array_equal(again[name], array) for name, array in expected.items()), turn
+        planner.run(images, outputs, winograd=False)
+        assert _packed(planner)[1] <= held + 2**25  # a stretch more, because room for the largest is in pieces
+    del kept
+    planner._plans.clear()
+    planner.run(_images(1, 7, 7), early, winograd=True)
+    assert _packed(planner)[1] == 2**25
 
 
 @pytest.mark.parametrize("m", [2, 4])

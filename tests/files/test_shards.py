@@ -14,7 +14,7 @@ import pytest
 
 import npresnet
 from npresnet.errors import WeightsError
-from npresnet.files import opening
+from npresnet.files import open_files
 from npresnet.files.hdf5 import source
 from npresnet.files.hdf5.reader import read_tree
 from npresnet.files.opening import open_weights
@@ -161,14 +161,14 @@ BAD_NAMES: list[Any] = [
 def test_names_that_are_not_the_index_s_own(tmp_path, monkeypatch, name, nested):
     index = written(tmp_path, weight_map={"/layers/a/vars": [name] if nested else name})
     opened = []
-    monkeypatch.setattr("npresnet.files.opening._stream", _spy(opened))
+    monkeypatch.setattr("npresnet.files.open_files.regular_file", _spy(opened))
     with pytest.raises(WeightsError, match=r"the index says .*'x_00000\.weights\.h5' and so on"), open_weights(index):
         pass
     assert opened == [index]
 
 
 def _spy(opened: list[Path]) -> Any:
-    real = opening._stream
+    real = open_files.regular_file
 
     def stream(path: Path) -> Any:
         opened.append(path)

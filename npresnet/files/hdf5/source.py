@@ -9,6 +9,7 @@ budget. ``Fields`` then takes the fetched bytes apart, again without a step beyo
 from __future__ import annotations
 
 import io
+import os
 import struct
 
 from ...errors import WeightsError
@@ -45,7 +46,12 @@ class Budget:
     """
 
     def __init__(self, room: int) -> None:
-        self.room, self._metadata, self._steps = room, _METADATA, _STEPS
+        self._whole = room
+        self.renew()
+
+    def renew(self) -> None:
+        """From now on it may cost as much once more: to read again what was within the limits before."""
+        self.room, self._metadata, self._steps = self._whole, _METADATA, _STEPS
 
     def step(self, n: int = 1) -> None:
         """Charge ``n`` small pieces of work. Raises WeightsError."""
@@ -78,7 +84,7 @@ class Source:
         self.size = size
         self.step, self.charge, self.reserve = budget.step, budget.charge, budget.reserve
         self._stream, self._start = stream, start
-        self._window, self._window_at = b"", 0
+        self._window = 0, b""  # where it begins; both at once, because several threads may be reading
 
     def get(self, at: int, n: int, what: str) -> bytes:
         """``n`` bytes from offset ``at``, where ``what`` should be. Raises Damaged, WeightsError."""
@@ -86,22 +92,21 @@ class Source:
             raise Damaged(f"{what} would lie at {at} to {at + n}, in a file of {self.size} bytes")
         self.step()
         self.charge(n)
-        begin = at - self._window_at
-        if begin < 0 or begin + n > len(self._window):
-            window = bytearray(min(max(n, _WINDOW), self.size - at))
-            self.readinto(at, memoryview(window))
-            self._window, self._window_at, begin = bytes(window), at, 0
-        return self._window[begin : begin + n]
+        first, window = self._window
+        if not first <= at <= at + n <= first + len(window):
+            fetched = bytearray(min(max(n, _WINDOW), self.size - at))
+            self.readinto(at, memoryview(fetched))
+            self._window = first, window = at, bytes(fetched)
+        return window[at - first : at - first + n]
 
     def readinto(self, at: int, buffer: memoryview) -> None:
         """Fill ``buffer`` with the bytes from offset ``at``. Raises Damaged, WeightsError."""
         if at + len(buffer) > self.size:
             raise Damaged(f"numbers would lie at {at} to {at + len(buffer)}, in a file of {self.size} bytes")
         try:
-            self._stream.seek(self._start + at)
             done = 0
             while done < len(buffer):
-                n = self._stream.readinto(buffer[done:])
+                n = _read(self._stream, self._start + at + done, buffer[done:])
                 if not n:
                     raise Damaged("it became shorter while it was being read")
                 done += n
@@ -111,6 +116,15 @@ class Source:
     def limit(self, size: int) -> None:
         """From now on only the first ``size`` bytes count, which is what the file's own head says."""
         self.size = size
+
+
+def _read(stream: io.RawIOBase | io.BytesIO, at: int, buffer: memoryview) -> int | None:
+    """Read into ``buffer`` from offset ``at``, and say how many bytes; if possible without moving the file's position, which threads
+    and forked processes share."""
+    if isinstance(stream, io.FileIO) and hasattr(os, "preadv"):
+        return os.preadv(stream.fileno(), [buffer], at)
+    stream.seek(at)
+    return stream.readinto(buffer)
 
 
 class Fields:
