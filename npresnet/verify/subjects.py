@@ -79,7 +79,7 @@ THIN = (
     Subject("keras.applications", 50, (1, 33, 70), width=8, classes=5),
     Subject("keras.applications V2", 50, (2, 49, 40), width=8),
     Subject("keras-hub vd", 50, (1, 63, 65), width=8),
-    Subject("image-classifiers SE", 18, (1, 50, 64), width=16),
+    Subject("image-classifiers SE", 18, (2, 50, 64), width=16),
 )
 """Odd sizes and even ones, one image and two; rules of borders, blocks and operators that differ between families."""
 
