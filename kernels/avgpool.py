@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import carray
 
 from .arrays import Array, images, result
 from .geometry import Padding, Window, pair, window_geometry
+from .numba_later import carray
 from .simd import LANES
 from .steps.intrinsics import double_pointer, part_of, pixel_of
 from .steps.loop import run

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import carray
 
 from .arrays import Array, floats, images, result
+from .numba_later import carray
 from .steps.intrinsics import float_pointer, part_of, pixel_of
 from .steps.loop import run
 from .steps.records import Address, Map, Step, view_of

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import carray, types
 
 from .arrays import Array, images, result
 from .jit import Native, call, jit, native
+from .numba_later import carray, types
 from .steps.epilogue import Epilogue, activated, bias_only, finish
 from .steps.intrinsics import float_pointer, part_of
 from .steps.loop import run

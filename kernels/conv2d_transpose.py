@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numba import carray
 
 from .arrays import Array, images, kernel, result, vector
 from .gemm import gemm_packed
 from .geometry import Window, pair, transposed_window
+from .numba_later import carray
 from .steps.epilogue import Epilogue, activated, bias_only, finish
 from .steps.intrinsics import float_pointer, pixel_of
 from .steps.loop import run

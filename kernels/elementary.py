@@ -16,10 +16,9 @@ import math
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from .jit import jit
+from .numba_later import intrinsic, types
 
 __all__ = ["erfc", "exp", "log1p"]
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import carray, types
 
 from .arrays import Array
 from .elementary import erfc, exp, log1p
 from .jit import Native, jit, native
+from .numba_later import carray, types
 from .steps.intrinsics import float_pointer
 
 __all__ = ["FUNCTIONS", "Function", "block_of"]

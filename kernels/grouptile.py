@@ -21,11 +21,9 @@ L1.
 from __future__ import annotations
 
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from .jit import native
+from .numba_later import cgutils, intrinsic, types
 from .simd import LANES, VECTOR, activated, constant, fma, load, masked_load, masked_store, number, splat
 
 __all__ = ["PIXELS", "SPLAT", "SPREAD", "group_row", "layout"]

@@ -1,167 +1,25 @@
-"""``jit``: Numba's njit as every kernel here uses it, lazy, free of the GIL, and cached where ``cache.py`` says.
+"""How kernels are compiled: lazily, free of the GIL, with their machine code kept where ``cache.py`` says.
+
+    jit      a function that Python and other kernels call: Numba's njit, compiled for the types of each call
+    native   a function of addresses and numbers that is called by its own address
 
 Nothing is compiled at import: a kernel is compiled, or its machine code is read from the cache, on its first call.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import numba
 from llvmlite import ir
-from numba import types
-from numba.core import caching, cgutils
-from numba.core.ccallback import CFunc
-from numba.extending import intrinsic
 
 from . import machine_code
-from .cache import NOWHERE, kernel_cache, lasting_directory
+from .compiling import compiled, compiling, not_kept
+from .numba_later import cgutils, enclosing_real, get_ready, intrinsic, jit, resolved, types
 
-__all__ = [
-    "Keyed", "Locator", "Native", "call", "compiled", "compiling", "jit", "native", "not_kept", "unkept",
-]  # fmt: skip
-
-# Multiplication and addition may fuse into one rounding (FMA); NaN, infinity, signed zero and the order of sums stay
-# as written, because results must follow TensorFlow's and must not depend on the machine's vector width.
-#
-# Division follows NumPy: a check for zero would carry an exception's handling through every loop.
-_OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
-
-
-compiled: list[str] = []
-"""The names of the kernels that this process has compiled, not found in the cache."""
-
-unkept: list[str] = []
-"""Those among them that could not be written to the cache."""
-
-_log = logging.getLogger("npresnet")
-
-
-def compiling(name: str, into: list[str], machine: str) -> None:
-    """Note in ``into`` that a kernel is about to be compiled; before the first one, say what takes so long."""
-    if not into:
-        directory = lasting_directory()
-        kept = f"once, for they are kept in {directory}" if directory else f"each time, for {NOWHERE}"
-        _log.warning("npresnet: compiling kernels for this %s, some seconds; %s", machine, kept)
-    into.append(name)
-
-
-def not_kept(name: str, reason: str) -> None:
-    """Note that a kernel could not be written to the cache; of the first one, say so. Where no cache lasts, that was said."""
-    if not unkept and (directory := lasting_directory()):
-        _log.warning(
-            "npresnet: kernels cannot be kept in %s (%s): the next process compiles them again", directory, reason
-        )
-    unkept.append(name)
-
-
-class Locator(caching._CacheLocator):
-    """Tells Numba to keep a kernel's machine code in our own private folder, that of ``settings``."""
-
-    settings: tuple[str, ...] = machine_code.SETTINGS
-
-    def __init__(self, line: int, path: str) -> None:
-        self._line, self._path = line, path
-
-    def get_cache_path(self) -> str:
-        return self._path
-
-    def get_source_stamp(self) -> str:
-        return "the sources' hash is in the folder's name"
-
-    def get_disambiguator(self) -> str:
-        return str(self._line)
-
-    @classmethod
-    def from_function(cls, py_func: Any, py_file: str) -> Locator | None:
-        path = kernel_cache(*cls.settings)
-        return None if path is None else cls(py_func.__code__.co_firstlineno, path)
-
-
-class _Implementation(caching.CompileResultCacheImpl):
-    _locator_classes = [Locator]  # noqa: RUF012 (Numba's own name)
-
-
-class Keyed:
-    """For Numba's caches: a function's machine code is found by its types and its name, which its file has, and by nothing else.
-    The sources' hash is in the folder's name; and of what a function encloses, another function, say, Numba makes another key
-    in each process."""
-
-    def _index_key(self, sig: Any, codegen: Any) -> Any:
-        return sig, codegen.magic_tuple()
-
-
-class _Files(Keyed, caching.FunctionCache):
-    _impl_class = _Implementation
-
-
-class _Cache(caching._Cache):
-    """Numba's cache with two differences: it touches the disk only when a kernel is first called, and no state of the
-    disk (read-only, full, damaged files) is an error. A kernel that cannot be cached is compiled."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-        self._files: _Files | None = None
-        self._enabled = True
-
-    @property
-    def cache_path(self) -> str | None:
-        return kernel_cache(*Locator.settings)
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        found = None
-        if self._enabled:
-            # RuntimeError: no folder; any other: a damaged file, whose pickle can raise anything
-            with contextlib.suppress(Exception):
-                self._files = self._files or _Files(self._function)
-                found = self._files.load_overload(sig, target_context)
-        if found is None:
-            compiling(self._function.__qualname__, compiled, "processor")
-        return found
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        if not self._enabled:
-            return
-        try:
-            self._save(sig, data)
-        except OSError as error:
-            self.disable()
-            not_kept(self._function.__qualname__, error.strerror or str(error))
-
-    def _save(self, sig: Any, data: Any) -> None:
-        """Raises OSError where the kernel cannot be written."""
-        if self._files is None:
-            raise OSError("its folder cannot be made")
-        try:
-            self._files.save_overload(sig, data)
-        except OSError:
-            raise
-        except Exception:  # Numba reads the index before it adds to it; a damaged one makes room for a new one
-            self._files.flush()
-            self._files.save_overload(sig, data)
-
-    def enable(self) -> None:
-        self._enabled = True
-
-    def disable(self) -> None:
-        self._enabled = False
-
-    def flush(self) -> None:
-        if self._files is not None:
-            self._files.flush()
-
-
-def jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile ``function`` in nopython mode on its first call, without the GIL, with its machine code cached."""
-    kernel = numba.njit(**_OPTIONS)(function)
-    if not numba.config.DISABLE_JIT:
-        kernel._cache = _Cache(function)
-    return kernel
+__all__ = ["Native", "call", "jit", "native"]
 
 
 class Native:
@@ -202,8 +60,15 @@ class Native:
         if address is not None:
             return address
         compiling(function.__qualname__, compiled, "processor")
-        arguments = (self._signature.args, self._signature.return_type)
-        made: Any = CFunc(function, arguments, {}, {"nopython": True, **_OPTIONS})
+        get_ready()
+        from numba.core.ccallback import CFunc
+
+        from .numba_cache import OPTIONS
+
+        signature = resolved(self._signature)
+        made: Any = CFunc(
+            enclosing_real(function), (signature.args, signature.return_type), {}, {"nopython": True, **OPTIONS}
+        )
         made.compile()
         if self._kept:
             try:

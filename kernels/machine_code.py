@@ -5,7 +5,8 @@ networks to run. A file is kept under the name of its function and of the proces
 whose name tells of all kernels' sources (``cache.py``):
 
     sha256 of all that follows, 32 bytes
-    name of the function to call, and of those of Numba's own that it calls for errors alone, each in a line; an empty line
+    the kernel's name, that of the function to call, and those of Numba's own that it calls for errors alone, each in a line; an
+    empty line
     an object file
 """
 
@@ -67,8 +68,9 @@ def load(name: str) -> int | None:
         content = path.read_bytes() if path else b""
         if hashlib.sha256(content[32:]).digest() == content[:32]:
             head, _, code = content[32:].partition(b"\n\n")
-            symbol, *errors = head.decode().split("\n")
-            return _linked(code, symbol, errors)
+            whose, symbol, *errors = head.decode().split("\n")
+            if whose == name:
+                return _linked(code, symbol, errors)
     return None
 
 
@@ -79,7 +81,7 @@ def keep(name: str, symbol: str, code: bytes) -> None:
         raise OSError("its folder cannot be made")
     errors = sorted({found.decode() for found in re.findall(rb"(?<=\0)(?:numba|NRT)_\w+(?=\0)", code)} - _IN_PLACE)
     assert _FOR_ERRORS.issuperset(errors), f"{name} needs Numba: {errors}"
-    content = "\n".join([symbol, *errors]).encode() + b"\n\n" + code
+    content = "\n".join([name, symbol, *errors]).encode() + b"\n\n" + code
     part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         part.write_bytes(hashlib.sha256(content).digest() + content)

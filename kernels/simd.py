@@ -17,9 +17,8 @@ import os
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
+
+from .numba_later import cgutils, intrinsic, types
 
 __all__ = [
     "LANES",

@@ -21,10 +21,9 @@ A seventh row would not fit beside the vectors of B and of A.
 from __future__ import annotations
 
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from .jit import native
+from .numba_later import intrinsic, types
 from .simd import (
     LANES,
     VECTOR,

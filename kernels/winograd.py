@@ -24,11 +24,10 @@ import functools
 import math
 
 import numpy as np
-from numba import carray, types
-from numba.extending import intrinsic
 
 from .arrays import Array
 from .jit import native
+from .numba_later import carray, intrinsic, types
 from .simd import LANES, activated, constant, fma, load, number, splat, store
 from .steps.intrinsics import double_pointer, float_pointer
 from .tile import NR

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from ..jit import Keyed, Locator, compiling, not_kept
+from ..compiling import compiling, not_kept
+from ..numba_cache import Keyed, Locator
 
 __all__ = ["compiled", "keep"]
 

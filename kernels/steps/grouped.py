@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import types
 
 from ..arrays import Array
 from ..geometry import Window
 from ..grouptile import PIXELS, SPLAT, SPREAD, group_row, layout
 from ..jit import Native, call, jit, native
+from ..numba_later import types
 from ..simd import LANES, copy_floats
 from .epilogue import Epilogue, bias_only, finish
 from .intrinsics import part_of, zero_bytes

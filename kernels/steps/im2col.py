@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import types
 
 from ..geometry import Window
 from ..jit import Native, call, jit, native
+from ..numba_later import types
 from ..simd import LANES, copy_floats, copy_vector
 from ..tile import MR, NR
 from .intrinsics import copy_bytes, part_of, zero_bytes

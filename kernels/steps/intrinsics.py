@@ -9,11 +9,9 @@ import platform
 import sys
 
 from llvmlite import ir
-from numba import carray, types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from ..jit import jit
+from ..numba_later import carray, cgutils, intrinsic, types
 
 __all__ = [
     "atomic_add",

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import carray, types
 
 from .. import threads as _threads
 from ..arrays import Array
 from ..jit import call, native
+from ..numba_later import carray, types
 from .intrinsics import atomic_add, atomic_load, clock, int_pointer, yield_processor
 from .records import Step, Table
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import types
 
 from ..jit import Native, call, native
+from ..numba_later import types
 from ..tile import MR, NR, multiply
 from .epilogue import Epilogue, finish
 from .intrinsics import part_of

@@ -32,11 +32,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, get_origin, get_type_hints
 
 import numpy as np
-from numba import from_dtype, types
-from numba.extending import intrinsic
 
 from ..arrays import Array
 from ..jit import Native, native
+from ..numba_later import intrinsic, types
 
 __all__ = ["Address", "Map", "Place", "Step", "Table", "layout", "offset_of", "places", "view_of"]
 
@@ -129,6 +128,8 @@ def view_of(kind: Any) -> Callable[[int], Any]:
 
     @intrinsic
     def view(typingctx, address):
+        from numba import from_dtype
+
         record = from_dtype(layout(kind))  # here, because most processes find the machine code on disk and need no type
 
         def codegen(context, builder, signature, arguments):

@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import carray, types
 
 from ..arrays import Array
 from ..gemm import passes
 from ..jit import Native, call, jit, native
+from ..numba_later import carray, types
 from ..simd import LANES
 from ..tile import NR, multiply
 from ..winograd import input_transform2, input_transform4, output_transform2, output_transform4

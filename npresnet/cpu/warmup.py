@@ -28,7 +28,8 @@ def warmup() -> Warmup:
     """Compile all kernels that networks call, by plan and layer by layer, or load them where they are kept."""
     start = time.perf_counter()
     from ..kernels.cache import lasting_directory
-    from ..kernels.jit import Native, compiled, unkept
+    from ..kernels.compiling import compiled, unkept
+    from ..kernels.jit import Native
     from ..network.architecture import Architecture
     from ..network.building import build_graph
     from ..network.graph import Graph, Layer

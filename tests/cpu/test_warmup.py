@@ -5,18 +5,25 @@ from __future__ import annotations
 CODE = """
 import numpy as np
 from npresnet.cpu.warmup import warmup
-from npresnet.kernels import jit
+from npresnet.kernels import machine_code, numba_cache
+from npresnet.kernels.jit import Native
 
 asked = []
-load = jit._Cache.load_overload
+load, load_overload = machine_code.load, numba_cache._Cache.load_overload
 
-def noted(self, sig, target_context):
+def noted(name):
+    asked.append(name)
+    return load(name)
+
+def noted_overload(self, sig, target_context):
     asked.append((self._function.__qualname__, str(sig)))
-    return load(self, sig, target_context)
+    return load_overload(self, sig, target_context)
 
-jit._Cache.load_overload = noted
+machine_code.load, numba_cache._Cache.load_overload = noted, noted_overload
 warmup()
-assert len(asked) > 15
+assert len(asked) > 60, asked
+assert all(machine_code.load(name) for name in {*asked} if isinstance(name, str)), "some are not kept"
+assert len({name for name in asked if isinstance(name, str)}) == len(Native.declared), "two have one name"
 asked.clear()
 
 from npresnet.cpu import by_layer

@@ -15,7 +15,7 @@ import pytest
 
 import npresnet
 from npresnet import kernels
-from npresnet.kernels import cache, jit
+from npresnet.kernels import cache, compiling
 
 ENVIRONMENT = ("NPRESNET_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA", "HOME")
 
@@ -276,7 +276,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))
 import logging
 logging.getLogger("npresnet").addHandler(logging.StreamHandler(__import__("sys").stdout))
 exec(open("call.py").read())
-from npresnet.kernels.jit import compiled, unkept
+from npresnet.kernels.compiling import compiled, unkept
 print(len(compiled) == len(unkept))
 """
 
@@ -298,15 +298,15 @@ def test_a_full_disk_is_told_once(run_python, tmp_path):
 
 @pytest.mark.parametrize("lasting", [True, False])
 def test_what_is_said_before_the_first_kernel_is_compiled(monkeypatch, caplog, lasting):
-    monkeypatch.setattr(jit, "lasting_directory", lambda: Path("there") if lasting else None)
+    monkeypatch.setattr(compiling, "lasting_directory", lambda: Path("there") if lasting else None)
     names: list[str] = []
     for name in ("relu", "gemm"):
-        jit.compiling(name, names, "processor")
-    monkeypatch.setattr(jit, "unkept", [])
-    jit.not_kept("relu", "for a reason")
-    jit.not_kept("gemm", "for another")
+        compiling.compiling(name, names, "processor")
+    monkeypatch.setattr(compiling, "unkept", [])
+    compiling.not_kept("relu", "for a reason")
+    compiling.not_kept("gemm", "for another")
     begin = "npresnet: compiling kernels for this processor, some seconds; "
-    assert (names, jit.unkept) == (["relu", "gemm"], ["relu", "gemm"])
+    assert (names, compiling.unkept) == (["relu", "gemm"], ["relu", "gemm"])
     if lasting:
         assert caplog.messages == [
             f"{begin}once, for they are kept in there",
@@ -337,6 +337,9 @@ assert "numba" not in sys.modules
 from npresnet import kernels
 assert "numba" not in sys.modules
 assert all(getattr(kernels, name) for name in kernels.__all__)
+assert "numba" not in sys.modules
+from npresnet.kernels.numba_later import get_ready
+get_ready()
 from numba.core.registry import CPUDispatcher
 compiled = [
     value for name, module in list(sys.modules.items()) if name.startswith("npresnet.kernels")
