@@ -200,7 +200,7 @@ class Job:
     def begin(self) -> None:
         """Once in each process that runs kernels: those of a dry run go as they do in the tests."""
         if self.simulated:
-            from tests.cuda.blocks import quicken
+            from bench.simulated_blocks import quicken
 
             quicken()
 

@@ -75,10 +75,17 @@ def resolved(value: Any) -> Any:
 
 
 def enclosing_real(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, after what it encloses has become real."""
+    """``function``, after what it encloses, and what its module names, have become real."""
     for cell in function.__closure__ or ():
         cell.cell_contents = resolved(cell.cell_contents)
+    _make_real(function.__globals__)
     return function
+
+
+def _make_real(names: dict[str, Any]) -> None:
+    for name, value in list(names.items()):
+        if isinstance(value, Later):
+            names[name] = value.real()
 
 
 def _named(module: str, name: str) -> Any:
@@ -120,7 +127,5 @@ def get_ready() -> None:
         root = __name__.rpartition(".")[0]
         for name, module in list(sys.modules.items()):
             if name.startswith(f"{root}."):
-                for key, value in list(vars(module).items()):
-                    if isinstance(value, Later):
-                        setattr(module, key, value.real())
+                _make_real(vars(module))
         _ready = True

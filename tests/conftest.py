@@ -58,13 +58,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
+_objects = 0  # that Python knew of when Keras last forgot its models
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forgotten_models() -> Iterator[None]:
-    """Keras keeps whatever was made with it: gigabytes, in the end."""
+    """Keras keeps whatever was made with it: gigabytes, in the end. To forget takes seconds, so there must be something."""
+    global _objects
     yield
-    for name in {"keras", "tf_keras"} & set(sys.modules):
-        sys.modules[name].backend.clear_session()
-    gc.collect()
+    keras = {"keras", "tf_keras"} & set(sys.modules)
+    if keras and len(gc.get_objects()) > _objects + 100_000:
+        for name in keras:
+            sys.modules[name].backend.clear_session()
+        gc.collect()
+        _objects = len(gc.get_objects())
 
 
 @pytest.fixture(scope="session")

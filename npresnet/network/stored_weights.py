@@ -23,7 +23,7 @@ Weights = Mapping[str, Mapping[str, npt.NDArray[np.float32]]]
 
 
 class StoredWeights(Mapping[str, Mapping[str, npt.NDArray[np.float32]]]):
-    """{layer: {role: float32 array}}; the arrays are new each time that a layer is asked for.
+    """{layer: {role: float32 array}}; the arrays are new each time that a layer is asked for, and read-only.
 
     May be asked by many threads at once, and in forked processes. To be asked for a layer raises WeightsError where the file was
     written to since it was opened, or can no longer be read.
@@ -37,7 +37,10 @@ class StoredWeights(Mapping[str, Mapping[str, npt.NDArray[np.float32]]]):
     def __getitem__(self, name: str) -> Mapping[str, npt.NDArray[np.float32]]:
         operator, tensors = self._layers[name]
         with self._files.again():
-            return as_needed(operator, {role: tensor.read() for role, tensor in tensors.items()})
+            found = as_needed(operator, {role: tensor.read() for role, tensor in tensors.items()})
+        for array in found.values():
+            array.flags.writeable = False  # nobody would see what is changed
+        return found
 
     def __contains__(self, name: object) -> bool:
         return name in self._layers

@@ -26,7 +26,7 @@ def _simulated() -> bool:
 if not _can_run():
     collect_ignore_glob = ["test_*.py"]
 elif _simulated():
-    from .blocks import quicken
+    from bench.simulated_blocks import quicken
 
     quicken()
 

@@ -1,4 +1,4 @@
-"""Barriers of the simulator's blocks, which ``blocks.py`` keeps."""
+"""Barriers of the simulator's blocks, which ``bench/simulated_blocks.py`` keeps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if not SIMULATED:
 from npresnet.kernels.cuda.launch import KERNELS
 from npresnet.kernels.cuda.ptx import mma
 
-from .blocks import Manager, together
+from bench.simulated_blocks import Manager, together
 
 THREADS = 64
 
