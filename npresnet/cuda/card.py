@@ -25,6 +25,9 @@ Array = npt.NDArray[Any]
 _T = TypeVar("_T")
 _Bound = TypeVar("_Bound", covariant=True)
 
+NUMBA_CUDA = (0, 30, 4)
+"""The oldest numba-cuda that goes with today's Numba: those before end at its first kernel. `pyproject.toml` asks for it, too."""
+
 LOWEST = (7, 5)
 """The oldest compute capability that CUDA 13 compiles for."""
 
@@ -73,8 +76,16 @@ def why_no_cuda() -> str | None:
         return 'numba-cuda is not installed; `pip install "npresnet[cuda]"` adds it'
     if _simulated():
         return None
+    import numba_cuda
     from numba import cuda
 
+    version = str(numba_cuda.__version__)
+    if tuple(map(int, re.findall(r"\d+", version)[:3])) < NUMBA_CUDA:
+        needed = ".".join(map(str, NUMBA_CUDA))
+        return (
+            f"numba-cuda {version} is installed, and the kernels take {needed} or newer; "
+            f'`pip install -U "numba-cuda[cu13]>={needed}"`'
+        )
     try:
         available = cuda.is_available()
         reason = cuda.cuda_error()

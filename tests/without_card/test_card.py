@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -101,6 +102,29 @@ def test_says_what_is_wrong(play, played, index, kind, said):
     assert said in str(caught.value)
     assert str(caught.value).endswith("the same network runs with device='cpu'")
     assert isinstance(caught.value, NpResNetError)
+
+
+@pytest.mark.parametrize("version", ["0.30.0", "0.4", "0.30.3.dev1"])
+def test_too_old_a_numba_cuda(play, monkeypatch, version):
+    """Which does not go with today's Numba: that is said in a sentence, and what to do; and the extras ask for what goes."""
+    import numba_cuda
+
+    play(a_card())
+    monkeypatch.setattr(numba_cuda, "__version__", version)
+    said = cards.why_no_cuda()
+    assert said == (
+        f'numba-cuda {version} is installed, and the kernels take 0.30.4 or newer; `pip install -U "numba-cuda[cu13]>=0.30.4"`'
+    )
+    with pytest.raises(MissingExtraError, match=r"take 0\.30\.4 or newer"):
+        cards.open_card(0)
+    for good in ("0.30.4", "0.31.0", "1.0"):
+        monkeypatch.setattr(numba_cuda, "__version__", good)
+        assert cards.why_no_cuda() is None
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    for extra in ("cuda", "test"):
+        (asked,) = [package for package in extras[extra] if package.startswith("numba-cuda")]
+        assert asked.split(";")[0] == "numba-cuda[cu13]>=" + ".".join(map(str, cards.NUMBA_CUDA))
 
 
 def test_too_old_a_card(play):
