@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import re
 import threading
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DeviceError, MissingExtraError, UsageError
+from .recorded import wait_for_all
 
 __all__ = ["Bindable", "Card", "Found", "Lane", "find_cards", "open_card", "parse_device", "why_no_cuda"]
 
@@ -252,25 +254,31 @@ class Card:
         size = 4 * int(np.prod(shape))
         return self.allocated(size, purpose, lambda: cuda.device_array(shape, np.float32))
 
-    def result(self, shape: tuple[int, ...]) -> Any:
-        """As ``array``, for a user; from memory that ``give_back`` got, if there is some of that size.
+    def results(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+        """As ``array``, for a user, one of each shape; from memory that ``give_back`` got, where there is some of that size.
 
         Whoever had it may have left work queued on it, on any stream: that is waited for.
         """
-        from numba import cuda
+        spare = {name: self._spare_of(math.prod(shape)) for name, shape in shapes.items()}
+        if any(memory is not None for memory in spare.values()):
+            wait_for_all()
+        return {
+            name: self.array(shape, "the outputs") if spare[name] is None else spare[name].reshape(*shape)
+            for name, shape in shapes.items()
+        }
 
-        size = int(np.prod(shape))
+    def _spare_of(self, size: int) -> Any:
+        """Memory for so many numbers that was given back; None where there is none."""
         for _ in range(len(self._spare)):
             with suppress(IndexError):  # another thread took the last one
                 spare = self._spare.popleft()
                 if spare.size == size:
-                    cuda.synchronize()
-                    return spare.reshape(*shape)
+                    return spare
                 self._spare.append(spare)
-        return self.array(shape, "the outputs")
+        return None
 
     def give_back(self, memory: Any) -> None:
-        """Keep memory that ``result`` gave, for the next one of its size; of all that comes, the last few arrays."""
+        """Keep memory that ``results`` gave, for the next one of its size; of all that comes, the last few arrays."""
         self._spare.append(memory)
 
     def upload(self, array: Array) -> Any:

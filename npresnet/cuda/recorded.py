@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Recorded", "record"]
+__all__ = ["Recorded", "record", "wait_for_all"]
+
+_alone = threading.Lock()
+"""Held while something is being recorded, and by whoever waits for all that a card does: the driver refuses such a wait as long
+as any stream is recorded, with an error for the thread that waits, and the recording is lost, too."""
+
+
+def wait_for_all() -> None:
+    """Wait until all that is queued on the current card is done, whichever stream and whichever library's it is."""
+    from numba import cuda
+
+    with _alone:
+        cuda.synchronize()
 
 
 class Recorded:
@@ -34,7 +47,8 @@ def record(stream: Any, queue: Callable[[Any], None]) -> Recorded | None:
     if SIMULATED:
         return None
     try:
-        return _record(stream, queue)
+        with _alone:
+            return _record(stream, queue)
     except Exception as error:  # the work itself is right, it ran before: going on step by step is only slower
         logging.getLogger("npresnet").warning(
             "npresnet: the steps could not be recorded as a CUDA graph (%s); they are queued one by one", error

@@ -248,15 +248,13 @@ class Runner:
     def _run_on_card(self, images: Any, outputs: tuple[str, ...], exact: bool = False) -> dict[str, Any]:
         from numba import cuda
 
-        results: dict[str, Any] = {}
         given: list[Any] = []
         with self.card.current():
             with self.card.lane() as lane:
                 given.append(device_images(self.card, images, self._graph.channels, lane.stream))
                 lane.stream.synchronize()
             shapes = self._graph.shapes(given[0].shape[1], given[0].shape[2], outputs)
-            for name in outputs:
-                results[name] = self.card.result((given[0].shape[0], *shapes[name]))
+            results = self.card.results({name: (given[0].shape[0], *shapes[name]) for name in outputs})
 
         def feed(chunk: _Pending) -> None:
             part = given[0][chunk.first : chunk.first + chunk.images]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import threading
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -206,7 +207,8 @@ def test_out_of_memory_gives_up_what_is_kept(play):
 
 
 def test_memory_of_results_is_used_again(play, monkeypatch):
-    """For results of the same size, after whatever is still queued on it; and no more is kept than a few arrays."""
+    """For results of the same size, after whatever is still queued on it, which is waited for once, however many they are; and
+    no more is kept than a few arrays."""
     from numba import cuda
 
     play(a_card())
@@ -214,13 +216,18 @@ def test_memory_of_results_is_used_again(play, monkeypatch):
     monkeypatch.setattr(cuda, "synchronize", lambda: waited.append("all streams"))
     monkeypatch.setattr(cuda, "device_array", lambda shape, dtype: np.empty(shape, dtype))
     card = cards.open_card(0)
-    first = arrays.DeviceArray(card, card.result((2, 3)))
-    memory, other = first.memory, card.result((4, 3))
+
+    def results(*shapes: tuple[int, ...]) -> list[Any]:
+        return list(card.results({str(number): shape for number, shape in enumerate(shapes)}).values())
+
+    first, second = (arrays.DeviceArray(card, memory) for memory in results((2, 3), (2, 3)))
+    memories, other = [first.memory, second.memory], results((4, 3))[0]
     assert waited == []
-    del first
-    assert card.result((3, 2)).base is memory
+    del first, second
+    found = results((3, 2), (1, 6), (2, 3))
+    assert all(array.base is memory for array, memory in zip(found, memories, strict=False))
     assert waited == ["all streams"]
-    assert not np.shares_memory(card.result((2, 3)), memory)
+    assert not any(np.shares_memory(found[2], memory) for memory in memories)
     for _ in range(100):
         card.give_back(other.reshape(-1))
     assert len(card._spare) < 10
@@ -306,6 +313,45 @@ def test_what_cannot_be_recorded_goes_step_by_step(monkeypatch, caplog):
     monkeypatch.setattr("npresnet.cuda.recorded._record", failing)
     assert record("stream", lambda stream: None) is None
     assert "could not be recorded as a CUDA graph (not while recording)" in caplog.text
+
+
+def test_nobody_waits_for_the_card_while_steps_are_recorded(play, monkeypatch):
+    """The driver would refuse it, to whoever waits, and the recording would be lost."""
+    from numba import cuda
+
+    play(a_card())
+    card = cards.open_card(0)
+    card.give_back(np.zeros(6, np.float32))
+    begun, go = threading.Event(), threading.Event()
+    recording = []
+
+    def slowly(stream: Any, queue: Any) -> None:
+        recording.append(stream)
+        begun.set()
+        go.wait()
+        recording.remove(stream)
+
+    waited: list[list[str]] = []
+    monkeypatch.setattr("npresnet.cuda.recorded._record", slowly)
+    monkeypatch.setattr(cuda, "synchronize", lambda: waited.append(list(recording)))
+    threads = [
+        threading.Thread(target=lambda: record("stream", lambda stream: None)),
+        threading.Thread(target=lambda: card.results({"C1": (2, 3)})),
+    ]
+    threads[0].start()
+    begun.wait()
+    threads[1].start()
+    threads[1].join(0.1)  # long enough to do what it must not
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert waited == [[]]
+
+
+def test_waits_for_the_card_have_one_place():
+    """``recorded.py`` sees to it that none comes at the wrong time."""
+    for path in Path(cards.__file__).parent.glob("*.py"):
+        assert ("cuda.synchronize(" in path.read_text()) == (path.name == "recorded.py"), path.name
 
 
 def test_arrays_are_told_apart():
