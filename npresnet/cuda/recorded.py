@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Recorded", "record", "wait_for_all"]
+__all__ = ["Recorded", "checked", "driver_stream", "record", "wait_for_all"]
 
 _alone = threading.Lock()
 """Held while something is being recorded, and by whoever waits for all that a card does: the driver refuses such a wait as long
@@ -36,7 +36,7 @@ class Recorded:
         """Queue all of it on ``stream``."""
         from cuda.bindings import driver
 
-        _checked(driver.cuGraphLaunch(self._graph, _handle(stream)))
+        checked(driver.cuGraphLaunch(self._graph, driver_stream(stream)))
 
 
 def record(stream: Any, queue: Callable[[Any], None]) -> Recorded | None:
@@ -60,23 +60,23 @@ def _record(stream: Any, queue: Callable[[Any], None]) -> Recorded:
     from cuda.bindings import driver
     from numba import cuda
 
-    handle = _handle(stream)
+    handle = driver_stream(stream)
     mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL  # other threads go on with theirs
-    _checked(driver.cuStreamBeginCapture(handle, mode))
+    checked(driver.cuStreamBeginCapture(handle, mode))
     graph = None
     try:
         with cuda.defer_cleanup():  # memory that is freed meanwhile would end the recording
             queue(stream)
     finally:  # ended in any case, or the stream could not be used again
         error, graph = driver.cuStreamEndCapture(handle)
-    _checked((error,))
+    checked((error,))
     try:
-        return Recorded(_checked(driver.cuGraphInstantiate(graph, 0)))
+        return Recorded(checked(driver.cuGraphInstantiate(graph, 0)))
     finally:
         driver.cuGraphDestroy(graph)
 
 
-def _checked(answer: tuple[Any, ...]) -> Any:
+def checked(answer: tuple[Any, ...]) -> Any:
     """The driver's result; RuntimeError with its words for an error."""
     from cuda.bindings import driver
 
@@ -86,7 +86,7 @@ def _checked(answer: tuple[Any, ...]) -> Any:
     return answer[1] if len(answer) > 1 else None
 
 
-def _handle(stream: Any) -> Any:
+def driver_stream(stream: Any) -> Any:
     """A stream of Numba's in the driver's terms."""
     from cuda.bindings import driver
 

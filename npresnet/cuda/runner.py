@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,10 +107,9 @@ class Runner:
         with self.card.lane() as lane:
             with self.card.current():
                 bound = lane.bound(program)
-                for _ in range(2):  # the first time compiles what is new
-                    bound.images.copy_to_device(batch, stream=lane.stream)
-                    seconds = timed(lane.stream, bound.queues)
-                bound.images.copy_to_device(batch, stream=lane.stream)
+                feed = partial(bound.images.copy_to_device, batch, stream=lane.stream)
+                (seconds,) = timed(lane.stream, bound.queues, 1, feed)
+                feed()
             for step, queue, taken in zip(program.steps, bound.queues, seconds, strict=True):
                 with self.card.current():
                     queue(lane.stream)
@@ -128,11 +128,8 @@ class Runner:
             if not program.planned:
                 return None
             bound = lane.bound(program)
-            seconds = []
-            for _ in range(repeats + 1):
-                bound.images.copy_to_device(batch, stream=lane.stream)
-                seconds.append(timed(lane.stream, bound.queues))
-        medians = np.median(seconds[1:], axis=0)
+            feed = partial(bound.images.copy_to_device, batch, stream=lane.stream)
+            medians = np.median(timed(lane.stream, bound.queues, repeats, feed), axis=0)
         return step_times([step.what for step in program.steps], len(batch), medians)
 
     def algorithms(self, size: tuple[int, int], outputs: tuple[str, ...]) -> dict[str, str]:
