@@ -66,14 +66,13 @@ class DeviceArray:
         return _CUDA, self._card.index
 
     def __dlpack__(self, **options: Any) -> Any:
-        return self._shared().__dlpack__(**options)
-
-    def _shared(self) -> Any:
-        """The same memory in the terms of NVIDIA's cuda.core, which knows how to make DLPack's capsules."""
+        """Made by NVIDIA's cuda.core, of the same memory. Raises UsageError where that is missing or too old."""
         try:
             from cuda.core import Buffer
             from cuda.core.utils import StridedMemoryView
-        except ImportError:
+
+            capsule = StridedMemoryView.__dlpack__  # older versions have all but this
+        except (ImportError, AttributeError):
             raise UsageError(
                 "DLPack: sharing arrays that way takes cuda.core 1.0 or newer, which is not installed; "
                 "`pip install -U cuda-core`, or use __cuda_array_interface__"
@@ -81,7 +80,8 @@ class DeviceArray:
         address = self.__cuda_array_interface__["data"][0]
         with self._card.current():
             buffer = Buffer.from_handle(address, self.nbytes, owner=self)
-            return StridedMemoryView.from_buffer(buffer, self.shape, dtype=self.dtype)
+            view = StridedMemoryView.from_buffer(buffer, self.shape, dtype=self.dtype)
+        return capsule(view, **options)
 
     def copy_to_host(self) -> npt.NDArray[np.float32]:
         """A copy as a NumPy array."""

@@ -372,6 +372,17 @@ def test_arrays_are_told_apart():
         assert not arrays.on_card(other)
 
 
+def test_dlpack_with_an_older_cuda_core(play, monkeypatch):
+    """Which can be imported, and knows views that others make, but makes none for them."""
+    import cuda.core.utils
+
+    play(a_card())
+    array = arrays.DeviceArray(cards.open_card(0), np.zeros((2, 3), np.float32))
+    monkeypatch.setattr(cuda.core.utils, "StridedMemoryView", type("StridedMemoryView", (), {"from_dlpack": None}))
+    with pytest.raises(UsageError, match=r"takes cuda\.core 1\.0 or newer.*pip install -U cuda-core"):
+        array.__dlpack__()
+
+
 def test_precision_that_a_card_does_not_have(play):
     play(a_card((7, 5)), a_card((8, 0)))
     cards.open_card(0).check_precision("fp32")
