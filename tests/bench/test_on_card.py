@@ -132,6 +132,7 @@ CODE = {
     "hangs": WRITE % ("hangs/one", "ok") + "import time; time.sleep(60)",
     "silent": "",
     "fails": WRITE % ("fails/one", "failed"),
+    "environment": WRITE % ("environment", "failed"),
 }
 
 
@@ -172,6 +173,30 @@ def test_a_section_that_fails_stops_no_other(tmp_path, sections, capsys):
     assert on_card.finish(outcome, 1) == 1
     assert "FAILED: hangs: its process was stopped" in capsys.readouterr().out
     assert set(cases_in(tmp_path)) == set(outcome.cases)
+
+
+def test_where_no_kernel_runs_nothing_else_is_tried(tmp_path, sections, monkeypatch, capsys):
+    outcome = sections(tmp_path, "environment", "good", "dies")
+    assert (outcome.failed(), outcome.left_out()) == (["environment"], ["good", "dies"])
+    assert "good: left out: no kernel runs" in capsys.readouterr().out
+    assert on_card.finish(outcome, 1) == 1
+    for code, left_out in (("import os; os._exit(3)", ["good"]), (WRITE % ("environment", "ok") + CODE["dies"], [])):
+        monkeypatch.setitem(CODE, "environment", code)  # killed before it has said anything, and after kernels had run
+        assert sections(tmp_path, "environment", "good").left_out() == left_out
+    assert set(cases_in(tmp_path)) == {"environment", "dies/one", "environment/process", "good/one"}
+
+
+def test_limits_of_sections(tmp_path, monkeypatch, capsys):
+    given = []
+    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "0")
+    monkeypatch.setattr(on_card, "run_sections", lambda names, limits, *more: given.append(limits))
+    on_card.main(["--out", str(tmp_path), "--limit", "tuning=90", "--limit", "benchmark=12.5"])
+    usual = {name: section.seconds for name, section in card_sections.SECTIONS.items()}
+    assert given == [{**usual, "tuning": 90.0, "benchmark": 12.5}]
+    for wrong in ("tuning", "tuning=", "tuning=-1", "turning=5"):
+        with pytest.raises(SystemExit):
+            on_card.main(["--out", str(tmp_path), "--limit", wrong])
+        assert f"got {wrong!r}; it must be SECTION=SECONDS" in capsys.readouterr().err
 
 
 def test_all_is_well(tmp_path, sections):
@@ -261,6 +286,21 @@ class Unsteady:
     def __call__(self, images, outputs):
         self.calls += 1
         return {name: np.ones(3, np.float32) + (np.float32(1e-7) * (self.calls >= self.last)) for name in outputs}
+
+
+@needs_numba_cuda
+def test_a_first_kernel_that_is_wrong_is_noticed(monkeypatch):
+    from npresnet.kernels import cuda
+
+    for name in ("relu_cuda", "gemm_cuda"):
+        monkeypatch.setattr(cuda, "relu_cuda", lambda x: np.maximum(x, 0))
+        monkeypatch.setattr(cuda, "gemm_cuda", np.matmul)
+        card_sections.try_kernels()
+        monkeypatch.setattr(
+            cuda, name, lambda *arrays: np.zeros((20, 36) if len(arrays) == 2 else (1, 5, 6, 4), np.float32)
+        )
+        with pytest.raises(card_sections.Failed, match=f"the first kernel, {name[:4]}, is wrong"):
+            card_sections.try_kernels()
 
 
 def test_other_bits_are_noticed():
