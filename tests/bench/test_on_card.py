@@ -342,18 +342,45 @@ def test_fused_convolutions_compute_the_same(monkeypatch):
 
     monkeypatch.setattr(torch, "cudnn_convolution_relu", conv_relu)
     monkeypatch.setattr(torch, "cudnn_convolution_add_relu", conv_add_relu)
-    for subject in card_sections.THIN[:2]:
+    for subject, layout in zip(card_sections.THIN[:2], ("NHWC", "NCHW"), strict=True):
         found = subject.found()
         images = [card_sections.pictures((2, 40, 52), seed) for seed in range(2)]
         outputs = outputs_of(found.graph)
         peer = TorchOnCard(found.graph, found.weights, images, list(outputs), "fp32", "cpu")
-        calls.clear()
-        peer._prepare("eager, fused")
         expected = card_sections._on_the_processor(found, images, outputs)
+        calls.clear()
+        peer._prepare(f"eager, fused, {layout}")
         assert card_sections._verified(peer, expected, [0, 1], 1e-5) > 0
         blocks = sum(found.architecture.blocks)
         assert calls.count("add") % blocks == 0  # each block's sum, in each run
         assert calls.count("relu") > calls.count("add") > 0
+
+
+def test_pytorch_is_raced_in_both_layouts(monkeypatch):
+    """Each with what it reads in that order of memory, and the faster is kept; operators one by one where no graph is recorded."""
+    torch = pytest.importorskip("torch")
+    from bench import card_torch
+    from npresnet.peers.network import outputs_of
+
+    forms = (torch.channels_last, torch.contiguous_format)
+    found = card_sections.THIN[0].found()
+    images = card_sections.pictures((2, 40, 52), 0)
+    seen = {}
+
+    def seconds(self, way):
+        if way.startswith("graph"):
+            return "no graphs on this device"
+        self._prepare(way)
+        tensors = [*self._inputs, *(weights for weights, _ in self._weights.values() if weights is not None)]
+        large = [t for t in tensors if t.ndim == 4 and min(t.shape[1:]) > 1]  # of others both orders are the same
+        seen[way] = [all(t.is_contiguous(memory_format=form) for t in large) for form in forms]
+        return 1.0 if way.endswith("NCHW") else 2.0
+
+    monkeypatch.setattr(card_torch.TorchOnCard, "_seconds", seconds)
+    monkeypatch.setattr(card_torch.TorchOnCard, "_fused_forward", card_torch.TorchOnCard._forward)  # which takes cuDNN
+    peer = card_torch.TorchOnCard(found.graph, found.weights, [images], list(outputs_of(found.graph)), "fp32", "cpu")
+    assert seen == {way: [way.endswith("NHWC"), way.endswith("NCHW")] for way in card_torch.WAYS["eager"]}
+    assert peer.way == "eager, fused, NCHW"
 
 
 # Tables --------------------------------------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ def card(monkeypatch):
         return queue
 
     class Event:
+        at = 0
+
         def elapsed_time(self, later: Event) -> float:
             return 1e3 * (later.at - self.at)
 
@@ -43,7 +45,8 @@ def card(monkeypatch):
     def record(stream: Any, queue: Any) -> Any:
         if not played.recorded:
             return None
-        played.recording = actions = []
+        actions: list[Any] = []
+        played.recording = actions
         queue(stream)
         played.recording = None
 
