@@ -251,34 +251,37 @@ class Card:
         """An uninitialised float32 array on this card, which must be the current one. Raises DeviceError."""
         from numba import cuda
 
-        size = 4 * int(np.prod(shape))
+        size = 4 * math.prod(shape)
         return self.allocated(size, purpose, lambda: cuda.device_array(shape, np.float32))
 
-    def results(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-        """As ``array``, for a user, one of each shape; from memory that ``give_back`` got, where there is some of that size.
+    def results(self, shapes: Mapping[str, tuple[int, ...]], stream: Any) -> dict[str, Any]:
+        """As ``array``, for a user, one of each shape; from memory that ``give_back`` got, where there is some of that shape.
 
-        Whoever had it may have left work queued on it, on any stream: that is waited for.
+        What is queued on ``stream`` is then done. Whoever had the memory may have left work queued on it, on any stream: that
+        is waited for, too.
         """
-        spare = {name: self._spare_of(math.prod(shape)) for name, shape in shapes.items()}
-        if any(memory is not None for memory in spare.values()):
+        found = {name: self._spare_of(shape) for name, shape in shapes.items()}
+        if any(memory is not None for memory in found.values()):
             wait_for_all()
-        return {
-            name: self.array(shape, "the outputs") if spare[name] is None else spare[name].reshape(*shape)
-            for name, shape in shapes.items()
-        }
+        else:
+            stream.synchronize()
+        for name, shape in shapes.items():
+            if found[name] is None:
+                found[name] = self.array(shape, "the outputs")
+        return found
 
-    def _spare_of(self, size: int) -> Any:
-        """Memory for so many numbers that was given back; None where there is none."""
+    def _spare_of(self, shape: tuple[int, ...]) -> Any:
+        """Memory of a shape that was given back; None where there is none."""
         for _ in range(len(self._spare)):
             with suppress(IndexError):  # another thread took the last one
                 spare = self._spare.popleft()
-                if spare.size == size:
+                if spare.shape == shape:
                     return spare
                 self._spare.append(spare)
         return None
 
     def give_back(self, memory: Any) -> None:
-        """Keep memory that ``results`` gave, for the next one of its size; of all that comes, the last few arrays."""
+        """Keep memory that ``results`` gave, for the next one of its shape; of all that comes, the last few arrays."""
         self._spare.append(memory)
 
     def upload(self, array: Array) -> Any:
@@ -352,7 +355,7 @@ class Lane:
         """Page-locked float32 memory, from and to which the card copies by itself while others compute."""
         from numba import cuda
 
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         if name not in self._staging or self._staging[name].size < count:
             self._staging.pop(name, None)
             self._staging[name] = self.card.allocated(

@@ -78,16 +78,14 @@ def _record(stream: Any, queue: Callable[[Any], None]) -> Recorded:
 
 def checked(answer: tuple[Any, ...]) -> Any:
     """The driver's result; RuntimeError with its words for an error."""
-    from cuda.bindings import driver
-
     if int(answer[0]) != 0:
+        from cuda.bindings import driver
+
         _, text = driver.cuGetErrorString(answer[0])
         raise RuntimeError(text.decode() if isinstance(text, bytes) else str(answer[0]))
     return answer[1] if len(answer) > 1 else None
 
 
-def driver_stream(stream: Any) -> Any:
+def driver_stream(stream: Any) -> int:
     """A stream of Numba's in the driver's terms."""
-    from cuda.bindings import driver
-
-    return driver.CUstream(int(stream.handle))
+    return int(stream.handle)

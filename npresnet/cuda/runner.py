@@ -25,6 +25,7 @@ from .arrays import DeviceArray, device_images, on_card
 from .by_layer import Tensors, layer_program
 from .by_plan import planned_program
 from .card import Card, Lane
+from .copies import Placed
 from .measured import Choices, Measured, Measuring
 from .packing import Constants
 from .program import Bound, Program
@@ -74,6 +75,7 @@ class Runner:
         self._threads = threads
         self._memory = Memory()
         self._programs: Recent[tuple[Any, ...], Program] = Recent(_PROGRAMS)
+        self._sizes: Recent[tuple[Any, ...], dict[str, tuple[int, ...]]] = Recent(_PROGRAMS)
 
     def run(self, images: Any, outputs: tuple[str, ...]) -> dict[str, Any]:
         """{output: array} of float32[n, h, w, c] images: NumPy arrays, or DeviceArrays for images that are on a card.
@@ -107,7 +109,7 @@ class Runner:
         with self.card.lane() as lane:
             with self.card.current():
                 bound = lane.bound(program)
-                feed = partial(bound.images.copy_to_device, batch, stream=lane.stream)
+                feed = partial(bound.images.upload, batch, lane.stream)
                 (seconds,) = timed(lane.stream, bound.queues, 1, feed)
                 feed()
             for step, queue, taken in zip(program.steps, bound.queues, seconds, strict=True):
@@ -128,7 +130,7 @@ class Runner:
             if not program.planned:
                 return None
             bound = lane.bound(program)
-            feed = partial(bound.images.copy_to_device, batch, stream=lane.stream)
+            feed = partial(bound.images.upload, batch, lane.stream)
             medians = np.median(timed(lane.stream, bound.queues, repeats, feed), axis=0)
         return step_times([step.what for step in program.steps], len(batch), medians)
 
@@ -150,6 +152,12 @@ class Runner:
             finally:
                 self._choices.keep()
         self._programs.clear()  # they go by what was known before
+
+    def _shapes(self, images: Sequence[int], outputs: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+        """{output: shape} for images of a shape [n, h, w, c]."""
+        count, height, width, _ = images
+        each = self._sizes.get((height, width, outputs), lambda: self._graph.shapes(height, width, outputs))
+        return {name: (count, *each[name]) for name in outputs}
 
     def _program(self, batch: tuple[int, int, int], outputs: tuple[str, ...], exact: bool = False) -> Program:
         """The program for a chunk of (n, h, w) images; made if it is not at hand.
@@ -209,7 +217,7 @@ class Runner:
                     fetch(chunk)
                     if chunk.bound.suspects is not None:
                         marks = chunk.lane.staging("suspects", chunk.bound.suspects.shape)
-                        chunk.bound.suspects.copy_to_host(marks, stream=chunk.lane.stream)
+                        chunk.bound.suspects.download(marks, chunk.lane.stream)
                 for turn in sorted(pending, key=lambda turn: pending[turn].first):
                     finish(pending[turn])
             finally:
@@ -218,23 +226,22 @@ class Runner:
         return suspects
 
     def _run_from_host(self, images: Array, outputs: tuple[str, ...], exact: bool = False) -> dict[str, Any]:
-        shapes = self._graph.shapes(images.shape[1], images.shape[2], outputs)
-        results = {name: self._memory.array((len(images), *shapes[name])) for name in outputs}
+        results = {name: self._memory.array(shape) for name, shape in self._shapes(images.shape, outputs).items()}
         self._memory.limit = sum(array.nbytes for array in results.values())
 
         def feed(chunk: _Pending) -> None:
             staged = chunk.lane.staging("images", chunk.bound.images.shape)
             _copy(images[chunk.first : chunk.first + chunk.images], staged, self._threads)
-            chunk.bound.images.copy_to_device(staged, stream=chunk.lane.stream)
+            chunk.bound.images.upload(staged, chunk.lane.stream)
 
         def fetch(chunk: _Pending) -> None:
-            for name, array in chunk.bound.outputs.items():
-                array.copy_to_host(chunk.lane.staging(f"output {name}", array.shape), stream=chunk.lane.stream)
+            for name, output in chunk.bound.outputs.items():
+                output.download(chunk.lane.staging(f"output {name}", output.shape), chunk.lane.stream)
 
         def collect(chunk: _Pending) -> None:
-            for name, array in chunk.bound.outputs.items():
+            for name, output in chunk.bound.outputs.items():
                 into = results[name][chunk.first : chunk.first + chunk.images]
-                _copy(chunk.lane.staging(f"output {name}", array.shape), into, self._threads)
+                _copy(chunk.lane.staging(f"output {name}", output.shape), into, self._threads)
 
         for index in self._each_chunk(images.shape, outputs, feed, fetch, collect, exact):
             again = self._run_from_host(images[index : index + 1], outputs, exact=True)
@@ -245,27 +252,23 @@ class Runner:
     def _run_on_card(self, images: Any, outputs: tuple[str, ...], exact: bool = False) -> dict[str, Any]:
         from numba import cuda
 
-        given: list[Any] = []
-        with self.card.current():
-            with self.card.lane() as lane:
-                given.append(device_images(self.card, images, self._graph.channels, lane.stream))
-                lane.stream.synchronize()
-            shapes = self._graph.shapes(given[0].shape[1], given[0].shape[2], outputs)
-            results = self.card.results({name: (given[0].shape[0], *shapes[name]) for name in outputs})
+        with self.card.current(), self.card.lane() as lane:
+            given = Placed(device_images(self.card, images, self._graph.channels, lane.stream))
+            results = self.card.results(self._shapes(given.shape, outputs), lane.stream)
+        places = {name: Placed(array) for name, array in results.items()}
 
         def feed(chunk: _Pending) -> None:
-            part = given[0][chunk.first : chunk.first + chunk.images]
-            chunk.bound.images.copy_to_device(part, stream=chunk.lane.stream)
+            chunk.bound.images.take(0, given, chunk.first, chunk.images, chunk.lane.stream)
 
         def fetch(chunk: _Pending) -> None:
-            for name, array in chunk.bound.outputs.items():
-                results[name][chunk.first : chunk.first + chunk.images].copy_to_device(array, stream=chunk.lane.stream)
+            for name, output in chunk.bound.outputs.items():
+                places[name].take(chunk.first, output, 0, chunk.images, chunk.lane.stream)
 
-        for index in self._each_chunk(given[0].shape, outputs, feed, fetch, lambda chunk: None, exact):
-            again = self._run_on_card(given[0][index : index + 1], outputs, exact=True)
+        for index in self._each_chunk(given.shape, outputs, feed, fetch, lambda chunk: None, exact):
+            again = self._run_on_card(given.array[index : index + 1], outputs, exact=True)
             with self.card.current():
                 for name, array in again.items():
-                    results[name][index : index + 1].copy_to_device(array.memory)
+                    places[name].take(index, Placed(array.memory), 0, 1, cuda.default_stream())
                 cuda.default_stream().synchronize()
         return {name: DeviceArray(self.card, array) for name, array in results.items()}
 

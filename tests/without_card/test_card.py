@@ -207,7 +207,7 @@ def test_out_of_memory_gives_up_what_is_kept(play):
 
 
 def test_memory_of_results_is_used_again(play, monkeypatch):
-    """For results of the same size, after whatever is still queued on it, which is waited for once, however many they are; and
+    """For results of the same shape, after whatever is still queued on it, which is waited for once, however many they are; and
     no more is kept than a few arrays."""
     from numba import cuda
 
@@ -218,16 +218,19 @@ def test_memory_of_results_is_used_again(play, monkeypatch):
     card = cards.open_card(0)
 
     def results(*shapes: tuple[int, ...]) -> list[Any]:
-        return list(card.results({str(number): shape for number, shape in enumerate(shapes)}).values())
+        named = {str(number): shape for number, shape in enumerate(shapes)}
+        return list(card.results(named, SimpleNamespace(synchronize=lambda: waited.append("one"))).values())
 
     first, second = (arrays.DeviceArray(card, memory) for memory in results((2, 3), (2, 3)))
     memories, other = [first.memory, second.memory], results((4, 3))[0]
-    assert waited == []
+    assert waited == ["one", "one"]
+    waited.clear()
     del first, second
-    found = results((3, 2), (1, 6), (2, 3))
-    assert all(array.base is memory for array, memory in zip(found, memories, strict=False))
-    assert waited == ["all streams"]
+    found = results((2, 3), (2, 3), (2, 3))
+    assert found[0] is memories[0]
+    assert found[1] is memories[1]
     assert not any(np.shares_memory(found[2], memory) for memory in memories)
+    assert waited == ["all streams"]
     for _ in range(100):
         card.give_back(other.reshape(-1))
     assert len(card._spare) < 10
@@ -321,7 +324,7 @@ def test_nobody_waits_for_the_card_while_steps_are_recorded(play, monkeypatch):
 
     play(a_card())
     card = cards.open_card(0)
-    card.give_back(np.zeros(6, np.float32))
+    card.give_back(np.zeros((2, 3), np.float32))
     begun, go = threading.Event(), threading.Event()
     recording = []
 
@@ -336,7 +339,7 @@ def test_nobody_waits_for_the_card_while_steps_are_recorded(play, monkeypatch):
     monkeypatch.setattr(cuda, "synchronize", lambda: waited.append(list(recording)))
     threads = [
         threading.Thread(target=lambda: record("stream", lambda stream: None)),
-        threading.Thread(target=lambda: card.results({"C1": (2, 3)})),
+        threading.Thread(target=lambda: card.results({"C1": (2, 3)}, None)),
     ]
     threads[0].start()
     begun.wait()
