@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -273,11 +273,13 @@ class Card:
     def _spare_of(self, shape: tuple[int, ...]) -> Any:
         """Memory of a shape that was given back; None where there is none."""
         for _ in range(len(self._spare)):
-            with suppress(IndexError):  # another thread took the last one
+            try:
                 spare = self._spare.popleft()
-                if spare.shape == shape:
-                    return spare
-                self._spare.append(spare)
+            except IndexError:  # another thread took the last one
+                return None
+            if spare.shape == shape:
+                return spare
+            self._spare.append(spare)
         return None
 
     def give_back(self, memory: Any) -> None:

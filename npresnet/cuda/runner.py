@@ -82,9 +82,10 @@ class Runner:
 
         Raises ImageError, UsageError as calling the network does; DeviceError where memory is short.
         """
-        if on_card(images):
-            return self._run_on_card(images, outputs)
-        return self._run_from_host(network_input(images, self._graph.channels), outputs)
+        with self.card.current():
+            if on_card(images):
+                return self._run_on_card(images, outputs)
+            return self._run_from_host(network_input(images, self._graph.channels), outputs)
 
     def trace(self, images: Any, outputs: Sequence[str]) -> Iterator[LayerStep]:
         """Each layer's output, as a NumPy array, and its time on the card, measured by events around its kernels.
@@ -191,7 +192,8 @@ class Runner:
         exact: bool,
     ) -> list[int]:
         """Queue every chunk on one of two lanes; ``feed`` and ``fetch`` queue its copies, ``collect`` comes when it is
-        done. Returns the images that are to be run once more, exactly; why: see ``plan/winograd.py``."""
+        done. The card must be the current one. Returns the images that are to be run once more, exactly; why: see
+        ``plan/winograd.py``."""
         suspects: list[int] = []
 
         def finish(chunk: _Pending) -> None:
@@ -202,7 +204,7 @@ class Runner:
                 suspects.extend(chunk.first + int(index) for index in np.nonzero(marks)[0])
 
         chunks = self._chunks(shape)
-        with self.card.current(), ExitStack() as stack:
+        with ExitStack() as stack:
             lanes = [stack.enter_context(self.card.lane()) for _ in chunks[:2]]
             pending: dict[int, _Pending] = {}
             try:
@@ -252,7 +254,7 @@ class Runner:
     def _run_on_card(self, images: Any, outputs: tuple[str, ...], exact: bool = False) -> dict[str, Any]:
         from numba import cuda
 
-        with self.card.current(), self.card.lane() as lane:
+        with self.card.lane() as lane:
             given = Placed(device_images(self.card, images, self._graph.channels, lane.stream))
             results = self.card.results(self._shapes(given.shape, outputs), lane.stream)
         places = {name: Placed(array) for name, array in results.items()}
@@ -266,10 +268,9 @@ class Runner:
 
         for index in self._each_chunk(given.shape, outputs, feed, fetch, lambda chunk: None, exact):
             again = self._run_on_card(given.array[index : index + 1], outputs, exact=True)
-            with self.card.current():
-                for name, array in again.items():
-                    places[name].take(index, Placed(array.memory), 0, 1, cuda.default_stream())
-                cuda.default_stream().synchronize()
+            for name, array in again.items():
+                places[name].take(index, Placed(array.memory), 0, 1, cuda.default_stream())
+            cuda.default_stream().synchronize()
         return {name: DeviceArray(self.card, array) for name, array in results.items()}
 
 
