@@ -1,16 +1,16 @@
 """Copies of whole images to, from and on a card, queued with what the driver needs and nothing else: addresses and bytes.
 
-Numba's own arrays know how to do that, too, and ask themselves for each slice where it lies and whether it is contiguous: a
-thousand calls of Python in a network's call, which took longer than the card did.
+Numba's own arrays know how to do that, too, and ask themselves for each slice where it lies and whether it is contiguous: some
+thousand calls of Python for one call of a network.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import numpy.typing as npt
-from cuda.bindings import driver
 
 from ..kernels.cuda.launch import SIMULATED
 from .recorded import checked, driver_stream
@@ -35,22 +35,29 @@ class Placed:
             self.array[at : at + count].copy_to_device(source.array[first : first + count], stream=stream)
             return
         to, of = self._address + at * self._each, source._address + first * self._each
-        checked(driver.cuMemcpyDtoDAsync(to, of, count * self._each, driver_stream(stream)))
+        checked(_driver().cuMemcpyDtoDAsync(to, of, count * self._each, driver_stream(stream)))
 
     def upload(self, source: Array, stream: Any) -> None:
         """Queue the copy of page-locked memory, a C-contiguous array of this shape, to here."""
         if SIMULATED:
             self.array.copy_to_device(source, stream=stream)
             return
-        checked(driver.cuMemcpyHtoDAsync(self._address, _address(source), source.nbytes, driver_stream(stream)))
+        checked(_driver().cuMemcpyHtoDAsync(self._address, _address(source), source.nbytes, driver_stream(stream)))
 
     def download(self, target: Array, stream: Any) -> None:
         """Queue the copy of all of this to page-locked memory, a C-contiguous array of its shape."""
         if SIMULATED:
             self.array.copy_to_host(target, stream=stream)
             return
-        checked(driver.cuMemcpyDtoHAsync(_address(target), self._address, target.nbytes, driver_stream(stream)))
+        checked(_driver().cuMemcpyDtoHAsync(_address(target), self._address, target.nbytes, driver_stream(stream)))
 
 
 def _address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
+
+
+@functools.cache  # an import statement costs as much as a copy does, each time
+def _driver() -> Any:
+    from cuda.bindings import driver
+
+    return driver

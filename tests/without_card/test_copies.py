@@ -33,7 +33,7 @@ def streams(monkeypatch):
         return (0,)
 
     names = ("cuMemcpyDtoDAsync", "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync")
-    monkeypatch.setattr(copies, "driver", SimpleNamespace(**dict.fromkeys(names, copy)))
+    monkeypatch.setattr(copies, "_driver", lambda: SimpleNamespace(**dict.fromkeys(names, copy)))
     return seen
 
 
@@ -61,7 +61,7 @@ def test_to_the_card_and_back(streams):
 
 def test_what_the_driver_refuses(monkeypatch):
     refuse = SimpleNamespace(cuMemcpyDtoDAsync=lambda *arguments: (700,))
-    monkeypatch.setattr(copies, "driver", refuse)
+    monkeypatch.setattr(copies, "_driver", lambda: refuse)
     placed = copies.Placed(OnCard(numbers(2, 3)))
     with pytest.raises(RuntimeError):
         placed.take(0, placed, 1, 1, SimpleNamespace(handle=0))
