@@ -437,6 +437,15 @@ def test_images_on_the_card():
         np.asarray(found, copy=False)
 
 
+@pytest.mark.parametrize("place", [np.asarray, cuda.to_device], ids=["host", "card"])
+def test_a_size_of_images_is_worked_out_once(place, monkeypatch):
+    """And not in each call, which the card would wait for."""
+    net, images = make(graph_of(("relu", ReLU(), "input"))), numbers("once", (2, 3, 4, 3))
+    first = np.asarray(net.run(place(images), ("relu",))["relu"])
+    monkeypatch.setattr(Graph, "shapes", None)
+    np.testing.assert_array_equal(np.asarray(net.run(place(images), ("relu",))["relu"]), first)
+
+
 if not SIMULATED:  # which has no memory that another library could share
 
     @pytest.mark.parametrize("protocol", ["dlpack", "interface"])

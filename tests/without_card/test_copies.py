@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,6 +48,17 @@ def test_some_images(streams):
     np.testing.assert_array_equal(target[1:], source[2:])
     assert not target[0].any()
     assert streams == [7]
+
+
+def test_a_copy_takes_a_few_calls_of_python(streams):
+    """And not hundreds, as arrays do that look at themselves first: at batch 1 the card would wait for that."""
+    source, target = (copies.Placed(OnCard(numbers(4, 2))) for _ in range(2))
+    stream, calls = SimpleNamespace(handle=0), []
+    sys.setprofile(lambda frame, event, argument: calls.append(event))
+    target.take(0, source, 0, 4, stream)
+    sys.setprofile(None)
+    assert calls.count("call") < 10
+    assert len(streams) == 1
 
 
 def test_to_the_card_and_back(streams):
