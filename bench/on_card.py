@@ -7,7 +7,8 @@
 It runs unattended and without a network: the tests of ``tests/cuda`` on the card, the memory checker where it is
 installed, whole networks beside recordings of TensorFlow, repeatability to the last bit, and times beside PyTorch's with
 the same images on the card. Each section is a process of its own, so that one that crashes or hangs takes nothing with it;
-the most important come first, and what there is no time for is left out, which is said. Results are saved case by case as
+the most important come first, and what there is no time for is left out, which is said; where the first kernel fails nothing
+else is tried. ``--limit tuning=90`` gives a section other seconds than its own. Results are saved case by case as
 ``card-<name of the card>.json`` in ``bench/results``; ``python -m bench.report`` makes tables and pictures of them.
 
 Exit status: 0 if nothing failed and something was run; 1 if not; 2 for wrong use.
@@ -70,7 +71,7 @@ def machine(environment: Mapping[str, Any]) -> tuple[str, str]:
 def run_sections(
     names: Sequence[str], limits: Mapping[str, float], orders: Mapping[str, Any], outcome: Outcome, budget: float
 ) -> None:
-    """Run sections one after the other, each in a process of its own.
+    """Run sections one after the other, each in a process of its own; none after an environment in which no kernel runs.
 
     limits  seconds that each may take
     orders  what a ``Job`` is made of, but its deadline
@@ -80,9 +81,11 @@ def run_sections(
     with tempfile.TemporaryDirectory(prefix="npresnet-card-") as folder:
         for name in names:
             seconds = min(limits[name], end - time.monotonic())
-            if seconds < _LEAST:
-                outcome.add(name, {"status": "left out", "reason": f"no time: the budget of {budget:.0f} s is spent"})
-                print(f"{name}: left out, the budget of {budget:.0f} s is spent", flush=True)
+            useless = outcome.cases.get("environment", {}).get("status") == "failed"
+            if useless or seconds < _LEAST:
+                reason = "no kernel runs" if useless else f"no time: the budget of {budget:.0f} s is spent"
+                outcome.add(name, {"status": "left out", "reason": reason})
+                print(f"{name}: left out: {reason}", flush=True)
                 continue
             print(f"{name}, at most {seconds:.0f} s", flush=True)
             results = Path(folder, f"{name}.jsonl")
@@ -93,8 +96,9 @@ def run_sections(
                 outcome.add(entry["case"], entry["result"])
             if wrong or not lines:
                 reason = f"its process {wrong or 'reported nothing'}"
-                outcome.add(name, {"status": "failed", "reason": reason})
-                print(f"  {name}: failed: {reason}", flush=True)
+                key = f"{name}/process" if name in outcome.cases else name
+                outcome.add(key, {"status": "failed", "reason": reason})
+                print(f"  {key}: failed: {reason}", flush=True)
 
 
 def _command(name: str, orders: Mapping[str, Any], results: Path) -> list[str]:
@@ -143,6 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--budget", type=float, default=420, metavar="SECONDS", help="default: %(default)s")
     parser.add_argument("--out", type=Path, help="folder for the results; default: bench/results")
     parser.add_argument("--sanitizer", help="path of compute-sanitizer, where it is not found by itself")
+    parser.add_argument(
+        "--limit", action="append", default=[], type=_limit, metavar="SECTION=SECONDS",
+        help=f"how long a section may take, again for others; {', '.join(f'{n}={s.seconds:g}' for n, s in SECTIONS.items())}",
+    )  # fmt: skip
     for name in SECTIONS:
         if name != "environment":
             parser.add_argument(f"--skip-{name}", action="store_true")
@@ -156,11 +164,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcome = Outcome(options.out or store.RESULTS)
     scale = "simulated" if options.simulate else "quick" if options.quick else "full"
     chosen = [name for name in SECTIONS if not getattr(options, f"skip_{name}", False)]
-    limits = {name: section.seconds for name, section in SECTIONS.items()}
+    limits = {name: section.seconds for name, section in SECTIONS.items()} | dict(options.limit)
     run_sections(
         chosen, limits, {"scale_name": scale, "sanitizer": options.sanitizer}, outcome, options.budget
     )  # fmt: skip
     return finish(outcome, time.monotonic() - start)
+
+
+def _limit(text: str) -> tuple[str, float]:
+    """A section and its seconds, as ``--limit`` has them."""
+    from bench.card_sections import SECTIONS
+
+    name, _, seconds = text.partition("=")
+    if name not in SECTIONS or not re.fullmatch(r"\d+(\.\d+)?", seconds):
+        raise argparse.ArgumentTypeError(f"got {text!r}; it must be SECTION=SECONDS, with one of {', '.join(SECTIONS)}")
+    return name, float(seconds)
 
 
 def finish(outcome: Outcome, seconds: float) -> int:

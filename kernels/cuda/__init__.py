@@ -14,8 +14,12 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 if importlib.util.find_spec("numba_cuda") is None:
     raise ImportError("npresnet.kernels.cuda needs the package numba-cuda; `pip install 'npresnet[cuda]'` brings it")
+if not hasattr(np, "row_stack"):  # which numba-cuda 0.30.4 names whenever it compiles, and NumPy 2.5 has no more
+    np.row_stack = np.vstack  # type: ignore[attr-defined, unused-ignore]
 
 from .activation import activation_cuda
 from .add import add_cuda

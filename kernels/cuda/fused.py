@@ -26,10 +26,10 @@ __all__ = [
     "clear",
     "convolve",
     "finish_of",
-    "hold",
     "maxpool",
     "multiply_many",
     "nan_images",
+    "noise",
     "set_channels",
 ]
 
@@ -240,13 +240,17 @@ def clear(stream: Any, x: Any) -> None:
     _clear.launch(grid_1d(x.size), stream, x)
 
 
-@kernel("int", threads=1)
-def _hold(turns):
-    for _ in range(turns):
-        cuda.nanosleep(100_000)
+@kernel("vector", threads=ELEMENTS)
+def _noise(x):
+    at = cuda.grid(1)
+    if at < x.size:
+        number = at & 0x7FFFFFFF
+        for _ in range(2):
+            number = (number * 1103515245 + 12345) & 0x7FFFFFFF
+            number ^= number >> 15
+        x[at] = float32(number) * float32(2.0**-30) - float32(1.0)
 
 
-def hold(stream: Any, seconds: float) -> None:
-    """Keep a stream from what is queued next for about so long: what is then measured by events is the card's time, and not
-    how fast work is queued."""
-    _hold.launch(1, stream, int(seconds * 1e4) + 1)
+def noise(stream: Any, x: Any) -> None:
+    """Numbers of -1 to 1 that look random, the same at every call."""
+    _noise.launch(grid_1d(x.size), stream, x)

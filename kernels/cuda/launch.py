@@ -118,18 +118,16 @@ class Kernel:
         """Queue one run on ``stream``. Trusts its arguments; blocks: how many, in up to three dimensions."""
         if not all((blocks,) if isinstance(blocks, int) else blocks):
             return  # nothing to do
-        with self._lock:
+        if not SIMULATED:  # which computes with Python's own numbers
+            arguments = tuple(_CASTS[word](a) for word, a in zip(self.arguments, arguments, strict=True))
+        # of two threads that load one kernel onto a card at once, Numba lets one down; and the simulator runs one at a time
+        with _simulator if SIMULATED else self._lock:
             if self._compiled is None:
                 options = {} if SIMULATED else {"launch_bounds": self.bounds}
                 self._compiled = cuda.jit(**options)(self.function)
                 if not SIMULATED:
                     keep(self._compiled, self.name)
-        if SIMULATED:  # which computes with Python's own numbers, and one kernel at a time
-            with _simulator:
-                self._compiled[blocks, self.threads, stream, self.shared](*arguments)
-            return
-        arguments = tuple(_CASTS[word](a) for word, a in zip(self.arguments, arguments, strict=True))
-        self._compiled[blocks, self.threads, stream, self.shared](*arguments)
+            self._compiled[blocks, self.threads, stream, self.shared](*arguments)
 
 
 _CASTS: dict[str, Callable[[Any], Any]] = {

@@ -30,7 +30,7 @@ class DeviceArray:
     def __init__(self, card: Card, memory: Any) -> None:
         self._card = card
         self.memory = memory  # Numba's array
-        weakref.finalize(self, card.give_back, memory.reshape(memory.size)).atexit = False
+        weakref.finalize(self, card.give_back, memory).atexit = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -66,14 +66,13 @@ class DeviceArray:
         return _CUDA, self._card.index
 
     def __dlpack__(self, **options: Any) -> Any:
-        return self._shared().__dlpack__(**options)
-
-    def _shared(self) -> Any:
-        """The same memory in the terms of NVIDIA's cuda.core, which knows how to make DLPack's capsules."""
+        """Made by NVIDIA's cuda.core, of the same memory. Raises UsageError where that is missing or too old."""
         try:
             from cuda.core import Buffer
             from cuda.core.utils import StridedMemoryView
-        except ImportError:
+
+            capsule = StridedMemoryView.__dlpack__  # older versions have all but this
+        except (ImportError, AttributeError):
             raise UsageError(
                 "DLPack: sharing arrays that way takes cuda.core 1.0 or newer, which is not installed; "
                 "`pip install -U cuda-core`, or use __cuda_array_interface__"
@@ -81,7 +80,8 @@ class DeviceArray:
         address = self.__cuda_array_interface__["data"][0]
         with self._card.current():
             buffer = Buffer.from_handle(address, self.nbytes, owner=self)
-            return StridedMemoryView.from_buffer(buffer, self.shape, dtype=self.dtype)
+            view = StridedMemoryView.from_buffer(buffer, self.shape, dtype=self.dtype)
+        return capsule(view, **options)
 
     def copy_to_host(self) -> npt.NDArray[np.float32]:
         """A copy as a NumPy array."""
@@ -124,14 +124,15 @@ def device_images(card: Card, images: Any, channels: int, stream: Any) -> Any:
         raise ImageError(f"{described}: a network takes {wanted}, or [h, w, {channels}] for one picture{hint}")
     if array.size == 0:
         raise ImageError(f"{described}: empty; every dimension must be at least 1")
-    if len(shape) == 4 and shape[0] == 1:
+    if not array.is_c_contiguous() and len(shape) == 4 and shape[0] == 1:
         array = array[0]  # a batch of one may have any stride from image to image
     if not array.is_c_contiguous():
         raise ImageError(
             f"{described}: its strides are {tuple(array.strides)}; it must be C-contiguous in that order of axes: "
             "`.contiguous()` in PyTorch, `ascontiguousarray` elsewhere"
         )
-    return array.reshape(*shape) if len(shape) == 4 else array.reshape(1, *shape)
+    batch = shape if len(shape) == 4 else (1, *shape)
+    return array if tuple(array.shape) == batch else array.reshape(*batch)
 
 
 def _numba_array(card: Card, images: Any, own: Any) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import re
 import threading
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DeviceError, MissingExtraError, UsageError
+from .recorded import wait_for_all
 
 __all__ = ["Bindable", "Card", "Found", "Lane", "find_cards", "open_card", "parse_device", "why_no_cuda"]
 
@@ -24,6 +26,9 @@ Array = npt.NDArray[Any]
 
 _T = TypeVar("_T")
 _Bound = TypeVar("_Bound", covariant=True)
+
+NUMBA_CUDA = (0, 30, 4)
+"""The oldest numba-cuda that goes with today's Numba: those before end at its first kernel. `pyproject.toml` asks for it, too."""
 
 LOWEST = (7, 5)
 """The oldest compute capability that CUDA 13 compiles for."""
@@ -73,8 +78,16 @@ def why_no_cuda() -> str | None:
         return 'numba-cuda is not installed; `pip install "npresnet[cuda]"` adds it'
     if _simulated():
         return None
+    import numba_cuda
     from numba import cuda
 
+    version = str(numba_cuda.__version__)
+    if tuple(map(int, re.findall(r"\d+", version)[:3])) < NUMBA_CUDA:
+        needed = ".".join(map(str, NUMBA_CUDA))
+        return (
+            f"numba-cuda {version} is installed, and the kernels take {needed} or newer; "
+            f'`pip install -U "numba-cuda[cu13]>={needed}"`'
+        )
     try:
         available = cuda.is_available()
         reason = cuda.cuda_error()
@@ -238,28 +251,39 @@ class Card:
         """An uninitialised float32 array on this card, which must be the current one. Raises DeviceError."""
         from numba import cuda
 
-        size = 4 * int(np.prod(shape))
+        size = 4 * math.prod(shape)
         return self.allocated(size, purpose, lambda: cuda.device_array(shape, np.float32))
 
-    def result(self, shape: tuple[int, ...]) -> Any:
-        """As ``array``, for a user; from memory that ``give_back`` got, if there is some of that size.
+    def results(self, shapes: Mapping[str, tuple[int, ...]], stream: Any) -> dict[str, Any]:
+        """As ``array``, for a user, one of each shape; from memory that ``give_back`` got, where there is some of that shape.
 
-        Whoever had it may have left work queued on it, on any stream: that is waited for.
+        What is queued on ``stream`` is then done. Whoever had the memory may have left work queued on it, on any stream: that
+        is waited for, too.
         """
-        from numba import cuda
+        found = {name: self._spare_of(shape) for name, shape in shapes.items()}
+        if any(memory is not None for memory in found.values()):
+            wait_for_all()
+        else:
+            stream.synchronize()
+        for name, shape in shapes.items():
+            if found[name] is None:
+                found[name] = self.array(shape, "the outputs")
+        return found
 
-        size = int(np.prod(shape))
+    def _spare_of(self, shape: tuple[int, ...]) -> Any:
+        """Memory of a shape that was given back; None where there is none."""
         for _ in range(len(self._spare)):
-            with suppress(IndexError):  # another thread took the last one
+            try:
                 spare = self._spare.popleft()
-                if spare.size == size:
-                    cuda.synchronize()
-                    return spare.reshape(*shape)
-                self._spare.append(spare)
-        return self.array(shape, "the outputs")
+            except IndexError:  # another thread took the last one
+                return None
+            if spare.shape == shape:
+                return spare
+            self._spare.append(spare)
+        return None
 
     def give_back(self, memory: Any) -> None:
-        """Keep memory that ``result`` gave, for the next one of its size; of all that comes, the last few arrays."""
+        """Keep memory that ``results`` gave, for the next one of its shape; of all that comes, the last few arrays."""
         self._spare.append(memory)
 
     def upload(self, array: Array) -> Any:
@@ -333,7 +357,7 @@ class Lane:
         """Page-locked float32 memory, from and to which the card copies by itself while others compute."""
         from numba import cuda
 
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         if name not in self._staging or self._staging[name].size < count:
             self._staging.pop(name, None)
             self._staging[name] = self.card.allocated(

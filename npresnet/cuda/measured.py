@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from ..errors import UsageError
 from ..files.safe_write import replaced
 from ..kernels.cache import kernel_cache
-from ..kernels.cuda.fused import Convolution, clear
+from ..kernels.cuda.fused import Convolution, noise
 from ..kernels.cuda.launch import SIMULATED
 from ..kernels.cuda.stem import DEPTH, Stem
 from .card import Card
@@ -107,15 +107,14 @@ class Measuring(Choices):
         counts = [_arrays(size, way) for way in ways]
         starts = [list(accumulate(map(_aligned, count), initial=0)) for count in counts]
         memory = self._card.array((max(start[-1] for start in starts),), "measuring")
-        clear(self._stream, memory)
+        noise(self._stream, memory)  # zeros take less power, and a card may run them faster
         queues = [
             _queue(way, size, [memory[at : at + length] for at, length in zip(start, count, strict=False)])
             for way, start, count in zip(ways, starts, counts, strict=True)
         ]
-        for queue in queues:  # compiles what is new
+        for queue in queues:  # in the simulator, too, where nothing is timed
             queue(self._stream)
-        often = [_repeated(queue) for queue in queues]
-        rounds = [timed(self._stream, often, 2 * _REPEATS) for _ in range(_ROUNDS)]
+        rounds = timed(self._stream, [_repeated(queue) for queue in queues], _ROUNDS)
         return [median(times) / _REPEATS for times in zip(*rounds, strict=True)]
 
 

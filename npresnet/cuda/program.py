@@ -13,6 +13,7 @@ from typing import Any
 
 from ..plan.memory import Buffer, place
 from ..plan.steps import PlanStep
+from .copies import Placed
 from .recorded import Recorded, record
 
 __all__ = ["Bound", "Layout", "Program", "QueuedStep", "Region"]
@@ -105,9 +106,9 @@ class Program:
                 seen[key] = region.view(arena)
             return seen[key]
 
-        outputs = {name: view(region) for name, region in self.outputs.items()}
-        suspects = view(self.suspects) if self.suspects else None
-        return Bound(view(self.images), outputs, suspects, [step.bind(view) for step in self.steps], view)
+        outputs = {name: Placed(view(region)) for name, region in self.outputs.items()}
+        suspects = Placed(view(self.suspects)) if self.suspects else None
+        return Bound(Placed(view(self.images)), outputs, suspects, [step.bind(view) for step in self.steps], view)
 
 
 class Bound:
@@ -118,7 +119,12 @@ class Bound:
     """
 
     def __init__(
-        self, images: Any, outputs: Mapping[str, Any], suspects: Any, queues: Sequence[Queue], view: View
+        self,
+        images: Placed,
+        outputs: Mapping[str, Placed],
+        suspects: Placed | None,
+        queues: Sequence[Queue],
+        view: View,
     ) -> None:
         self.images, self.outputs, self.suspects, self.queues, self.view = images, outputs, suspects, queues, view
         self._runs = 0

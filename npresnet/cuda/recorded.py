@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Recorded", "record"]
+__all__ = ["Recorded", "checked", "driver_stream", "record", "wait_for_all"]
+
+_alone = threading.Lock()
+"""Held while something is being recorded, and by whoever waits for all that a card does: the driver refuses such a wait as long
+as any stream is recorded, with an error for the thread that waits, and the recording is lost, too."""
+
+
+def wait_for_all() -> None:
+    """Wait until all that is queued on the current card is done, whichever stream and whichever library's it is."""
+    from numba import cuda
+
+    with _alone:
+        cuda.synchronize()
 
 
 class Recorded:
@@ -23,7 +36,7 @@ class Recorded:
         """Queue all of it on ``stream``."""
         from cuda.bindings import driver
 
-        _checked(driver.cuGraphLaunch(self._graph, _handle(stream)))
+        checked(driver.cuGraphLaunch(self._graph, driver_stream(stream)))
 
 
 def record(stream: Any, queue: Callable[[Any], None]) -> Recorded | None:
@@ -34,7 +47,8 @@ def record(stream: Any, queue: Callable[[Any], None]) -> Recorded | None:
     if SIMULATED:
         return None
     try:
-        return _record(stream, queue)
+        with _alone:
+            return _record(stream, queue)
     except Exception as error:  # the work itself is right, it ran before: going on step by step is only slower
         logging.getLogger("npresnet").warning(
             "npresnet: the steps could not be recorded as a CUDA graph (%s); they are queued one by one", error
@@ -46,34 +60,32 @@ def _record(stream: Any, queue: Callable[[Any], None]) -> Recorded:
     from cuda.bindings import driver
     from numba import cuda
 
-    handle = _handle(stream)
+    handle = driver_stream(stream)
     mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL  # other threads go on with theirs
-    _checked(driver.cuStreamBeginCapture(handle, mode))
+    checked(driver.cuStreamBeginCapture(handle, mode))
     graph = None
     try:
         with cuda.defer_cleanup():  # memory that is freed meanwhile would end the recording
             queue(stream)
     finally:  # ended in any case, or the stream could not be used again
         error, graph = driver.cuStreamEndCapture(handle)
-    _checked((error,))
+    checked((error,))
     try:
-        return Recorded(_checked(driver.cuGraphInstantiate(graph, 0)))
+        return Recorded(checked(driver.cuGraphInstantiate(graph, 0)))
     finally:
         driver.cuGraphDestroy(graph)
 
 
-def _checked(answer: tuple[Any, ...]) -> Any:
+def checked(answer: tuple[Any, ...]) -> Any:
     """The driver's result; RuntimeError with its words for an error."""
-    from cuda.bindings import driver
-
     if int(answer[0]) != 0:
+        from cuda.bindings import driver
+
         _, text = driver.cuGetErrorString(answer[0])
         raise RuntimeError(text.decode() if isinstance(text, bytes) else str(answer[0]))
     return answer[1] if len(answer) > 1 else None
 
 
-def _handle(stream: Any) -> Any:
+def driver_stream(stream: Any) -> int:
     """A stream of Numba's in the driver's terms."""
-    from cuda.bindings import driver
-
-    return driver.CUstream(int(stream.handle))
+    return int(stream.handle)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from .arrays import DeviceArray, device_images, on_card
 from .by_layer import Tensors, layer_program
 from .by_plan import planned_program
 from .card import Card, Lane
+from .copies import Placed
 from .measured import Choices, Measured, Measuring
 from .packing import Constants
 from .program import Bound, Program
@@ -73,15 +75,17 @@ class Runner:
         self._threads = threads
         self._memory = Memory()
         self._programs: Recent[tuple[Any, ...], Program] = Recent(_PROGRAMS)
+        self._sizes: Recent[tuple[Any, ...], dict[str, tuple[int, ...]]] = Recent(_PROGRAMS)
 
     def run(self, images: Any, outputs: tuple[str, ...]) -> dict[str, Any]:
         """{output: array} of float32[n, h, w, c] images: NumPy arrays, or DeviceArrays for images that are on a card.
 
         Raises ImageError, UsageError as calling the network does; DeviceError where memory is short.
         """
-        if on_card(images):
-            return self._run_on_card(images, outputs)
-        return self._run_from_host(network_input(images, self._graph.channels), outputs)
+        with self.card.current():
+            if on_card(images):
+                return self._run_on_card(images, outputs)
+            return self._run_from_host(network_input(images, self._graph.channels), outputs)
 
     def trace(self, images: Any, outputs: Sequence[str]) -> Iterator[LayerStep]:
         """Each layer's output, as a NumPy array, and its time on the card, measured by events around its kernels.
@@ -106,10 +110,9 @@ class Runner:
         with self.card.lane() as lane:
             with self.card.current():
                 bound = lane.bound(program)
-                for _ in range(2):  # the first time compiles what is new
-                    bound.images.copy_to_device(batch, stream=lane.stream)
-                    seconds = timed(lane.stream, bound.queues)
-                bound.images.copy_to_device(batch, stream=lane.stream)
+                feed = partial(bound.images.upload, batch, lane.stream)
+                (seconds,) = timed(lane.stream, bound.queues, 1, feed)
+                feed()
             for step, queue, taken in zip(program.steps, bound.queues, seconds, strict=True):
                 with self.card.current():
                     queue(lane.stream)
@@ -128,11 +131,8 @@ class Runner:
             if not program.planned:
                 return None
             bound = lane.bound(program)
-            seconds = []
-            for _ in range(repeats + 1):
-                bound.images.copy_to_device(batch, stream=lane.stream)
-                seconds.append(timed(lane.stream, bound.queues))
-        medians = np.median(seconds[1:], axis=0)
+            feed = partial(bound.images.upload, batch, lane.stream)
+            medians = np.median(timed(lane.stream, bound.queues, repeats, feed), axis=0)
         return step_times([step.what for step in program.steps], len(batch), medians)
 
     def algorithms(self, size: tuple[int, int], outputs: tuple[str, ...]) -> dict[str, str]:
@@ -153,6 +153,12 @@ class Runner:
             finally:
                 self._choices.keep()
         self._programs.clear()  # they go by what was known before
+
+    def _shapes(self, images: Sequence[int], outputs: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+        """{output: shape} for images of a shape [n, h, w, c]."""
+        count, height, width, _ = images
+        each = self._sizes.get((height, width, outputs), lambda: self._graph.shapes(height, width, outputs))
+        return {name: (count, *each[name]) for name in outputs}
 
     def _program(self, batch: tuple[int, int, int], outputs: tuple[str, ...], exact: bool = False) -> Program:
         """The program for a chunk of (n, h, w) images; made if it is not at hand.
@@ -186,7 +192,8 @@ class Runner:
         exact: bool,
     ) -> list[int]:
         """Queue every chunk on one of two lanes; ``feed`` and ``fetch`` queue its copies, ``collect`` comes when it is
-        done. Returns the images that are to be run once more, exactly; why: see ``plan/winograd.py``."""
+        done. The card must be the current one. Returns the images that are to be run once more, exactly; why: see
+        ``plan/winograd.py``."""
         suspects: list[int] = []
 
         def finish(chunk: _Pending) -> None:
@@ -197,7 +204,7 @@ class Runner:
                 suspects.extend(chunk.first + int(index) for index in np.nonzero(marks)[0])
 
         chunks = self._chunks(shape)
-        with self.card.current(), ExitStack() as stack:
+        with ExitStack() as stack:
             lanes = [stack.enter_context(self.card.lane()) for _ in chunks[:2]]
             pending: dict[int, _Pending] = {}
             try:
@@ -212,7 +219,7 @@ class Runner:
                     fetch(chunk)
                     if chunk.bound.suspects is not None:
                         marks = chunk.lane.staging("suspects", chunk.bound.suspects.shape)
-                        chunk.bound.suspects.copy_to_host(marks, stream=chunk.lane.stream)
+                        chunk.bound.suspects.download(marks, chunk.lane.stream)
                 for turn in sorted(pending, key=lambda turn: pending[turn].first):
                     finish(pending[turn])
             finally:
@@ -221,23 +228,22 @@ class Runner:
         return suspects
 
     def _run_from_host(self, images: Array, outputs: tuple[str, ...], exact: bool = False) -> dict[str, Any]:
-        shapes = self._graph.shapes(images.shape[1], images.shape[2], outputs)
-        results = {name: self._memory.array((len(images), *shapes[name])) for name in outputs}
+        results = {name: self._memory.array(shape) for name, shape in self._shapes(images.shape, outputs).items()}
         self._memory.limit = sum(array.nbytes for array in results.values())
 
         def feed(chunk: _Pending) -> None:
             staged = chunk.lane.staging("images", chunk.bound.images.shape)
             _copy(images[chunk.first : chunk.first + chunk.images], staged, self._threads)
-            chunk.bound.images.copy_to_device(staged, stream=chunk.lane.stream)
+            chunk.bound.images.upload(staged, chunk.lane.stream)
 
         def fetch(chunk: _Pending) -> None:
-            for name, array in chunk.bound.outputs.items():
-                array.copy_to_host(chunk.lane.staging(f"output {name}", array.shape), stream=chunk.lane.stream)
+            for name, output in chunk.bound.outputs.items():
+                output.download(chunk.lane.staging(f"output {name}", output.shape), chunk.lane.stream)
 
         def collect(chunk: _Pending) -> None:
-            for name, array in chunk.bound.outputs.items():
+            for name, output in chunk.bound.outputs.items():
                 into = results[name][chunk.first : chunk.first + chunk.images]
-                _copy(chunk.lane.staging(f"output {name}", array.shape), into, self._threads)
+                _copy(chunk.lane.staging(f"output {name}", output.shape), into, self._threads)
 
         for index in self._each_chunk(images.shape, outputs, feed, fetch, collect, exact):
             again = self._run_from_host(images[index : index + 1], outputs, exact=True)
@@ -248,30 +254,23 @@ class Runner:
     def _run_on_card(self, images: Any, outputs: tuple[str, ...], exact: bool = False) -> dict[str, Any]:
         from numba import cuda
 
-        results: dict[str, Any] = {}
-        given: list[Any] = []
-        with self.card.current():
-            with self.card.lane() as lane:
-                given.append(device_images(self.card, images, self._graph.channels, lane.stream))
-                lane.stream.synchronize()
-            shapes = self._graph.shapes(given[0].shape[1], given[0].shape[2], outputs)
-            for name in outputs:
-                results[name] = self.card.result((given[0].shape[0], *shapes[name]))
+        with self.card.lane() as lane:
+            given = Placed(device_images(self.card, images, self._graph.channels, lane.stream))
+            results = self.card.results(self._shapes(given.shape, outputs), lane.stream)
+        places = {name: Placed(array) for name, array in results.items()}
 
         def feed(chunk: _Pending) -> None:
-            part = given[0][chunk.first : chunk.first + chunk.images]
-            chunk.bound.images.copy_to_device(part, stream=chunk.lane.stream)
+            chunk.bound.images.take(0, given, chunk.first, chunk.images, chunk.lane.stream)
 
         def fetch(chunk: _Pending) -> None:
-            for name, array in chunk.bound.outputs.items():
-                results[name][chunk.first : chunk.first + chunk.images].copy_to_device(array, stream=chunk.lane.stream)
+            for name, output in chunk.bound.outputs.items():
+                places[name].take(chunk.first, output, 0, chunk.images, chunk.lane.stream)
 
-        for index in self._each_chunk(given[0].shape, outputs, feed, fetch, lambda chunk: None, exact):
-            again = self._run_on_card(given[0][index : index + 1], outputs, exact=True)
-            with self.card.current():
-                for name, array in again.items():
-                    results[name][index : index + 1].copy_to_device(array.memory)
-                cuda.default_stream().synchronize()
+        for index in self._each_chunk(given.shape, outputs, feed, fetch, lambda chunk: None, exact):
+            again = self._run_on_card(given.array[index : index + 1], outputs, exact=True)
+            for name, array in again.items():
+                places[name].take(index, Placed(array.memory), 0, 1, cuda.default_stream())
+            cuda.default_stream().synchronize()
         return {name: DeviceArray(self.card, array) for name, array in results.items()}
 
 

@@ -132,6 +132,7 @@ CODE = {
     "hangs": WRITE % ("hangs/one", "ok") + "import time; time.sleep(60)",
     "silent": "",
     "fails": WRITE % ("fails/one", "failed"),
+    "environment": WRITE % ("environment", "failed"),
 }
 
 
@@ -172,6 +173,30 @@ def test_a_section_that_fails_stops_no_other(tmp_path, sections, capsys):
     assert on_card.finish(outcome, 1) == 1
     assert "FAILED: hangs: its process was stopped" in capsys.readouterr().out
     assert set(cases_in(tmp_path)) == set(outcome.cases)
+
+
+def test_where_no_kernel_runs_nothing_else_is_tried(tmp_path, sections, monkeypatch, capsys):
+    outcome = sections(tmp_path, "environment", "good", "dies")
+    assert (outcome.failed(), outcome.left_out()) == (["environment"], ["good", "dies"])
+    assert "good: left out: no kernel runs" in capsys.readouterr().out
+    assert on_card.finish(outcome, 1) == 1
+    for code, left_out in (("import os; os._exit(3)", ["good"]), (WRITE % ("environment", "ok") + CODE["dies"], [])):
+        monkeypatch.setitem(CODE, "environment", code)  # killed before it has said anything, and after kernels had run
+        assert sections(tmp_path, "environment", "good").left_out() == left_out
+    assert set(cases_in(tmp_path)) == {"environment", "dies/one", "environment/process", "good/one"}
+
+
+def test_limits_of_sections(tmp_path, monkeypatch, capsys):
+    given = []
+    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "0")
+    monkeypatch.setattr(on_card, "run_sections", lambda names, limits, *more: given.append(limits))
+    on_card.main(["--out", str(tmp_path), "--limit", "tuning=90", "--limit", "benchmark=12.5"])
+    usual = {name: section.seconds for name, section in card_sections.SECTIONS.items()}
+    assert given == [{**usual, "tuning": 90.0, "benchmark": 12.5}]
+    for wrong in ("tuning", "tuning=", "tuning=-1", "turning=5"):
+        with pytest.raises(SystemExit):
+            on_card.main(["--out", str(tmp_path), "--limit", wrong])
+        assert f"got {wrong!r}; it must be SECTION=SECONDS" in capsys.readouterr().err
 
 
 def test_all_is_well(tmp_path, sections):
@@ -263,6 +288,21 @@ class Unsteady:
         return {name: np.ones(3, np.float32) + (np.float32(1e-7) * (self.calls >= self.last)) for name in outputs}
 
 
+@needs_numba_cuda
+def test_a_first_kernel_that_is_wrong_is_noticed(monkeypatch):
+    from npresnet.kernels import cuda
+
+    for name in ("relu_cuda", "gemm_cuda"):
+        monkeypatch.setattr(cuda, "relu_cuda", lambda x: np.maximum(x, 0))
+        monkeypatch.setattr(cuda, "gemm_cuda", np.matmul)
+        card_sections.try_kernels()
+        monkeypatch.setattr(
+            cuda, name, lambda *arrays: np.zeros((20, 36) if len(arrays) == 2 else (1, 5, 6, 4), np.float32)
+        )
+        with pytest.raises(card_sections.Failed, match=f"the first kernel, {name[:4]}, is wrong"):
+            card_sections.try_kernels()
+
+
 def test_other_bits_are_noticed():
     assert "the same bits" in card_sections._repeated(Unsteady(100), None, ["C1"])
     for last in (2, 7):
@@ -302,18 +342,45 @@ def test_fused_convolutions_compute_the_same(monkeypatch):
 
     monkeypatch.setattr(torch, "cudnn_convolution_relu", conv_relu)
     monkeypatch.setattr(torch, "cudnn_convolution_add_relu", conv_add_relu)
-    for subject in card_sections.THIN[:2]:
+    for subject, layout in zip(card_sections.THIN[:2], ("NHWC", "NCHW"), strict=True):
         found = subject.found()
         images = [card_sections.pictures((2, 40, 52), seed) for seed in range(2)]
         outputs = outputs_of(found.graph)
         peer = TorchOnCard(found.graph, found.weights, images, list(outputs), "fp32", "cpu")
-        calls.clear()
-        peer._prepare("eager, fused")
         expected = card_sections._on_the_processor(found, images, outputs)
+        calls.clear()
+        peer._prepare(f"eager, fused, {layout}")
         assert card_sections._verified(peer, expected, [0, 1], 1e-5) > 0
         blocks = sum(found.architecture.blocks)
         assert calls.count("add") % blocks == 0  # each block's sum, in each run
         assert calls.count("relu") > calls.count("add") > 0
+
+
+def test_pytorch_is_raced_in_both_layouts(monkeypatch):
+    """Each with what it reads in that order of memory, and the faster is kept; operators one by one where no graph is recorded."""
+    torch = pytest.importorskip("torch")
+    from bench import card_torch
+    from npresnet.peers.network import outputs_of
+
+    forms = (torch.channels_last, torch.contiguous_format)
+    found = card_sections.THIN[0].found()
+    images = card_sections.pictures((2, 40, 52), 0)
+    seen = {}
+
+    def seconds(self, way):
+        if way.startswith("graph"):
+            return "no graphs on this device"
+        self._prepare(way)
+        tensors = [*self._inputs, *(weights for weights, _ in self._weights.values() if weights is not None)]
+        large = [t for t in tensors if t.ndim == 4 and min(t.shape[1:]) > 1]  # of others both orders are the same
+        seen[way] = [all(t.is_contiguous(memory_format=form) for t in large) for form in forms]
+        return 1.0 if way.endswith("NCHW") else 2.0
+
+    monkeypatch.setattr(card_torch.TorchOnCard, "_seconds", seconds)
+    monkeypatch.setattr(card_torch.TorchOnCard, "_fused_forward", card_torch.TorchOnCard._forward)  # which takes cuDNN
+    peer = card_torch.TorchOnCard(found.graph, found.weights, [images], list(outputs_of(found.graph)), "fp32", "cpu")
+    assert seen == {way: [way.endswith("NHWC"), way.endswith("NCHW")] for way in card_torch.WAYS["eager"]}
+    assert peer.way == "eager, fused, NCHW"
 
 
 # Tables --------------------------------------------------------------------------------------------------------------

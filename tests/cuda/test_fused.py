@@ -244,6 +244,18 @@ def test_nan_images():
     assert not found.copy_to_host().any()
 
 
+def test_noise():
+    """Numbers that look random: all other, as often below zero as above, and as far from it as they should be."""
+    found = empty(3000)
+    fused.noise(0, found)
+    array = found.copy_to_host()
+    assert len(np.unique(array)) > 2990
+    assert np.abs(array).max() <= 1
+    assert abs(array.mean()) < 0.05
+    assert abs(array.std() - 1 / np.sqrt(3)) < 0.02
+    assert np.abs(np.corrcoef(array[:-1], array[1:])[0, 1]) < 0.1
+
+
 # The simulator sees copies that are not awaited -------------------------------------------------------------------------
 
 

@@ -154,9 +154,12 @@ def beginning(output: str) -> Graph:
     )
 
 
+@pytest.mark.parametrize("sms", [1, 132])
 @pytest.mark.parametrize("output", ["pool", "relu"])
-def test_stem_and_pool_in_one_step(output, monkeypatch):
-    """Where nobody wants what lies in between; six channels, which is no multiple of four."""
+def test_stem_and_pool_in_one_step(output, sms, monkeypatch):
+    """Where nobody wants what lies in between; six channels, which is no multiple of four. On a large card the convolution
+    alone goes in parts."""
+    monkeypatch.setattr(open_card(0), "sms", sms)
     chosen = choice.StemChoice(4, 2, choice.Prediction(0, 0, 0, 0, 0))
     monkeypatch.setattr(measured, "stems", lambda *arguments: [chosen])  # so small an image gets other kernels
     graph = beginning(output)
@@ -165,7 +168,8 @@ def test_stem_and_pool_in_one_step(output, monkeypatch):
     names = (output, "after")
     assert_agree(net.run(images, names), truth(graph, images, names))
     steps = net.algorithms((17, 22), names)
-    assert (steps["stem"], steps["pool"]) == (("stem 4x2", "in stem") if output == "pool" else ("64x32", "maxpool"))
+    alone = "64x32" if sms == 1 else "64x32 / 3"
+    assert (steps["stem"], steps["pool"]) == (("stem 4x2", "in stem") if output == "pool" else (alone, "maxpool"))
 
 
 @pytest.mark.parametrize("algorithm", ["auto", "im2col"])
@@ -292,7 +296,9 @@ def stopwatch(monkeypatch, tmp_path):
 
     monkeypatch.setattr(measured, "_queue", queue_of)
     monkeypatch.setattr(measured, "_repeated", lambda queue: queue)
-    monkeypatch.setattr(measured, "timed", lambda stream, queues, launches: [queue.seconds for queue in queues])
+    monkeypatch.setattr(
+        measured, "timed", lambda stream, queues, rounds: [[queue.seconds for queue in queues]] * rounds
+    )
     monkeypatch.setattr(measured, "_file", lambda card: tmp_path / "choices.json")
     return seconds, tried
 
@@ -345,12 +351,13 @@ def test_what_was_kept_may_be_damaged(stopwatch, tmp_path, damage):
 
 
 def test_every_way_can_be_measured(monkeypatch):
-    """Each one runs on the memory that it is given, all of which is its own; the times themselves only a card can tell."""
+    """Each one runs on the memory that it is given, all of which is its own; the times themselves only a card can tell, which
+    takes some."""
     monkeypatch.setattr(measured, "MOST", 2)
     monkeypatch.setattr(measured, "_file", lambda card: None)
     net, seen = make(beginning("pool")), []
     net.tune((1, 5, 6), ("after",), seen.append)
-    assert [row.best_seconds for row in seen] == [0.0] * 3
+    assert [row.best_seconds > 0 for row in seen] == [not SIMULATED] * 3
 
 
 def test_chunks(monkeypatch):
@@ -428,6 +435,15 @@ def test_images_on_the_card():
     )
     with pytest.raises(ValueError, match="ask for a copy"):
         np.asarray(found, copy=False)
+
+
+@pytest.mark.parametrize("place", [np.asarray, cuda.to_device], ids=["host", "card"])
+def test_a_size_of_images_is_worked_out_once(place, monkeypatch):
+    """And not in each call, which the card would wait for."""
+    net, images = make(graph_of(("relu", ReLU(), "input"))), numbers("once", (2, 3, 4, 3))
+    first = np.asarray(net.run(place(images), ("relu",))["relu"])
+    monkeypatch.setattr(Graph, "shapes", None)
+    np.testing.assert_array_equal(np.asarray(net.run(place(images), ("relu",))["relu"]), first)
 
 
 if not SIMULATED:  # which has no memory that another library could share

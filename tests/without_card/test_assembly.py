@@ -119,6 +119,12 @@ def test_intermediate_code(name):
         assert operation not in text
 
 
+def test_compiles_with_a_numpy_that_has_no_row_stack(run_python):
+    """As 2.5 and newer, of which numba-cuda 0.30.4 does not know."""
+    found = run_python("from tests import compile_kernels; compile_kernels.main()", NUMBA_ENABLE_CUDASIM="0")
+    assert found.count(" registers, 0 bytes spilled") == 5
+
+
 @every_architecture
 def test_the_vectorized_product(capability):
     """16 bytes at a time from memory and from the tiles, and hardly anything but multiply-adds in the innermost loop."""

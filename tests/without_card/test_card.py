@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import threading
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -103,6 +105,29 @@ def test_says_what_is_wrong(play, played, index, kind, said):
     assert isinstance(caught.value, NpResNetError)
 
 
+@pytest.mark.parametrize("version", ["0.30.0", "0.4", "0.30.3.dev1"])
+def test_too_old_a_numba_cuda(play, monkeypatch, version):
+    """Which does not go with today's Numba: that is said in a sentence, and what to do; and the extras ask for what goes."""
+    import numba_cuda
+
+    play(a_card())
+    monkeypatch.setattr(numba_cuda, "__version__", version)
+    said = cards.why_no_cuda()
+    assert said == (
+        f'numba-cuda {version} is installed, and the kernels take 0.30.4 or newer; `pip install -U "numba-cuda[cu13]>=0.30.4"`'
+    )
+    with pytest.raises(MissingExtraError, match=r"take 0\.30\.4 or newer"):
+        cards.open_card(0)
+    for good in ("0.30.4", "0.31.0", "1.0"):
+        monkeypatch.setattr(numba_cuda, "__version__", good)
+        assert cards.why_no_cuda() is None
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    for extra in ("cuda", "test"):
+        (asked,) = [package for package in extras[extra] if package.startswith("numba-cuda")]
+        assert asked.split(";")[0] == "numba-cuda[cu13]>=" + ".".join(map(str, cards.NUMBA_CUDA))
+
+
 def test_too_old_a_card(play):
     play(a_card((7, 0)))
     with pytest.raises(DeviceError, match=r"\(NVIDIA H100\): its compute capability is 7.0; CUDA 13 needs 7.5"):
@@ -182,7 +207,8 @@ def test_out_of_memory_gives_up_what_is_kept(play):
 
 
 def test_memory_of_results_is_used_again(play, monkeypatch):
-    """For results of the same size, after whatever is still queued on it; and no more is kept than a few arrays."""
+    """For results of the same shape, after whatever is still queued on it, which is waited for once, however many they are; and
+    no more is kept than a few arrays."""
     from numba import cuda
 
     play(a_card())
@@ -190,13 +216,21 @@ def test_memory_of_results_is_used_again(play, monkeypatch):
     monkeypatch.setattr(cuda, "synchronize", lambda: waited.append("all streams"))
     monkeypatch.setattr(cuda, "device_array", lambda shape, dtype: np.empty(shape, dtype))
     card = cards.open_card(0)
-    first = arrays.DeviceArray(card, card.result((2, 3)))
-    memory, other = first.memory, card.result((4, 3))
-    assert waited == []
-    del first
-    assert card.result((3, 2)).base is memory
+
+    def results(*shapes: tuple[int, ...]) -> list[Any]:
+        named = {str(number): shape for number, shape in enumerate(shapes)}
+        return list(card.results(named, SimpleNamespace(synchronize=lambda: waited.append("one"))).values())
+
+    first, second = (arrays.DeviceArray(card, memory) for memory in results((2, 3), (2, 3)))
+    memories, other = [first.memory, second.memory], results((4, 3))[0]
+    assert waited == ["one", "one"]
+    waited.clear()
+    del first, second
+    found = results((2, 3), (2, 3), (2, 3))
+    assert found[0] is memories[0]
+    assert found[1] is memories[1]
+    assert not any(np.shares_memory(found[2], memory) for memory in memories)
     assert waited == ["all streams"]
-    assert not np.shares_memory(card.result((2, 3)), memory)
     for _ in range(100):
         card.give_back(other.reshape(-1))
     assert len(card._spare) < 10
@@ -284,6 +318,45 @@ def test_what_cannot_be_recorded_goes_step_by_step(monkeypatch, caplog):
     assert "could not be recorded as a CUDA graph (not while recording)" in caplog.text
 
 
+def test_nobody_waits_for_the_card_while_steps_are_recorded(play, monkeypatch):
+    """The driver would refuse it, to whoever waits, and the recording would be lost."""
+    from numba import cuda
+
+    play(a_card())
+    card = cards.open_card(0)
+    card.give_back(np.zeros((2, 3), np.float32))
+    begun, go = threading.Event(), threading.Event()
+    recording = []
+
+    def slowly(stream: Any, queue: Any) -> None:
+        recording.append(stream)
+        begun.set()
+        go.wait()
+        recording.remove(stream)
+
+    waited: list[list[str]] = []
+    monkeypatch.setattr("npresnet.cuda.recorded._record", slowly)
+    monkeypatch.setattr(cuda, "synchronize", lambda: waited.append(list(recording)))
+    threads = [
+        threading.Thread(target=lambda: record("stream", lambda stream: None)),
+        threading.Thread(target=lambda: card.results({"C1": (2, 3)}, None)),
+    ]
+    threads[0].start()
+    begun.wait()
+    threads[1].start()
+    threads[1].join(0.1)  # long enough to do what it must not
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert waited == [[]]
+
+
+def test_waits_for_the_card_have_one_place():
+    """``recorded.py`` sees to it that none comes at the wrong time."""
+    for path in Path(cards.__file__).parent.glob("*.py"):
+        assert ("cuda.synchronize(" in path.read_text()) == (path.name == "recorded.py"), path.name
+
+
 def test_arrays_are_told_apart():
     class OnCard:
         def __dlpack_device__(self) -> tuple[int, int]:
@@ -300,6 +373,17 @@ def test_arrays_are_told_apart():
     assert arrays.on_card(Interface())
     for other in (OnHost(), np.zeros(3), [1.0], None, "text"):
         assert not arrays.on_card(other)
+
+
+def test_dlpack_with_an_older_cuda_core(play, monkeypatch):
+    """Which can be imported, and knows views that others make, but makes none for them."""
+    import cuda.core.utils
+
+    play(a_card())
+    array = arrays.DeviceArray(cards.open_card(0), np.zeros((2, 3), np.float32))
+    monkeypatch.setattr(cuda.core.utils, "StridedMemoryView", type("StridedMemoryView", (), {"from_dlpack": None}))
+    with pytest.raises(UsageError, match=r"takes cuda\.core 1\.0 or newer.*pip install -U cuda-core"):
+        array.__dlpack__()
 
 
 def test_precision_that_a_card_does_not_have(play):

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from types import SimpleNamespace
@@ -122,6 +123,38 @@ importlib.util.find_spec = lambda name, package=None: None if name == "numba_cud
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "test_on_card.py::test_tables" in done.stdout
+
+
+def test_a_kernel_is_launched_by_one_thread_at_a_time(monkeypatch):
+    """The first launch compiles and loads it, which Numba does not survive on two threads at once."""
+    needs_numba_cuda()
+    from npresnet.kernels.cuda import launch
+
+    inside, most, begun, go = [], [], threading.Event(), threading.Event()
+
+    def queued(*arguments):
+        inside.append(arguments)
+        most.append(len(inside))
+        begun.set()
+        go.wait()
+        inside.pop()
+
+    class Compiled:
+        def __getitem__(self, configuration):
+            return queued
+
+    monkeypatch.setattr(launch.cuda, "jit", lambda **options: lambda function: Compiled())
+    monkeypatch.setattr(launch, "KERNELS", [])
+    kernel = launch.kernel("int", threads=1)(lambda number: None)
+    threads = [threading.Thread(target=lambda: kernel.launch(1, 0, 5)) for _ in range(2)]
+    threads[0].start()
+    begun.wait()
+    threads[1].start()
+    threads[1].join(0.1)  # long enough to do what it must not
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1]
 
 
 def test_alignment():
