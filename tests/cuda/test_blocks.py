@@ -13,10 +13,9 @@ from npresnet.kernels.cuda.launch import SIMULATED
 if not SIMULATED:
     pytest.skip("a card has barriers of its own", allow_module_level=True)
 
+from bench.simulated_blocks import Manager, together
 from npresnet.kernels.cuda.launch import KERNELS
 from npresnet.kernels.cuda.ptx import mma
-
-from bench.simulated_blocks import Manager, together
 
 THREADS = 64
 
