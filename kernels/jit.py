@@ -60,7 +60,7 @@ class Native:
         if address is not None:
             return address
         compiling(function.__qualname__, compiled, "processor")
-        get_ready()
+        get_ready(function)
         from numba.core.ccallback import CFunc
 
         from .numba_cache import OPTIONS

@@ -65,7 +65,7 @@ class _Kernel(Later):
         self.__wrapped__, self.__doc__ = function, function.__doc__
 
     def __call__(self, *arguments: Any) -> Any:
-        get_ready()
+        get_ready(self.__wrapped__)
         return self.real()(*arguments)
 
 
@@ -75,10 +75,9 @@ def resolved(value: Any) -> Any:
 
 
 def enclosing_real(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, after what it encloses, and what its module names, have become real."""
+    """``function``, after what it encloses has become real."""
     for cell in function.__closure__ or ():
         cell.cell_contents = resolved(cell.cell_contents)
-    _make_real(function.__globals__)
     return function
 
 
@@ -116,11 +115,13 @@ def jit(function: Callable[..., Any]) -> Any:
     return later.real() if _imported else later
 
 
-def get_ready() -> None:
-    """Import Numba, if that has not been done, and let all names in the kernels' modules mean its real things."""
+def get_ready(function: Callable[..., Any]) -> None:
+    """Import Numba, if that has not been done, and let all names in the kernels' modules, and in that of ``function``, which is to
+    be compiled, mean its real things."""
     global _imported, _ready
     with _lock:
         if _ready:
+            _make_real(function.__globals__)
             return
         importlib.import_module("numba")
         _imported = True
@@ -128,4 +129,5 @@ def get_ready() -> None:
         for name, module in list(sys.modules.items()):
             if name.startswith(f"{root}."):
                 _make_real(vars(module))
+        _make_real(function.__globals__)
         _ready = True
