@@ -80,7 +80,12 @@ def engines(cases: Mapping[str, Any]) -> str:
         for name, e in case["engines"].items():
             if e["status"] == "ok":
                 settings.setdefault(name, f"{e['title']} {e['version']}: {e['settings']}")
-    error = max((e.get("error", 0.0) for case in cases.values() for e in case["engines"].values()), default=0.0)
+    engines = [e for case in cases.values() for e in case["engines"].values()]
+    error = max((e.get("error", 0.0) for e in engines if e["status"] == "ok"), default=0.0)
+    apart = {
+        e["title"]: e["error"] for e in sorted(engines, key=lambda e: e.get("error", 0.0)) if e["status"] == "disagrees"
+    }
+    untimed = "".join(f"{title} differs by {most:.1e}, and was not timed. " for title, most in apart.items())
     return "\n\n".join(
         [
             "Milliseconds per image, median; the last column is the fastest other engine's time over npresnet's.",
@@ -88,7 +93,7 @@ def engines(cases: Mapping[str, Any]) -> str:
             "Peak memory of the process while running, MB:",
             table(["", *(titles[name] for name in names)], memory),
             "All in float32, all five feature maps (and the classifier where there is one) as outputs, compared with "
-            f"npresnet's before anything was timed: largest relative difference {error:.1e}. "
+            f"npresnet's before anything was timed: largest relative difference {error:.1e}. {untimed}"
             + "; ".join(settings[name] for name in names)
             + ".",
         ]
