@@ -23,6 +23,8 @@ from npresnet.cuda.program import Bound, Layout
 from npresnet.cuda.recorded import record
 from npresnet.cuda.runner import _copy
 
+from ..support.threads import beside
+
 DIGITS = Path(__file__).parents[1] / "data" / "digits.keras"
 
 
@@ -337,17 +339,7 @@ def test_nobody_waits_for_the_card_while_steps_are_recorded(play, monkeypatch):
     waited: list[list[str]] = []
     monkeypatch.setattr("npresnet.cuda.recorded._record", slowly)
     monkeypatch.setattr(cuda, "synchronize", lambda: waited.append(list(recording)))
-    threads = [
-        threading.Thread(target=lambda: record("stream", lambda stream: None)),
-        threading.Thread(target=lambda: card.results({"C1": (2, 3)}, None)),
-    ]
-    threads[0].start()
-    begun.wait()
-    threads[1].start()
-    threads[1].join(0.1)  # long enough to do what it must not
-    go.set()
-    for thread in threads:
-        thread.join()
+    beside(lambda: record("stream", lambda stream: None), lambda: card.results({"C1": (2, 3)}, None), begun, go)
     assert waited == [[]]
 
 

@@ -15,6 +15,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from ..support.threads import beside
+
 FOLDER = Path(__file__).parents[1] / "cuda"
 
 LEAST = {
@@ -146,14 +148,7 @@ def test_a_kernel_is_launched_by_one_thread_at_a_time(monkeypatch):
     monkeypatch.setattr(launch.cuda, "jit", lambda **options: lambda function: Compiled())
     monkeypatch.setattr(launch, "KERNELS", [])
     kernel = launch.kernel("int", threads=1)(lambda number: None)
-    threads = [threading.Thread(target=lambda: kernel.launch(1, 0, 5)) for _ in range(2)]
-    threads[0].start()
-    begun.wait()
-    threads[1].start()
-    threads[1].join(0.1)  # long enough to do what it must not
-    go.set()
-    for thread in threads:
-        thread.join()
+    beside(lambda: kernel.launch(1, 0, 5), lambda: kernel.launch(1, 0, 5), begun, go)
     assert most == [1, 1]
 
 
