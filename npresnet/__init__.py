@@ -18,6 +18,7 @@ from .errors import (
     ImageError,
     MissingExtraError,
     NpResNetError,
+    OutputError,
     UsageError,
     WeightsError,
     WeightsWarning,
@@ -26,6 +27,8 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import kernels
+    from .extraction.reader import open_features
+    from .extraction.run import extract
     from .model import Features, ResNet, load, resnet_graph
 
 __all__ = [
@@ -34,17 +37,24 @@ __all__ = [
     "ImageError",
     "MissingExtraError",
     "NpResNetError",
+    "OutputError",
     "ResNet",
     "UsageError",
     "WeightsError",
     "WeightsWarning",
     "__version__",
+    "extract",
     "kernels",
     "load",
+    "open_features",
     "resnet_graph",
 ]
 
-_LAZY = {"Features": ".model", "ResNet": ".model", "load": ".model", "resnet_graph": ".model"}
+_LAZY = {
+    **dict.fromkeys(("Features", "ResNet", "load", "resnet_graph"), ".model"),
+    "extract": ".extraction.run",
+    "open_features": ".extraction.reader",
+}
 
 
 def __getattr__(name: str) -> Any:

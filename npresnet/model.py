@@ -72,6 +72,11 @@ class ResNet:
         self._lock = threading.Lock()
 
     @property
+    def path(self) -> Path:
+        """The weight file that it was loaded from."""
+        return self._inspection.path
+
+    @property
     def architecture(self) -> Architecture:
         """Family, depth, widths and classifier, as found in the file."""
         return self._inspection.architecture
@@ -80,6 +85,11 @@ class ResNet:
     def device(self) -> str:
         """Where it runs: "cpu", "cuda:0"."""
         return "cpu" if self._runner is None else f"cuda:{self._runner.card.index}"
+
+    @property
+    def precision(self) -> str:
+        """Of the convolutions on a card, as ``load`` has it; "fp32" on the CPU."""
+        return "fp32" if self._runner is None else self._runner.precision
 
     @property
     def graph(self) -> Graph:

@@ -28,10 +28,10 @@ FLOORS = (
     ("images", "plan"),
     ("cpu", "cuda"),
     ("model",),
-    ("__init__",),  # the package's public face
     ("results", "verify"),
     ("peers",),
-    ("study", "extract"),
+    ("study", "extraction"),
+    ("__init__",),  # the package's public face
     ("cli",),
     ("__main__",),
 )
