@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ImageError, UsageError
+from ..files.safe_write import remove_abandoned
 from ..images.resizing import Size
 from ..kernels.threads import available_threads
 from ..model import ResNet, load
@@ -28,6 +29,7 @@ from .opening import Asked, open_job, preparation_of, prepare_folder, settings_o
 from .progress import Progress, Watch
 from .rows import Extractor, chosen_layers
 from .shards import Record, ShardFiles, Trailer, row_dtype, tidy
+from .storage import disk_errors
 
 __all__ = ["Start", "Summary", "extract", "features_digest", "file_state", "summarise"]
 
@@ -146,6 +148,7 @@ def extract(
     batch = batch or usual_batch(how.shape)
     asked = Asked(given, extend, follow_links, images_per_shard, other_versions)
     with ExitStack() as stack:
+        stack.enter_context(disk_errors(folder))
         lock = stack.enter_context(JobLock.held(folder))
         job = open_job(
             folder,
@@ -160,16 +163,17 @@ def extract(
         k, n = shard
         everything = job.shards
         mine = everything[len(everything) * (k - 1) // n : len(everything) * k // n]
+        status = "status.json" if n == 1 else f"status-{k}-of-{n}.json"
         if mine:
             lock.shards(mine[0].number, mine[-1].number + 1)
             tidy(folder, mine[0].number, mine[-1].number + 1)
+            remove_abandoned(folder, lambda name: name == status)
         trailers = {each.number: ShardFiles(folder, each.number).trailer() for each in mine}
         todo = [_Open(job, each) for each in mine if trailers[each.number] is None]
         if retry_failed:
             todo += _to_repeat(job, [each for each in mine if trailers[each.number] is not None])
             todo.sort(key=lambda each: each.shard.number)
-        name = "status.json" if n == 1 else f"status-{k}-of-{n}.json"
-        watch = Watch(sum(map(len, mine)), folder / name, progress)
+        watch = Watch(sum(map(len, mine)), folder / status, progress)
         _count_done(job, mine, trailers, todo, watch)
         if started is not None:
             to_come = watch.total - watch.done
@@ -184,7 +188,7 @@ def extract(
             watch.tell("stopped")
             raise
         watch.tell("done")
-    return summarise(job, watch.computed, time.monotonic() - began)
+        return summarise(job, watch.computed, time.monotonic() - began)
 
 
 def _check(shard: object, on_error: str, *counts: object) -> None:

@@ -94,7 +94,9 @@ class ShardFiles:
             return found if (self._folder / found.npy).exists() else None
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, IndexError) as error:
+        except OSError as error:
+            raise UsageError(f"{self.notes}: cannot be read ({error.strerror}); is the disk sound?") from None
+        except (ValueError, TypeError, IndexError) as error:
             raise UsageError(f"{self.notes}: damaged ({error}); delete it, and give the same command again") from None
 
     def records(self) -> list[Record]:

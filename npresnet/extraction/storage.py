@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +15,21 @@ from ..files.safe_write import replaced
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
 
-__all__ = ["write_whole"]
+__all__ = ["disk_errors", "write_whole"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """What goes wrong with the files of a job in this context, and is not told yet, is told as an OutputError."""
+    try:
+        yield
+    except OSError as error:
+        name = os.fspath(error.filename) if error.filename else folder
+        raise OutputError(
+            f"{name}: {error.strerror or error}; when that is put right, give the same command again, and it goes on from here"
+        ) from error
 
 
 def write_whole(path: Path, pieces: Iterable[Buffer], size: int | None = None, durable: bool = True) -> None:
