@@ -125,7 +125,6 @@ def open_job(
     how: Preparation,
     settings: Settings,
     asked: Asked,
-    batch: int,
 ) -> Job:
     """The job in a folder, which is begun where there is none. Raises UsageError where another one is there."""
     with lock.settings():
@@ -153,7 +152,7 @@ def open_job(
         else:
             (folder / FOLDER).mkdir(exist_ok=True)
             row = extractor.row(how.shape)
-            shard_images = asked.images_per_shard or _shard_images(row.itemsize, extractor, how, batch)
+            shard_images = asked.images_per_shard or _shard_images(row.itemsize, extractor, how)
             job = Job(
                 folder, settings, os.path.abspath(net.path), listing.root, row_format(row), versions(), tuple(sources)
             )
@@ -190,14 +189,13 @@ def _compare(job: Job, settings: Settings, asked: Asked) -> None:
         )
 
 
-def _shard_images(row_bytes: int, extractor: Extractor, how: Preparation, batch: int) -> int:
+def _shard_images(row_bytes: int, extractor: Extractor, how: Preparation) -> int:
     """How many images make a shard: as many as fit into its bytes, and into its seconds."""
-    height, width, channels = how.shape or (512, 512, how.channels)
-    images = np.zeros((batch, height, width, channels), np.float32)
-    extractor.maps(images)  # kernels and plans get ready
+    image = np.zeros((1, *(how.shape or (512, 512, how.channels))), np.float32)
+    extractor.maps(image)  # kernels get ready
     start = time.perf_counter()
-    extractor.maps(images)
-    seconds = (time.perf_counter() - start) / batch
+    extractor.maps(image)
+    seconds = time.perf_counter() - start
     return max(1, min(SHARD_BYTES // max(1, row_bytes), int(SHARD_SECONDS / max(seconds, 1e-9)), SHARD_IMAGES))
 
 

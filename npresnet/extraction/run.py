@@ -158,7 +158,6 @@ def extract(
             how,
             settings_of(net, named, pool, dtype, how),
             asked,
-            batch,
         )
         k, n = shard
         everything = job.shards
