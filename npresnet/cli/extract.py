@@ -32,7 +32,8 @@ from .printing import dimensions, fact, fail, guarded, print_table, printable, s
 
 if TYPE_CHECKING:
     from ..extraction.progress import Progress
-    from ..extraction.run import Start, Summary
+    from ..extraction.run import Start
+    from ..extraction.summary import Summary
 
 __all__ = ["extract"]
 
@@ -198,7 +199,7 @@ def _status(folder: Path) -> None:
     import json
 
     from ..extraction.job import Job
-    from ..extraction.run import summarise
+    from ..extraction.summary import summarise
 
     job = Job.read(folder)
     summary = summarise(job, digest=False)

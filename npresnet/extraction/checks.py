@@ -20,9 +20,9 @@ from .inputs import Item
 from .job import Job
 from .opening import weights_hash
 from .rows import Extractor
-from .run import file_state
 from .shards import ShardFiles, row_dtype
 from .storage import write_whole
+from .work import file_state
 
 __all__ = ["Verified", "merge", "verify"]
 
@@ -83,7 +83,7 @@ def verify(folder: Path, sample: float = 0.01, net: ResNet | None = None) -> Ver
                 rows += 1
                 if (rows - 1) % every:
                     continue
-                if file_state(job.absolute(item)) != (record.size, record.mtime):
+                if file_state(item.file) != (record.size, record.mtime):
                     changed.append(record.path)
                     continue
                 expected.append(array[record.row].tobytes())
@@ -91,7 +91,7 @@ def verify(folder: Path, sample: float = 0.01, net: ResNet | None = None) -> Ver
 
     computed = 0
     batch = usual_batch(how.shape)
-    with Decoders(min(available_threads(), math.ceil(job.count / every)), how, job.root, batch) as decoders:
+    with Decoders(min(available_threads(), math.ceil(job.count / every)), how, batch) as decoders:
         one = np.empty(1, row_dtype(job.row))
         for window in decoders.windows(items()):
             for decoded, row in extractor.rows(window):

@@ -86,17 +86,17 @@ class DecodedWindow:
 
 
 class Decoders:
-    """``count`` processes that prepare images for a network. To be closed.
+    """Up to ``count`` processes that prepare images for a network. To be closed.
 
-    root      what relative names of files start from
+    One begins, and another one joins whenever the network has to wait: before a large network on two processors one is enough, and
+    each takes half a second of a processor to start.
+
     batch     images in a window
     deadline  seconds, see ``DEADLINE``
     """
 
-    def __init__(
-        self, count: int, how: Preparation, root: str | os.PathLike[str], batch: int, deadline: float = DEADLINE
-    ) -> None:
-        self._how, self._root, self._deadline = how, os.fspath(root), deadline
+    def __init__(self, count: int, how: Preparation, batch: int, deadline: float = DEADLINE) -> None:
+        self._count, self._how, self._deadline = count, how, deadline
         shape = how.shape
         if shape is None:  # slots that are large enough for anything take memory only where they are written
             self._slot_bytes = -(-4 * how.channels * how.most_pixels // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -111,7 +111,8 @@ class Decoders:
         self._answers: dict[int, Decoded] = {}  # by slot, of the window that is next and those after it
         self._waiting: deque[tuple[int, Item]] = deque()  # for a decoder that has room
         self._failed_starts = 0
-        self._children = [self._start() for _ in range(count)]
+        self._given = 0  # windows
+        self._children = [self._start()]
 
     @property
     def pids(self) -> list[int]:
@@ -136,7 +137,8 @@ class Decoders:
         self.close()
 
     def windows(self, items: Iterator[Item]) -> Iterator[DecodedWindow]:
-        """The items, in order, a window at a time; of a window's images none is to be kept beyond the next. Raises
+        """The items, whose files are absolute paths, in order, a window at a time; of a window's images none is to be kept beyond
+        the next. Raises
         MissingExtraError where Pillow is needed and missing, NpResNetError where decoders cannot be started."""
         windows: deque[list[Item]] = deque()  # that are spoken for
         first = 0  # slot of the first of them
@@ -155,6 +157,7 @@ class Decoders:
             slots = range(first, first + len(window))
             while not all(slot in self._answers for slot in slots):
                 self._wait()
+            self._given += 1
             yield self._window([self._answers.pop(slot) for slot in slots], first)
             self._release(first)
             if not more and not windows:
@@ -182,8 +185,7 @@ class Decoders:
         while self._waiting:
             slot, item = self._waiting[0]
             child = min(self._children, key=lambda child: len(child.tasks))
-            file = os.path.join(self._root, item.file)
-            task = {"slot": slot, "file": file, "offset": item.offset, "index": item.index}
+            task = {"slot": slot, "file": item.file, "offset": item.offset, "index": item.index}
             line = json.dumps(task).encode() + b"\n"
             if child.tasks and child.unread + len(line) > _UNREAD:
                 return
@@ -194,7 +196,9 @@ class Decoders:
                 child.stdin.flush()
 
     def _wait(self) -> None:
-        """Wait a moment for answers; a decoder that keeps us waiting for too long is ended."""
+        """Wait a moment for answers, and let another decoder join; one that keeps us waiting for too long is ended."""
+        if self._given >= _AHEAD and len(self._children) < self._count and all(child.ready for child in self._children):
+            self._children.append(self._start())
         before = time.monotonic()
         if self._read(_TICK):
             return
@@ -278,7 +282,7 @@ class Decoders:
             slot, item, _ = child.tasks.popleft()
             decoded = Decoded(item)
             with suppress(OSError, ValueError):
-                found = os.stat(os.path.join(self._root, item.file))
+                found = os.stat(item.file)
                 decoded.size, decoded.mtime = found.st_size, found.st_mtime_ns
             if child.late:
                 decoded.error, decoded.text = (

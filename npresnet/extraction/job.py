@@ -129,22 +129,19 @@ class Job:
         return found
 
     def items(self, shards: Sequence[Shard]) -> Iterator[tuple[Shard, list[Item]]]:
-        """Each of the shards, which are in order, with its images."""
+        """Each of the shards, which are in order, with its images, whose files are absolute paths."""
         with_lines = self._lines()
         at = 0
         for shard in shards:
             lines = itertools.islice(with_lines, shard.first - at, shard.stop - at)
-            yield shard, [Item.of_line(line) for line in lines]
+            found = (Item.of_line(line) for line in lines)
+            yield shard, [replace(item, file=os.path.join(self.root, item.file)) for item in found]
             at = shard.stop
 
     def _lines(self) -> Iterator[bytes]:
         for part in self.parts:
             with (self.folder / part.file).open("rb") as file:
                 yield from file
-
-    def absolute(self, item: Item) -> str:
-        """Where an image's file is."""
-        return os.path.join(self.root, item.file)
 
     # Keeping ----------------------------------------------------------------------------------------------------------
 

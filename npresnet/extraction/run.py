@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from ..errors import ImageError, UsageError
+from ..errors import UsageError
 from ..files.safe_write import remove_abandoned
 from ..images.resizing import Size
 from ..kernels.threads import available_threads
 from ..model import ResNet, load
 from .decoder import FORMATS, MOST_PIXELS
-from .decoders import Decoded, Decoders, usual_batch
-from .inputs import Item
+from .decoders import Decoders, usual_batch
 from .job import Job, Shard
 from .locks import JobLock
 from .opening import Asked, open_job, preparation_of, prepare_folder, settings_of
 from .progress import Progress, Watch
 from .rows import Extractor, chosen_layers
-from .shards import Record, ShardFiles, Trailer, row_dtype, tidy
+from .shards import ShardFiles, row_dtype, tidy
 from .storage import disk_errors
+from .summary import Summary, summarise
+from .work import OpenShard, compute, to_repeat
 
-__all__ = ["Start", "Summary", "extract", "features_digest", "file_state", "summarise"]
+__all__ = ["Start", "extract"]
 
 _NOTE_BYTES = 150  # of a line in a shard's .jsonl, about
 
@@ -50,32 +46,6 @@ class Start:
     done: int
     bytes: int
     free: int
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a job has come to.
-
-    total, rows, failed  images of the whole job, and of its shards that are there those with a row and those without
-    computed, seconds    images in this run, and how long it took
-    errors, examples     {kind of failure: how many images}, and (path, text) of the first of each
-    sha256               over each path and its row's bytes, in order; "" before all shards are there
-    """
-
-    folder: Path
-    total: int
-    rows: int
-    failed: int
-    computed: int
-    seconds: float
-    errors: dict[str, int]
-    examples: dict[str, tuple[str, str]]
-    sha256: str
-
-    @property
-    def complete(self) -> bool:
-        """Whether every image has a row or an error."""
-        return self.rows + self.failed == self.total
 
 
 def extract(
@@ -150,43 +120,24 @@ def extract(
     with ExitStack() as stack:
         stack.enter_context(disk_errors(folder))
         lock = stack.enter_context(JobLock.held(folder))
-        job = open_job(
-            folder,
-            lock,
-            net,
-            extractor,
-            how,
-            settings_of(net, named, pool, dtype, how),
-            asked,
-        )
-        k, n = shard
-        everything = job.shards
-        mine = everything[len(everything) * (k - 1) // n : len(everything) * k // n]
-        status = "status.json" if n == 1 else f"status-{k}-of-{n}.json"
-        if mine:
-            lock.shards(mine[0].number, mine[-1].number + 1)
-            tidy(folder, mine[0].number, mine[-1].number + 1)
-            remove_abandoned(folder, lambda name: name == status)
-        trailers = {each.number: ShardFiles(folder, each.number).trailer() for each in mine}
-        todo = [_Open(job, each) for each in mine if trailers[each.number] is None]
-        if retry_failed:
-            todo += _to_repeat(job, [each for each in mine if trailers[each.number] is not None])
-            todo.sort(key=lambda each: each.shard.number)
+        pool_of_decoders = stack.enter_context(
+            Decoders(decoders or available_threads(), how, batch)
+        )  # they start meanwhile
+        job = open_job(folder, lock, net, extractor, how, settings_of(net, named, pool, dtype, how), asked)
+        mine, status = _share(job, lock, shard)
         watch = Watch(sum(map(len, mine)), folder / status, progress)
-        _count_done(job, mine, trailers, todo, watch)
+        todo = _todo(job, mine, retry_failed, watch)
         if started is not None:
             to_come = watch.total - watch.done
             needed = to_come * (row_dtype(job.row).itemsize + _NOTE_BYTES)
             started(Start(job, watch.total, len(mine), len(mine) - len(todo), needed, shutil.disk_usage(folder).free))
         try:
-            if todo:
-                count = decoders or available_threads()
-                with Decoders(min(count, watch.total - watch.done), how, job.root, batch) as pool_of_decoders:
-                    _work(job, todo, extractor, pool_of_decoders, watch, on_error)
+            compute(job, todo, extractor, pool_of_decoders, watch, on_error)
         except BaseException:
             watch.tell("stopped")
             raise
         watch.tell("done")
+        pool_of_decoders.close()
         return summarise(job, watch.computed, time.monotonic() - began)
 
 
@@ -206,95 +157,26 @@ def _check(shard: object, on_error: str, *counts: object) -> None:
             raise UsageError(f"{name}: got {count!r}; it must be a whole number of at least 1, or None")
 
 
-class _Open:
-    """A shard whose images are being computed: all of them, or, of one that was there before, those at the places ``again``."""
-
-    def __init__(self, job: Job, shard: Shard, again: Sequence[int] | None = None) -> None:
-        self.shard = shard
-        self._files = ShardFiles(job.folder, shard.number)
-        self._again = again
-        self._places = deque(range(len(shard)) if again is None else again)
-        self._row = row_dtype(job.row)
-        self._rows: Any = None
-        self._count = 0
-        self._records: list[Record] = []
-        self._old: list[Record] = []
-        self._old_rows: Any = None
-        self._changed = again is None
-
-    def __len__(self) -> int:
-        """Images that are to be computed."""
-        return len(self._places)
-
-    def begin(self, items: Sequence[Item]) -> list[Item]:
-        """Which of its images are to be computed."""
-        self._rows = np.empty(len(self.shard), self._row)
-        if self._again is None:
-            return list(items)
-        trailer = self._files.trailer()
-        assert trailer is not None
-        self._old, self._old_rows = self._files.records(), self._files.rows(trailer)
-        return [items[place] for place in self._again]
-
-    def add(self, decoded: Decoded, row: Any) -> None:
-        """The next image's row, or None and an error."""
-        place = self._places.popleft()
-        self._keep(place)
-        record = Record(decoded.item.path, decoded.size, decoded.mtime, None, *decoded.stored)
-        record.error, record.text = ("", "") if row is not None else (decoded.error, decoded.text)
-        self._append(record, row)
-        self._changed = self._changed or record != self._old[place]
-
-    def _keep(self, stop: int) -> None:
-        """What is as it was, up to a place."""
-        for place in range(len(self._records), stop):
-            old = self._old[place]
-            self._append(Record(**vars(old)), None if old.row is None else self._old_rows[old.row])
-
-    def _append(self, record: Record, row: Any) -> None:
-        if row is not None:
-            record.row = self._count
-            self._rows[self._count] = row
-            self._count += 1
-        self._records.append(record)
-
-    def commit(self) -> int:
-        """Write it, unless all is as it was; the bytes of its rows."""
-        self._keep(len(self.shard))
-        rows = self._rows[: self._count]
-        if self._changed:
-            self._files.commit(self._records, rows)
-        return int(rows.nbytes)
+def _share(job: Job, lock: JobLock, share: tuple[int, int]) -> tuple[list[Shard], str]:
+    """The shards of this process's share, locked and tidied up, and the name of its status file."""
+    k, n = share
+    shards = job.shards
+    mine = shards[len(shards) * (k - 1) // n : len(shards) * k // n]
+    status = "status.json" if n == 1 else f"status-{k}-of-{n}.json"
+    if mine:
+        lock.shards(mine[0].number, mine[-1].number + 1)
+        tidy(job.folder, mine[0].number, mine[-1].number + 1)
+        remove_abandoned(job.folder, lambda name: name == status)
+    return mine, status
 
 
-def _to_repeat(job: Job, shards: Sequence[Shard]) -> list[_Open]:
-    """Of shards that are there, those with images that have failed, or whose files are not what they were."""
-    found = []
-    for shard, items in job.items(shards):
-        records = ShardFiles(job.folder, shard.number).records()
-        again = [
-            place
-            for place, (item, record) in enumerate(zip(items, records, strict=True))
-            if record.row is None or file_state(job.absolute(item)) != (record.size, record.mtime)
-        ]
-        if again:
-            found.append(_Open(job, shard, again))
-    return found
-
-
-def file_state(path: str) -> tuple[int, int]:
-    """(size in bytes, time in ns) of a file; (-1, -1) where it cannot be asked."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return -1, -1
-    return found.st_size, found.st_mtime_ns
-
-
-def _count_done(
-    job: Job, shards: Sequence[Shard], trailers: dict[int, Trailer | None], todo: Sequence[_Open], watch: Watch
-) -> None:
-    """Let ``watch`` know of what is there and stays."""
+def _todo(job: Job, shards: Sequence[Shard], retry_failed: bool, watch: Watch) -> list[OpenShard]:
+    """What is to be computed of the shards; ``watch`` gets to know of what is there and stays."""
+    trailers = {each.number: ShardFiles(job.folder, each.number).trailer() for each in shards}
+    todo = [OpenShard(job, each) for each in shards if trailers[each.number] is None]
+    if retry_failed:
+        todo += to_repeat(job, [each for each in shards if trailers[each.number] is not None])
+        todo.sort(key=lambda each: each.shard.number)
     again = {each.shard.number: len(each) for each in todo}
     for shard in shards:
         trailer = trailers[shard.number]
@@ -303,66 +185,4 @@ def _count_done(
             watch.bytes += trailer.rows * row_dtype(job.row).itemsize
             if shard.number not in again:
                 watch.failed += trailer.failed
-
-
-def _work(
-    job: Job, todo: Sequence[_Open], extractor: Extractor, decoders: Decoders, watch: Watch, on_error: str
-) -> None:
-    """Compute and commit shards, in order."""
-    begun: deque[_Open] = deque()
-
-    def items() -> Iterator[Item]:
-        for each, (_, found) in zip(todo, job.items([each.shard for each in todo]), strict=True):
-            begun.append(each)
-            yield from each.begin(found)
-
-    for window in decoders.windows(items()):
-        for decoded, row in extractor.rows(window):
-            if row is None and on_error == "stop":
-                raise ImageError(
-                    f"{decoded.item.path}: {decoded.text}; repair it, or give --on-error record", decoded.error
-                )
-            begun[0].add(decoded, row)
-            watch.count("" if row is not None else decoded.error)
-            if not begun[0]:
-                watch.bytes += begun.popleft().commit()
-        watch.tell()
-
-
-def summarise(job: Job, computed: int = 0, seconds: float = 0.0, digest: bool = True) -> Summary:
-    """What a job has come to, as its folder has it; without the ``digest``, for which all rows are read, if that is not wanted."""
-    rows = failed = there = 0
-    errors: Counter[str] = Counter()
-    examples: dict[str, tuple[str, str]] = {}
-    shards = job.shards
-    for shard in shards:
-        files = ShardFiles(job.folder, shard.number)
-        trailer = files.trailer()
-        if trailer is None:
-            continue
-        there += 1
-        rows, failed = rows + trailer.rows, failed + trailer.failed
-        if trailer.failed:
-            for record in files.records():
-                if record.error:
-                    errors[record.error] += 1
-                    examples.setdefault(record.error, (record.path, record.text))
-    sha256 = features_digest(job) if digest and there == len(shards) else ""
-    return Summary(job.folder, job.count, rows, failed, computed, seconds, dict(errors.most_common()), examples, sha256)
-
-
-def features_digest(job: Job) -> str:
-    """SHA-256 over each path, behind its length in 8 bytes, and its row's bytes, in order: what is to be the same however the
-    work was cut."""
-    digest = hashlib.sha256()
-    for shard in job.shards:
-        files = ShardFiles(job.folder, shard.number)
-        trailer = files.trailer()
-        if trailer is None:
-            continue
-        rows = files.rows(trailer)
-        for record in files.records():
-            if record.row is not None:
-                name = os.fsencode(record.path)
-                digest.update(len(name).to_bytes(8, "little") + name + np.ascontiguousarray(rows[record.row]).tobytes())
-    return digest.hexdigest()
+    return todo

@@ -8,7 +8,7 @@ import pytest
 
 import npresnet
 from npresnet.errors import ImageError
-from npresnet.extraction import run
+from npresnet.extraction import run, work
 from npresnet.extraction.decoder import Preparation, prepared
 from npresnet.extraction.decoders import Decoded, DecodedWindow
 from npresnet.extraction.inputs import Item
@@ -44,8 +44,8 @@ def photos(tmp_path_factory) -> Path:
 class InlineDecoders:
     """As ``Decoders``, in this process: where what is tested is something else, and there are many runs."""
 
-    def __init__(self, count: int, how: Preparation, root: str, batch: int) -> None:
-        self._how, self._root, self._batch = how, Path(root), batch
+    def __init__(self, count: int, how: Preparation, batch: int) -> None:
+        self._how, self._batch = how, batch
 
     def __enter__(self) -> InlineDecoders:
         return self
@@ -53,15 +53,17 @@ class InlineDecoders:
     def __exit__(self, *_: object) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
     def windows(self, items):
         while window := [self._decoded(item) for _, item in zip(range(self._batch), items, strict=False)]:
             yield DecodedWindow(window, None)
 
     def _decoded(self, item: Item) -> Decoded:
-        path = self._root / item.file
-        state = run.file_state(str(path))
+        state = work.file_state(item.file)
         try:
-            found = prepared(Item(item.path, str(path), item.offset, item.index), self._how)
+            found = prepared(item, self._how)
         except ImageError as error:
             return Decoded(item, None, (0, 0), *state, error.kind, str(error))
         return Decoded(item, found.image, found.stored, *state)

@@ -24,7 +24,7 @@ HOW = Preparation("caffe", "32x32", 3)
 
 
 def items(folder: Path) -> list[Item]:
-    return [Item(name, name) for name in sorted(os.listdir(folder))]
+    return [Item(name, str(folder / name)) for name in sorted(os.listdir(folder))]
 
 
 def test_bad_images_cost_their_own_rows(photos, net, tmp_path):
@@ -65,7 +65,7 @@ def test_a_decoder_that_dies_costs_one_image(photos, net, tmp_path, monkeypatch)
 
 def test_an_image_may_not_keep_the_others_waiting(photos, tmp_path):
     """The decoder is halted, as one that loops would be, and ended when its time is over."""
-    with Decoders(1, HOW, photos / "000", batch=2, deadline=1.0) as pool:
+    with Decoders(1, HOW, batch=2, deadline=1.0) as pool:
         windows = pool.windows(iter(items(photos / "000")))
         first = next(windows)
         while pool._children[0].tasks:  # it answers all it has, before it is halted
@@ -80,7 +80,7 @@ def test_an_image_may_not_keep_the_others_waiting(photos, tmp_path):
 
 def test_decoders_that_cannot_start(photos, monkeypatch):
     monkeypatch.setattr(decoders, "settings", lambda *_: '{"path": []}')
-    with Decoders(1, HOW, photos, batch=2) as pool, pytest.raises(NpResNetError, match="decoders cannot be started"):
+    with Decoders(1, HOW, batch=2) as pool, pytest.raises(NpResNetError, match="decoders cannot be started"):
         list(pool.windows(iter(items(photos / "000"))))
 
 
@@ -92,10 +92,10 @@ def test_without_pillow(photos, tmp_path, monkeypatch):
     start = decoders.settings
     monkeypatch.setattr(decoders, "settings", lambda *given: start(*given[:3], [str(tmp_path), *given[3]]))
     np.save(tmp_path / "one.npy", np.zeros((32, 32, 3), np.float32))
-    with Decoders(1, HOW, tmp_path, batch=2) as pool:
-        (window,) = pool.windows(iter([Item("one.npy", "one.npy")]))
+    with Decoders(1, HOW, batch=2) as pool:
+        (window,) = pool.windows(iter([Item("one.npy", str(tmp_path / "one.npy"))]))
         assert window.decoded[0].image is not None
-    with Decoders(1, HOW, photos / "000", batch=2) as pool, pytest.raises(MissingExtraError, match="needs Pillow"):
+    with Decoders(1, HOW, batch=2) as pool, pytest.raises(MissingExtraError, match="needs Pillow"):
         list(pool.windows(iter(items(photos / "000"))))
 
 
@@ -104,7 +104,7 @@ def test_images_of_any_size(tmp_path):
     sides = [(20, 30), (64, 8), (20, 30), (5, 5)]
     for n, (height, width) in enumerate(sides):
         (tmp_path / f"{n}.png").write_bytes(encoded(noise(height, width, n), "PNG"))
-    with Decoders(2, Preparation("none", "none", 3), tmp_path, batch=3) as pool:
+    with Decoders(2, Preparation("none", "none", 3), batch=3) as pool:
         found = []
         for window in pool.windows(iter(items(tmp_path))):
             assert sum(len(group) for group, _ in window.batches()) == len(window.decoded)
