@@ -47,7 +47,7 @@ _UNREAD = (
     32 * 2**10
 )  # bytes of tasks that a decoder may have before it: less than a pipe holds, so that none waits for it
 _RING_BYTES = 256 * 2**20  # of slots, where images are large
-_STARTS = 3  # that may fail one after the other
+_STARTS = 5  # that may fail one after the other
 
 Images = npt.NDArray[np.float32]
 
