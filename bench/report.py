@@ -1,6 +1,6 @@
 """From ``bench/results/*.json`` to the tables and pictures of the documentation: no figure there is typed by hand.
 
-    python -m bench.report            write the tables into README.md and kernels/README.md, and draw the pictures
+    python -m bench.report            write the tables into README.md and the others of ``DOCUMENTS``, and draw the pictures
     python -m bench.report --check    exit status 1 if a table there is not what the results say
 
 A table stands between two markers, ``<!-- table: engines -->`` and ``<!-- end -->``. Pictures need matplotlib (extra
@@ -20,7 +20,7 @@ from typing import Any
 from bench import store
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", ROOT / "kernels" / "README.md")
+DOCUMENTS = (ROOT / "README.md", ROOT / "kernels" / "README.md", ROOT / "docs" / "extract.md")
 
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -174,6 +174,35 @@ def startup(cases: Mapping[str, Any]) -> str:
         head = f"{case['network']}, {case['size']}x{case['size']}, {_threads(case['threads'])}; seconds, median:"
         columns = ["", "import", "load", "first features", "whole process"]
         parts.append(f"{head}\n\n{table(columns, rows)}")
+    return "\n\n".join(parts)
+
+
+def extract(cases: Mapping[str, Any]) -> str:
+    """Images per second from JPEGs to rows, beside the network alone."""
+    parts = []
+    for case in cases.values():
+        rows = []
+        for point in case["points"]:
+            alone = point["per_second"]["alone"]
+            for way, speed in point["per_second"].items():
+                share = "" if way == "alone" else f"{speed / alone:.0%}"
+                pictures = f"{point['count']} of {point['size']}, {_number(point['bytes'] / 1000)} kB"
+                rows.append(
+                    [
+                        "" if way != "alone" else pictures,
+                        {"alone": "`net(batch)` alone"}.get(way, f"`{way}`"),
+                        _number(speed),
+                        share,
+                    ]
+                )
+        apart = [f"{p['size']}: {p['fast_difference']:.1%}" for p in case["points"] if "fast_difference" in p]
+        fast = (
+            f"\n\nFeatures with `--fast-decode` differ from those without by {', '.join(apart)} (L2, relative)."
+            if apart
+            else ""
+        )
+        head = f"{case['network']}, 224x224, {_threads(case['threads'])}:"
+        parts.append(f"{head}\n\n" + table(["JPEGs", "", "images/s", "of alone"], rows) + fast)
     return "\n\n".join(parts)
 
 
@@ -362,6 +391,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "load": ("load", load),
     "scaling": ("scaling", scaling),
     "startup": ("startup", startup),
+    "extract": ("extract", extract),
     "card": ("card", card),
     "card_steps": ("card", card_steps),
 }

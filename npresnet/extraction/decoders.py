@@ -188,12 +188,17 @@ class Decoders:
             task = {"slot": slot, "file": item.file, "offset": item.offset, "index": item.index}
             line = json.dumps(task).encode() + b"\n"
             if child.tasks and child.unread + len(line) > _UNREAD:
-                return
+                break
             self._waiting.popleft()
             child.tasks.append((slot, item, len(line)))
-            with suppress(BrokenPipeError):  # it has died: that is found where its answers end
-                child.stdin.write(line)
-                child.stdin.flush()
+            child.unread += len(line)
+            child.unsent += line
+        for child in self._children:
+            if child.unsent:
+                with suppress(BrokenPipeError):  # it has died: that is found where its answers end
+                    child.stdin.write(child.unsent)
+                    child.stdin.flush()
+                child.unsent = b""
 
     def _wait(self) -> None:
         """Wait a moment for answers, and let another decoder join; one that keeps us waiting for too long is ended."""
@@ -226,7 +231,7 @@ class Decoders:
                 continue
             *lines, child.unfinished = (child.unfinished + data).split(b"\n")
             for line in lines:
-                self._take(child, json.loads(line))
+                self._take(child, json.loads(line.decode()))
         if ready:
             self._hand_out()
         return bool(ready)
@@ -238,7 +243,8 @@ class Decoders:
         if "ready" in answer:
             child.ready, self._failed_starts = True, 0
             return
-        slot, item, _ = child.tasks.popleft()
+        slot, item, length = child.tasks.popleft()
+        child.unread -= length
         if answer["slot"] != slot:
             raise NpResNetError(
                 f"a decoder answered for slot {answer['slot']} instead of {slot}; this is a fault of npresnet"
@@ -311,15 +317,12 @@ class _Child:
         self.stdin = process.stdin
         self.stdout = process.stdout.fileno()
         self.tasks: deque[tuple[int, Item, int]] = deque()
-        self.unfinished = b""
+        self.unread = 0  # bytes of tasks that it may not have read yet
+        self.unsent = b""  # and of those that are still to be sent
+        self.unfinished = b""  # of its answers
         self.waited = 0.0
         self.ready = False
         self.late = False
-
-    @property
-    def unread(self) -> int:
-        """Bytes of tasks that it may not have read yet."""
-        return sum(length for _, _, length in self.tasks)
 
     def close(self) -> None:
         for pipe in (self.process.stdin, self.process.stdout):
