@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .cpu import by_layer
-from .errors import UsageError, WeightsWarning
+from .errors import UsageError, WeightsError, WeightsWarning
+from .files.safe_write import file_hash
 from .images.conventions import convention_for, default_size
 from .images.prepare import prepare
 from .network.architecture import Architecture, parse_architecture
@@ -68,6 +69,7 @@ class ResNet:
         self._runner = runner  # on a card; None: on the CPU
         self.algorithm = algorithm
         self.threads = threads
+        self._asked_for: tuple[Any, ...] | None = None  # what ``load`` was called with, but for the path
         self._planner: Planner | None = None
         self._lock = threading.Lock()
 
@@ -258,6 +260,12 @@ class ResNet:
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         return "\n".join([str(self.architecture), *lines])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its file's path and hash, not as its weights: whoever unpickles it must see the same file."""
+        if self._asked_for is None or not self.path.is_file():
+            raise UsageError(f"{self.path}: a network is pickled as the path of its one weight file, and this has none")
+        return _loaded_again, (self.path.absolute(), file_hash(self.path), self._asked_for)
+
     def __repr__(self) -> str:
         where = f"threads={self.threads}" if self._runner is None else f"device={self.device!r}"
         return f"<npresnet {self.architecture}, algorithm={self.algorithm!r}, {where}>"
@@ -397,11 +405,19 @@ def load(
     )
     if preprocessing is not None:
         convention_for(preprocessing, net.graph.channels)
+    net._asked_for = architecture, device, algorithm, threads, precision, preprocessing, custom
     found = net._inspection
     for doubt in found.doubts:
         if doubt != found.unprepared:  # which ``prepare`` says
             warnings.warn(f"{path}: {doubt}", WeightsWarning, stacklevel=2)
     return net
+
+
+def _loaded_again(path: Path, sha256: str, asked_for: tuple[Any, ...]) -> ResNet:
+    """What was pickled. Raises WeightsError where the file is another one here."""
+    if file_hash(path) != sha256:
+        raise WeightsError(f"{path}: not the file that the network was loaded from; copy that one to this place")
+    return load(path, *asked_for)
 
 
 def _compiled(custom: Mapping[str, Callable[[float], float]] | None, device: str) -> dict[str, str]:

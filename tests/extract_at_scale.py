@@ -35,11 +35,8 @@ import numpy as np
 import npresnet
 from npresnet.errors import NpResNetError
 from npresnet.extraction.shards import ShardFiles
-from npresnet.network.architecture import Architecture
-from npresnet.network.building import build_graph
-from npresnet.network.families import FAMILIES
-from npresnet.network.seeded import random_weights, write_keras_file
 from tests.support.pictures import bad_pictures, encoded, good_pictures, noise, odd_pictures
+from tests.support.thin import thin_file
 
 failures = 0
 
@@ -49,11 +46,6 @@ def tell(what: str, value: object, right: bool | None = None) -> None:
     global failures
     failures += right is False
     print(f"{what:<60}{value!s:>16}{'' if right is None else '  ok' if right else '  WRONG'}", flush=True)
-
-
-def thin_network(folder: Path) -> Path:
-    graph = build_graph(Architecture.standard(FAMILIES["keras-resnet"], 18, width=8))
-    return write_keras_file(folder / "thin.h5", graph, random_weights(graph))
 
 
 def command(photos: Path, weights: Path, out: Path, *more: object) -> list[str]:
@@ -71,7 +63,7 @@ def hash_in(output: str) -> str:
 
 def kill(folder: Path, count: int, kills: int) -> None:
     """Killed at random moments, with its decoders; the features are those of a run that nobody disturbed."""
-    photos, weights, out = folder / "photos", thin_network(folder), folder / "out"
+    photos, weights, out = folder / "photos", thin_file(folder, 8), folder / "out"
     good_pictures(photos, count, 64, folders=7)
     expected = hash_in(run(photos, weights, folder / "reference", "--images-per-shard", 50).stdout)
     chance = random.Random(0)
@@ -107,7 +99,7 @@ def shards_there(out: Path) -> int:
 
 def corrupt(folder: Path, count: int) -> None:
     """A tenth of the files are bad."""
-    photos, weights = folder / "photos", thin_network(folder)
+    photos, weights = folder / "photos", thin_file(folder, 8)
     good_pictures(photos, count * 9 // 10, 64)
     odd = odd_pictures(photos)
     good = run(photos, weights, folder / "good")
@@ -144,7 +136,7 @@ def peak_of_children() -> float:
 
 def full_disk(folder: Path, count: int) -> None:
     """A disk of 8 MB, and a limit on the size of files."""
-    photos, weights, disk = folder / "photos", thin_network(folder), folder / "disk"
+    photos, weights, disk = folder / "photos", thin_file(folder, 8), folder / "disk"
     good_pictures(photos, count, 64)
     options = ["--layers", "c3", "--pool", "none", "--images-per-shard", 50]
     expected = hash_in(run(photos, weights, folder / "reference", *options).stdout)
@@ -165,7 +157,7 @@ def full_disk(folder: Path, count: int) -> None:
 
 def many(folder: Path, count: int) -> None:
     """Tiny files, a tenth of them first: memory does not grow with their number."""
-    weights, peaks = thin_network(folder), []
+    weights, peaks = thin_file(folder, 8), []
     code = """
 import resource, sys, time, npresnet
 start = time.monotonic(); first = []
@@ -205,7 +197,7 @@ print(first[0], s.seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 
 
 def decoders(folder: Path, count: int) -> None:
     """Decoders are killed, ten times."""
-    photos, weights, out = folder / "photos", thin_network(folder), folder / "out"
+    photos, weights, out = folder / "photos", thin_file(folder, 8), folder / "out"
     good_pictures(photos, count, 64)
     process = subprocess.Popen(command(photos, weights, out, "--batch", 1), stdout=subprocess.PIPE, text=True)
     killed = 0
@@ -251,7 +243,7 @@ sys.exit(0 if disk.count >= int(number) else 9)
 
 def inject(folder: Path) -> None:
     """A process ends, or an operation fails, at the n-th operation on files, for every n; then the same command again."""
-    photos, weights = folder / "photos", thin_network(folder)
+    photos, weights = folder / "photos", thin_file(folder, 8)
     good_pictures(photos, 20, 32)
     options: dict[str, Any] = {"size": "32x32", "images_per_shard": 7, "decoders": 1}
     expected = npresnet.extract(photos, weights, folder / "reference", **options).sha256
@@ -292,7 +284,7 @@ def whole(out: Path) -> bool:
 
 def memory(folder: Path) -> None:
     """Less and less memory: a clear error or success, never a half file."""
-    photos, weights = folder / "photos", thin_network(folder)
+    photos, weights = folder / "photos", thin_file(folder, 8)
     good_pictures(photos, 20, 32)
     code = """
 import resource, sys
@@ -324,7 +316,7 @@ def resident(pid: int) -> float:
 
 def soak(folder: Path, minutes: float) -> None:
     """Jobs one after the other in one process for a long time, with bad files, decoders that are killed, and repairs."""
-    weights = thin_network(folder)
+    weights = thin_file(folder, 8)
     net, chance = npresnet.load(weights), random.Random(0)
     photos = folder / "photos"
     good_pictures(photos, 400, 64, folders=3)

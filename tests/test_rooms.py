@@ -31,6 +31,7 @@ FLOORS = (
     ("results", "verify"),
     ("peers",),
     ("study", "extraction"),
+    ("ray",),
     ("__init__",),  # the package's public face
     ("cli",),
     ("__main__",),

@@ -9,16 +9,13 @@ import numpy as np
 import pytest
 
 import npresnet
-from npresnet.network.architecture import Architecture
-from npresnet.network.building import build_graph
-from npresnet.network.families import FAMILIES
-from npresnet.network.seeded import random_weights, write_keras_file
 
 testing = pytest.importorskip("typer.testing")
 pytest.importorskip("PIL.Image")
 
 from npresnet.cli.app import app  # noqa: E402 (it needs typer)
 from tests.support.pictures import good_pictures  # noqa: E402
+from tests.support.thin import thin_file  # noqa: E402
 
 
 def cli(*arguments: object) -> tuple[int, str]:
@@ -31,8 +28,7 @@ def cli(*arguments: object) -> tuple[int, str]:
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("shelf")
-    graph = build_graph(Architecture.standard(FAMILIES["keras-resnet"], 18, width=4))
-    write_keras_file(folder / "thin.h5", graph, random_weights(graph))
+    thin_file(folder)
     good_pictures(folder / "photos" / "a", 5)
     (folder / "photos" / "a" / "Thumbs.db").touch()
     (folder / "photos" / "two\nlines.jpg").write_bytes(b"no picture")

@@ -13,19 +13,15 @@ from npresnet.extraction.decoder import Preparation, prepared
 from npresnet.extraction.decoders import Decoded, DecodedWindow
 from npresnet.extraction.inputs import Item
 from npresnet.model import ResNet
-from npresnet.network.architecture import Architecture
-from npresnet.network.building import build_graph
-from npresnet.network.families import FAMILIES
-from npresnet.network.seeded import random_weights, write_keras_file
 from tests.support.pictures import good_pictures
+from tests.support.thin import thin_file
 
 pytest.importorskip("PIL.Image")
 
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory) -> Path:
-    graph = build_graph(Architecture.standard(FAMILIES["keras-resnet"], 18, width=4))
-    return write_keras_file(tmp_path_factory.mktemp("weights") / "thin.h5", graph, random_weights(graph))
+    return thin_file(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="session")
