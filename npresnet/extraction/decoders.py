@@ -47,6 +47,9 @@ _UNREAD = (
     32 * 2**10
 )  # bytes of tasks that a decoder may have before it: less than a pipe holds, so that none waits for it
 _RING_BYTES = 256 * 2**20  # of slots, where images are large
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PILLOW_BLOCKS_MAX": "8"}
+"""Of decoders: no threads of NumPy's; and Pillow keeps 128 MB of memory, instead of asking the system for it with each picture."""
+
 _STARTS = 5  # that may fail one after the other
 
 Images = npt.NDArray[np.float32]
@@ -274,7 +277,7 @@ class Decoders:
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", code, text],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            env={**os.environ, **_ENVIRONMENT},
             pass_fds=(self._descriptor,),
             start_new_session=True,  # Ctrl-C is for the parent, which ends them
         )  # fmt: skip

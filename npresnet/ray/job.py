@@ -16,7 +16,8 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,7 @@ def extract(
     MissingExtraError without Ray.
     """
     ray = imported_ray()
-    from ray.data import ActorPoolStrategy, DataContext
-    from ray.data.checkpoint import CheckpointConfig
+    from ray.data import ActorPoolStrategy
 
     began = time.monotonic()
     folder = Path(out).absolute()
@@ -110,33 +110,18 @@ def extract(
     if started is not None:
         started(total, total - left, pool_size)
     if left:
-        context = DataContext.get_current()
-        before = context.checkpoint_config
-        context.checkpoint_config = CheckpointConfig(
-            id_column="path",
-            checkpoint_path=str(folder / "checkpoints"),
-            delete_checkpoint_on_success=False,
-            checkpoint_manager_cls=_listed_already(),
-        )
-        try:
-            rows = ray.data.read_parquet(str(folder / "inputs"), override_num_blocks=-(-left // block))
-            rows = rows.map_batches(
+        constructor = {"weights": os.path.abspath(weights), **options, "sha256": settings.weights_sha256}
+        with _context(folder):
+            rows = ray.data.read_parquet(str(folder / "inputs"), override_num_blocks=-(-left // block)).map_batches(
                 Extract,
-                fn_constructor_kwargs={
-                    "weights": os.path.abspath(weights),
-                    **options,
-                    "sha256": settings.weights_sha256,
-                },
+                fn_constructor_kwargs=constructor,
                 batch_size=min(batch_size, block),
                 batch_format="numpy",
                 num_cpus=cpus,
-                max_restarts=3,
-                max_task_retries=3,
+                ray_remote_args_fn=_bounded,
                 compute=ActorPoolStrategy(size=pool_size),
             )
             rows.write_parquet(str(folder / "features"))
-        finally:
-            context.checkpoint_config = before
     return _summary(folder, total, left, time.monotonic() - began)
 
 
@@ -173,6 +158,35 @@ def _begin(folder: Path, settings: Settings) -> None:
             )
         return
     write_whole(path, [json.dumps({"ray": asdict(settings)}, indent=1).encode()])
+
+
+def _bounded() -> dict[str, Any]:
+    """An actor that dies is started again, and its batch given to another, but not for ever, as Ray's defaults have it."""
+    return {"max_restarts": 3, "max_task_retries": 3}
+
+
+@contextmanager
+def _context(folder: Path) -> Iterator[None]:
+    """Checkpoints in this context; and a task for each file of inputs, which Ray's newer reader would put together, for they are small."""
+    from ray.data import DataContext
+    from ray.data.checkpoint import CheckpointConfig
+
+    checkpoints = CheckpointConfig(
+        id_column="path",
+        checkpoint_path=str(folder / "checkpoints"),
+        delete_checkpoint_on_success=False,
+        checkpoint_manager_cls=_listed_already(),
+    )
+    context = DataContext.get_current()
+    asked = {"checkpoint_config": checkpoints, "use_datasource_v2": False}
+    before = {name: getattr(context, name) for name in asked if hasattr(context, name)}
+    try:
+        for name in before:
+            setattr(context, name, asked[name])
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
 
 
 def _listed_already() -> type:
