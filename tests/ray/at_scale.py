@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.dataset as ds
@@ -29,7 +30,7 @@ from tests.extract_at_scale import tell
 from tests.support.pictures import bad_pictures, good_pictures
 from tests.support.thin import thin_file
 
-USUAL = {"size": "64x64", "block": 32}
+USUAL: dict[str, Any] = {"size": "64x64", "block": 32}
 
 
 class Timed(npresnet.ray.Extract):
