@@ -23,13 +23,13 @@ from ..errors import UsageError
 from .inputs import InputSource, Item, Listing
 from .storage import write_whole
 
-__all__ = ["Job", "Part", "Settings", "Shard"]
+__all__ = ["Job", "Part", "JobSettings", "Shard"]
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Settings:
+class JobSettings:
     """What a row depends on. Two jobs with the same settings and images have the same features, bit for bit.
 
     layers   {name in the results: layer of the network}
@@ -53,7 +53,7 @@ class Settings:
     formats: tuple[str, ...]
     most_pixels: int
 
-    def differences(self, asked: Settings) -> list[str]:
+    def differences(self, asked: JobSettings) -> list[str]:
         """'name: what it is here, and what is ``asked`` for', for each that differs."""
         pairs = ((f.name, getattr(self, f.name), getattr(asked, f.name)) for f in fields(self))
         return [f"{name}: {_brief(here)} there, {_brief(other)} now" for name, here, other in pairs if here != other]
@@ -102,7 +102,7 @@ class Job:
     """
 
     folder: Path
-    settings: Settings
+    settings: JobSettings
     weights: str
     root: str
     row: Any
@@ -166,7 +166,7 @@ class Job:
                 raise UsageError(f"{path}: of another version of npresnet; use that, or extract into another folder")
             settings = found.pop("settings")
             settings["formats"] = tuple(settings["formats"])
-            found["settings"] = Settings(**settings)
+            found["settings"] = JobSettings(**settings)
             found["sources"] = tuple(InputSource(**source) for source in found["sources"])
             found["parts"] = tuple(Part(**part) for part in found["parts"])
             return Job(folder=folder, **found)

@@ -20,7 +20,7 @@ from ..model import ResNet
 from ..version import __version__
 from .decoder import FORMATS, Preparation
 from .inputs import Listing, parse_sources
-from .job import Job, Settings
+from .job import Job, JobSettings
 from .locks import JobLock
 from .rows import Extractor
 from .shards import FOLDER, row_format
@@ -33,7 +33,7 @@ SHARD_BYTES, SHARD_SECONDS, SHARD_IMAGES = 64 * 2**20, 60.0, 10_000
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user asks of a job's folder, beside its ``Settings``; arguments of ``extract``."""
+    """What the user asks of a job's folder, beside its ``JobSettings``; arguments of ``extract``."""
 
     inputs: Sequence[object]
     extend: bool
@@ -65,9 +65,9 @@ def weights_hash(net: ResNet) -> str:
     return digest.hexdigest()
 
 
-def settings_of(net: ResNet, layers: dict[str, str], pool: str, dtype: str, how: Preparation) -> Settings:
+def settings_of(net: ResNet, layers: dict[str, str], pool: str, dtype: str, how: Preparation) -> JobSettings:
     """The settings of a job with this network."""
-    return Settings(
+    return JobSettings(
         weights_sha256=weights_hash(net),
         architecture=str(net.architecture),
         layers=layers,
@@ -123,7 +123,7 @@ def open_job(
     net: ResNet,
     extractor: Extractor,
     how: Preparation,
-    settings: Settings,
+    settings: JobSettings,
     asked: Asked,
 ) -> Job:
     """The job in a folder, which is begun where there is none. Raises UsageError where another one is there."""
@@ -167,7 +167,7 @@ def _passed_over(found: dict[str, int]) -> str:
     return "".join(f", {count} x {why}" for why, count in found.items())
 
 
-def _compare(job: Job, settings: Settings, asked: Asked) -> None:
+def _compare(job: Job, settings: JobSettings, asked: Asked) -> None:
     """Raise UsageError where a job is another than the one that is asked for, with all that differs."""
     found = job.settings.differences(settings)
     if not asked.extend:

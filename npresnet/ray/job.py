@@ -25,7 +25,7 @@ from typing import Any
 from ..errors import UsageError
 from ..extraction.decoder import FORMATS, MOST_PIXELS
 from ..extraction.inputs import Listing, parse_sources
-from ..extraction.job import Settings
+from ..extraction.job import JobSettings
 from ..extraction.opening import preparation_of, prepare_folder, settings_of
 from ..extraction.rows import Extractor, chosen_layers
 from ..extraction.storage import write_whole
@@ -134,7 +134,7 @@ def _settings(
     architecture: Any,
     preprocessing: Any,
     **how: Any,
-) -> Settings:
+) -> JobSettings:
     """The job's settings; a wrong argument is an error here, before any actor starts."""
     net = load(weights, architecture, preprocessing=preprocessing)
     named = chosen_layers(net, layers)
@@ -143,7 +143,7 @@ def _settings(
     return settings_of(net, named, pool, dtype, preparation)
 
 
-def _begin(folder: Path, settings: Settings) -> None:
+def _begin(folder: Path, settings: JobSettings) -> None:
     """Write the settings down, or raise UsageError where others are there."""
     path = folder / "job.json"
     if path.exists():
@@ -151,7 +151,7 @@ def _begin(folder: Path, settings: Settings) -> None:
         if "ray" not in found:
             raise UsageError(f"{folder}: a job of `npresnet extract` is there; give another folder")
         there = found["ray"]
-        different = Settings(**{**there, "formats": tuple(there["formats"])}).differences(settings)
+        different = JobSettings(**{**there, "formats": tuple(there["formats"])}).differences(settings)
         if different:
             raise UsageError(
                 f"{folder}: another job is there already; {'; '.join(different)}; give it the same settings, or another folder"
