@@ -23,7 +23,7 @@ from ..errors import UsageError
 from .inputs import InputSource, Item, Listing
 from .storage import write_whole
 
-__all__ = ["Job", "Part", "JobSettings", "Shard"]
+__all__ = ["Job", "JobSettings", "Part", "Shard"]
 
 FORMAT = 1
 
