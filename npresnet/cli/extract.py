@@ -256,7 +256,7 @@ def _shown() -> Iterator[Callable[[Progress], None]]:
 
 def _told(now: Progress) -> str:
     left = "" if now.remaining is None else f", {_time(now.remaining)} to go"
-    return f"{now.per_second:.1f} images/s{left}, {now.failed:,} failed, {_bytes(now.bytes)}"
+    return f"{now.per_second:.1f} images/s{left}, {now.failed:,} failed, {_bytes(now.bytes)} written"
 
 
 def _many(count: int, what: str) -> str:

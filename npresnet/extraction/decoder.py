@@ -164,11 +164,7 @@ def _done(task: dict[str, Any], how: Preparation, memory: int, slot_bytes: int) 
     except MissingExtraError as error:
         return {"fatal": str(error)}
     except MemoryError:
-        return {
-            **told,
-            "error": "memory",
-            "text": "decoding takes more memory than a decoder may have; make it smaller",
-        }
+        return {**told, "error": "memory", "text": "it takes more memory than a decoder may have; make it smaller"}
     except ImageError as error:
         text = str(error).removeprefix(f"{file}: ")
         return {**told, "error": error.kind, "text": text[:_LONGEST_TEXT]}

@@ -43,9 +43,8 @@ DEADLINE = 60.0
 
 _TICK = 0.25  # seconds; a wait that takes longer was a halt of this process, and counts as one tick
 _AHEAD = 4  # windows
-_UNREAD = (
-    32 * 2**10
-)  # bytes of tasks that a decoder may have before it: less than a pipe holds, so that none waits for it
+# bytes of tasks that a decoder may have before it: less than a pipe holds, so that nobody waits to write; and of an answer
+_UNREAD, _LONGEST = 32 * 2**10, 64 * 2**10
 _RING_BYTES = 256 * 2**20  # of slots, where images are large
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PILLOW_BLOCKS_MAX": "8"}
 """Of decoders: no threads of NumPy's; and Pillow keeps 128 MB of memory, instead of asking the system for it with each picture."""
@@ -140,9 +139,10 @@ class Decoders:
         self.close()
 
     def windows(self, items: Iterator[Item]) -> Iterator[DecodedWindow]:
-        """The items, whose files are absolute paths, in order, a window at a time; of a window's images none is to be kept beyond
-        the next. Raises
-        MissingExtraError where Pillow is needed and missing, NpResNetError where decoders cannot be started."""
+        """The items, whose files are absolute paths, in order, a window at a time; of its images none is to be kept beyond the next.
+
+        Raises MissingExtraError where Pillow is needed and missing, NpResNetError where decoders cannot be started.
+        """
         windows: deque[list[Item]] = deque()  # that are spoken for
         first = 0  # slot of the first of them
         more = True
@@ -233,25 +233,28 @@ class Decoders:
                 self._replace(child)
                 continue
             *lines, child.unfinished = (child.unfinished + data).split(b"\n")
-            for line in lines:
-                self._take(child, json.loads(line.decode()))
+            try:
+                for line in lines:
+                    self._take(child, json.loads(line.decode()))
+                if len(child.unfinished) > _LONGEST:
+                    raise ValueError
+            except (ValueError, KeyError, TypeError, IndexError):  # it is no longer what it was: perhaps a picture's
+                child.process.kill()
         if ready:
             self._hand_out()
         return bool(ready)
 
     def _take(self, child: _Child, answer: dict[str, Any]) -> None:
+        """One answer. Raises ValueError, KeyError, TypeError or IndexError for one that makes no sense."""
         if "fatal" in answer:
             raise MissingExtraError(str(answer["fatal"]))
         child.waited = 0.0
         if "ready" in answer:
             child.ready, self._failed_starts = True, 0
             return
-        slot, item, length = child.tasks.popleft()
-        child.unread -= length
+        slot, item, length = child.tasks[0]
         if answer["slot"] != slot:
-            raise NpResNetError(
-                f"a decoder answered for slot {answer['slot']} instead of {slot}; this is a fault of npresnet"
-            )
+            raise ValueError(answer)
         decoded = Decoded(item, size=int(answer["size"]), mtime=int(answer["mtime"]))
         if "error" in answer:
             decoded.error, decoded.text = str(answer["error"]), str(answer["text"])
@@ -261,9 +264,11 @@ class Decoders:
             decoded.stored = width_stored, height_stored
             count = height * width * channels
             if not 0 < 4 * count <= self._slot_bytes or self._how.shape not in (None, (height, width, channels)):
-                raise NpResNetError(f"a decoder answered with an image {answer['shape']}; this is a fault of npresnet")
+                raise ValueError(answer)
             floats = np.frombuffer(self._memory, np.float32, count, slot * self._slot_bytes)
             decoded.image = floats.reshape(height, width, channels)
+        child.tasks.popleft()
+        child.unread -= length
         self._answers[slot] = decoded
 
     # Processes --------------------------------------------------------------------------------------------------------
@@ -294,10 +299,7 @@ class Decoders:
                 found = os.stat(item.file)
                 decoded.size, decoded.mtime = found.st_size, found.st_mtime_ns
             if child.late:
-                decoded.error, decoded.text = (
-                    "timeout",
-                    f"not decoded within {self._deadline:g} s; its decoder was ended",
-                )
+                decoded.error, decoded.text = "timeout", f"not decoded within {self._deadline:g} s"
             else:
                 decoded.error, decoded.text = "crash", f"its decoder ended with {_ending(status)}"
             self._answers[slot] = decoded

@@ -47,6 +47,8 @@ SUFFIXES = frozenset(
 )
 """Names of files in folders end so; whatever else lies there is passed over, and counted."""
 
+_LOOKED_AT = 2**20  # bytes of a list in which there must be no zero
+
 
 @dataclass(frozen=True)
 class Item:
@@ -90,9 +92,10 @@ class InputSource:
     sha256: str = ""
 
 
-def parse_sources(inputs: Sequence[object]) -> tuple[list[InputSource], dict[str, bytes]]:
-    """The sources that ``inputs`` name, and the contents of the lists among them. Raises UsageError for what is not there."""
-    sources, lists = [], {}
+def parse_sources(inputs: Sequence[object]) -> tuple[list[InputSource], bytes]:
+    """The sources that ``inputs`` name, and what standard input has, where it is one of them: to be read but once. Raises
+    UsageError for what is not there."""
+    sources, standard_input = [], b""
     for given in inputs:
         if not isinstance(given, str | os.PathLike):
             raise UsageError(
@@ -118,16 +121,18 @@ def parse_sources(inputs: Sequence[object]) -> tuple[list[InputSource], dict[str
         elif suffix in SUFFIXES:
             sources.append(InputSource("picture", path))
         else:
-            data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-            if b"\0" in data:
-                raise UsageError(
-                    f"{text}: neither a picture by its name ({', '.join(sorted(SUFFIXES))}) nor a text with a path in each line"
-                )
-            lists[path] = data
-            sources.append(InputSource("list", path, hashlib.sha256(data).hexdigest()))
+            if path == "-":
+                standard_input = sys.stdin.buffer.read()
+            with io.BytesIO(standard_input) if path == "-" else open(path, "rb") as file:
+                if b"\0" in file.read(_LOOKED_AT):
+                    raise UsageError(
+                        f"{text}: neither a picture by its name ({', '.join(sorted(SUFFIXES))}) nor a text with a path in each line"
+                    )
+                file.seek(0)
+                sources.append(InputSource("list", path, hashlib.file_digest(file, "sha256").hexdigest()))
     if not sources:
         raise UsageError("inputs: none given; give a folder, a list of paths, a .tar, a .npy or pictures")
-    return sources, lists
+    return sources, standard_input
 
 
 @dataclass
@@ -141,7 +146,7 @@ class Listing:
     """
 
     sources: Sequence[InputSource]
-    lists: dict[str, bytes]
+    standard_input: bytes
     avoid: Path
     follow_links: bool = False
     passed_over: Counter[str] = field(default_factory=Counter)
@@ -156,9 +161,10 @@ class Listing:
             if source.kind == "folder":
                 yield from self._folder(source.path)
             elif source.kind == "list":
-                for line in io.BytesIO(self.lists[source.path]):
-                    if name := line.rstrip(b"\r\n"):
-                        yield from self._file(os.fsdecode(name))
+                with io.BytesIO(self.standard_input) if source.path == "-" else open(source.path, "rb") as lines:
+                    for line in lines:
+                        if name := line.rstrip(b"\r\n"):
+                            yield from self._file(os.fsdecode(name))
             elif source.kind == "tar":
                 yield from self._tar(source.path)
             else:

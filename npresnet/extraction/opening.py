@@ -19,7 +19,7 @@ from ..images.resizing import Size, parse_size
 from ..model import ResNet
 from ..version import __version__
 from .decoder import FORMATS, Preparation
-from .inputs import Listing, parse_sources
+from .inputs import InputSource, Listing, parse_sources
 from .job import Job, JobSettings
 from .locks import JobLock
 from .rows import Extractor
@@ -129,15 +129,15 @@ def open_job(
     """The job in a folder, which is begun where there is none. Raises UsageError where another one is there."""
     with lock.settings():
         remove_abandoned(folder, lambda name: name == "job.json" or name.startswith("inputs-"))
+        sources, standard_input = parse_sources(asked.inputs)
         begun = (folder / "job.json").exists()
         if begun:
             job = Job.read(folder)
             job.check()
-            _compare(job, settings, asked)
+            _compare(job, settings, sources, asked)
             if not asked.extend:
                 return job
-        sources, lists = parse_sources(asked.inputs)
-        listing = Listing(sources, lists, folder, asked.follow_links)
+        listing = Listing(sources, standard_input, folder, asked.follow_links)
         if begun:
             if listing.root != job.root:
                 raise UsageError(
@@ -167,11 +167,10 @@ def _passed_over(found: dict[str, int]) -> str:
     return "".join(f", {count} x {why}" for why, count in found.items())
 
 
-def _compare(job: Job, settings: JobSettings, asked: Asked) -> None:
+def _compare(job: Job, settings: JobSettings, sources: Sequence[InputSource], asked: Asked) -> None:
     """Raise UsageError where a job is another than the one that is asked for, with all that differs."""
     found = job.settings.differences(settings)
     if not asked.extend:
-        sources, _ = parse_sources(asked.inputs)
         if [(s.kind, s.path) for s in sources] != [(s.kind, s.path) for s in job.sources]:
             names = [", ".join(s.path for s in some[:3]) for some in (job.sources, sources)]
             found.append(f"inputs: {names[0]} there, {names[1]} now")

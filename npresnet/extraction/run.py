@@ -25,7 +25,7 @@ from .rows import Extractor, chosen_layers
 from .shards import ShardFiles, row_dtype, tidy
 from .storage import disk_errors
 from .summary import Summary, summarise
-from .work import OpenShard, compute, to_repeat
+from .work import Todo, compute, to_repeat
 
 __all__ = ["Start", "extract"]
 
@@ -120,9 +120,8 @@ def extract(
     with ExitStack() as stack:
         stack.enter_context(disk_errors(folder))
         lock = stack.enter_context(JobLock.held(folder))
-        pool_of_decoders = stack.enter_context(
-            Decoders(decoders or available_threads(), how, batch)
-        )  # they start meanwhile
+        # a decoder starts while the job is opened
+        pool_of_decoders = stack.enter_context(Decoders(decoders or available_threads(), how, batch))
         job = open_job(folder, lock, net, extractor, how, settings_of(net, named, pool, dtype, how), asked)
         mine, status = _share(job, lock, shard)
         watch = Watch(sum(map(len, mine)), folder / status, progress)
@@ -170,19 +169,19 @@ def _share(job: Job, lock: JobLock, share: tuple[int, int]) -> tuple[list[Shard]
     return mine, status
 
 
-def _todo(job: Job, shards: Sequence[Shard], retry_failed: bool, watch: Watch) -> list[OpenShard]:
+def _todo(job: Job, shards: Sequence[Shard], retry_failed: bool, watch: Watch) -> list[Todo]:
     """What is to be computed of the shards; ``watch`` gets to know of what is there and stays."""
     trailers = {each.number: ShardFiles(job.folder, each.number).trailer() for each in shards}
-    todo = [OpenShard(job, each) for each in shards if trailers[each.number] is None]
+    todo = [Todo(each) for each in shards if trailers[each.number] is None]
     if retry_failed:
         todo += to_repeat(job, [each for each in shards if trailers[each.number] is not None])
         todo.sort(key=lambda each: each.shard.number)
-    again = {each.shard.number: len(each) for each in todo}
+    again = {each.shard.number: each.images for each in todo}
     for shard in shards:
         trailer = trailers[shard.number]
         if trailer is not None:
             watch.done += len(shard) - again.get(shard.number, 0)
-            watch.bytes += trailer.rows * row_dtype(job.row).itemsize
             if shard.number not in again:
+                watch.bytes += trailer.rows * row_dtype(job.row).itemsize
                 watch.failed += trailer.failed
     return todo

@@ -117,6 +117,10 @@ class ShardFiles:
         path = self._folder / trailer.npy
         try:
             rows: Rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
+            raise UsageError(
+                f"{path}: is gone; was the shard computed again meanwhile? open the features once more"
+            ) from None
         except (OSError, ValueError) as error:
             rows, why = np.empty(0), str(error)
         else:

@@ -25,6 +25,8 @@ def disk_errors(folder: Path) -> Iterator[None]:
     """What goes wrong with the files of a job in this context, and is not told yet, is told as an OutputError."""
     try:
         yield
+    except BrokenPipeError:  # whoever reads what is printed has gone
+        raise
     except OSError as error:
         name = os.fspath(error.filename) if error.filename else folder
         raise OutputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,38 +17,43 @@ from .progress import Watch
 from .rows import Extractor
 from .shards import Record, ShardFiles, row_dtype
 
-__all__ = ["OpenShard", "compute", "file_state", "to_repeat"]
+__all__ = ["OpenShard", "Todo", "compute", "file_state", "to_repeat"]
+
+
+class Todo(NamedTuple):
+    """A shard that is to be computed: all of its images, or, of one that was there before, those at the places ``again``."""
+
+    shard: Shard
+    again: Sequence[int] | None = None
+
+    @property
+    def images(self) -> int:
+        """How many images are to be computed."""
+        return len(self.shard) if self.again is None else len(self.again)
 
 
 class OpenShard:
-    """A shard whose images are being computed: all of them, or, of one that was there before, those at the places ``again``."""
+    """A shard whose images are being computed."""
 
-    def __init__(self, job: Job, shard: Shard, again: Sequence[int] | None = None) -> None:
-        self.shard = shard
-        self._files = ShardFiles(job.folder, shard.number)
-        self._again = again
-        self._places = deque(range(len(shard)) if again is None else again)
-        self._row = row_dtype(job.row)
-        self._rows: Any = None
-        self._count = 0
+    def __init__(self, job: Job, todo: Todo) -> None:
+        self._files = ShardFiles(job.folder, todo.shard.number)
+        self._length = len(todo.shard)
+        self._places = deque(range(self._length) if todo.again is None else todo.again)
+        self._rows = np.empty(self._length, row_dtype(job.row))
+        self._count = 0  # of rows
         self._records: list[Record] = []
         self._old: list[Record] = []
         self._old_rows: Any = None
-        self._changed = again is None
+        self._changed = todo.again is None
+        if todo.again is not None:
+            trailer = self._files.trailer()
+            assert trailer is not None
+            self._old, self._old_rows = self._files.records(), self._files.rows(trailer)
 
-    def __len__(self) -> int:
-        """Images that are to be computed."""
-        return len(self._places)
-
-    def begin(self, items: Sequence[Item]) -> list[Item]:
-        """Which of its images are to be computed."""
-        self._rows = np.empty(len(self.shard), self._row)
-        if self._again is None:
-            return list(items)
-        trailer = self._files.trailer()
-        assert trailer is not None
-        self._old, self._old_rows = self._files.records(), self._files.rows(trailer)
-        return [items[place] for place in self._again]
+    @property
+    def complete(self) -> bool:
+        """Whether all of its images were added."""
+        return not self._places
 
     def add(self, decoded: Decoded, row: Any) -> None:
         """The next image's row, or None and an error."""
@@ -74,14 +79,14 @@ class OpenShard:
 
     def commit(self) -> int:
         """Write it, unless all is as it was; the bytes of its rows."""
-        self._keep(len(self.shard))
+        self._keep(self._length)
         rows = self._rows[: self._count]
         if self._changed:
             self._files.commit(self._records, rows)
         return int(rows.nbytes)
 
 
-def to_repeat(job: Job, shards: Sequence[Shard]) -> list[OpenShard]:
+def to_repeat(job: Job, shards: Sequence[Shard]) -> list[Todo]:
     """Of shards that are there, those with images that have failed, or whose files are not what they were."""
     found = []
     for shard, items in job.items(shards):
@@ -92,7 +97,7 @@ def to_repeat(job: Job, shards: Sequence[Shard]) -> list[OpenShard]:
             if record.row is None or file_state(item.file) != (record.size, record.mtime)
         ]
         if again:
-            found.append(OpenShard(job, shard, again))
+            found.append(Todo(shard, again))
     return found
 
 
@@ -106,15 +111,15 @@ def file_state(path: str) -> tuple[int, int]:
 
 
 def compute(
-    job: Job, todo: Sequence[OpenShard], extractor: Extractor, decoders: Decoders, watch: Watch, on_error: str
+    job: Job, todo: Sequence[Todo], extractor: Extractor, decoders: Decoders, watch: Watch, on_error: str
 ) -> None:
     """Compute and commit shards, in order."""
     begun: deque[OpenShard] = deque()
 
     def items() -> Iterator[Item]:
         for each, (_, found) in zip(todo, job.items([each.shard for each in todo]), strict=True):
-            begun.append(each)
-            yield from each.begin(found)
+            begun.append(OpenShard(job, each))
+            yield from found if each.again is None else (found[place] for place in each.again)
 
     for window in decoders.windows(items()):
         for decoded, row in extractor.rows(window):
@@ -124,6 +129,6 @@ def compute(
                 )
             begun[0].add(decoded, row)
             watch.count("" if row is not None else decoded.error)
-            if not begun[0]:
+            if begun[0].complete:
                 watch.bytes += begun.popleft().commit()
         watch.tell()

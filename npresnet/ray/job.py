@@ -11,6 +11,7 @@ driver does it, when it lists the inputs.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -99,8 +100,8 @@ def extract(
         ray.init(log_to_driver=False)
     done = _done(folder / "checkpoints")
     given = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
-    sources, lists = parse_sources(given)
-    listing = Listing(sources, lists, folder, follow_links)
+    sources, standard_input = parse_sources(given)
+    listing = Listing(sources, standard_input, folder, follow_links)
     total, left = _write_inputs(folder / "inputs", listing, done, block)
     if not total:
         raise UsageError(
@@ -118,8 +119,8 @@ def extract(
                 batch_size=min(batch_size, block),
                 batch_format="numpy",
                 num_cpus=cpus,
-                ray_remote_args_fn=_bounded,
                 compute=ActorPoolStrategy(size=pool_size),
+                **_bounds(ray.data.Dataset.map_batches),
             )
             rows.write_parquet(str(folder / "features"))
     return _summary(folder, total, left, time.monotonic() - began)
@@ -160,9 +161,11 @@ def _begin(folder: Path, settings: JobSettings) -> None:
     write_whole(path, [json.dumps({"ray": asdict(settings)}, indent=1).encode()])
 
 
-def _bounded() -> dict[str, Any]:
-    """An actor that dies is started again, and its batch given to another, but not for ever, as Ray's defaults have it."""
-    return {"max_restarts": 3, "max_task_retries": 3}
+def _bounds(function: Any) -> dict[str, Any]:
+    """An actor that dies is started again, and its batch given to another, but not for ever, as Ray's defaults have it; for Rays that
+    can be told so. It is a second line: files are decoded elsewhere."""
+    others = any(each.kind is each.VAR_KEYWORD for each in inspect.signature(function).parameters.values())
+    return {"max_restarts": 3, "max_task_retries": 3} if others else {}
 
 
 @contextmanager
