@@ -9,7 +9,7 @@
     ray.data.read_parquet("inputs.parquet").map_batches(
         npresnet.ray.Extract,
         fn_constructor_kwargs={"weights": "/shared/resnet50.h5"},
-        batch_size=64, batch_format="numpy", num_cpus=2, max_restarts=3, max_task_retries=2,
+        batch_size=64, batch_format="numpy", num_cpus=2, max_restarts=3,
         compute=ray.data.ActorPoolStrategy(size=npresnet.ray.actors(cpus=2)),
     ).write_parquet("features")
 

@@ -37,6 +37,8 @@ from .planning import actors, imported_ray
 
 __all__ = ["ClusterSummary", "extract"]
 
+_LOST = 3  # runs
+
 
 @dataclass(frozen=True)
 class ClusterSummary:
@@ -79,9 +81,10 @@ def extract(
     cpus          processors of an actor; ``size_of_pool`` actors, None: as many as ``actors`` finds room for
     batch_size    images that an actor is given at a time
     block         images in a file of inputs, and so in one of results: what is computed again after a kill
-    started       called with the number of images, those that are done, and of actors
+    started       called with the number of images, those that are done, and of actors, as often as that is planned
 
-    Killed and called again it goes on; images that the inputs have gained are added. Raises as ``npresnet.extract``, and
+    Killed and called again it goes on; images that the inputs have gained are added. When actors or nodes are lost it goes on with
+    those that are left, unless that happens three times without any image in between. Raises as ``npresnet.extract``, and
     MissingExtraError without Ray.
     """
     ray = imported_ray()
@@ -98,32 +101,41 @@ def extract(
     _begin(folder, settings)
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
-    done = _done(folder / "checkpoints")
     given = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     sources, standard_input = parse_sources(given)
-    listing = Listing(sources, standard_input, folder, follow_links)
-    total, left = _write_inputs(folder / "inputs", listing, done, block)
-    if not total:
-        raise UsageError(
-            f"inputs: no pictures among them{''.join(f', {n} x {why}' for why, n in listing.passed_over.items())}"
-        )
-    pool_size = size_of_pool or actors(cpus, checkpoints=False)
-    if started is not None:
-        started(total, total - left, pool_size)
-    if left:
-        constructor = {"weights": os.path.abspath(weights), **options, "sha256": settings.weights_sha256}
-        with _context(folder):
-            rows = ray.data.read_parquet(str(folder / "inputs"), override_num_blocks=-(-left // block)).map_batches(
-                Extract,
-                fn_constructor_kwargs=constructor,
-                batch_size=min(batch_size, block),
-                batch_format="numpy",
-                num_cpus=cpus,
-                compute=ActorPoolStrategy(size=pool_size),
-                **_bounds(ray.data.Dataset.map_batches),
-            )
-            rows.write_parquet(str(folder / "features"))
-    return _summary(folder, total, left, time.monotonic() - began)
+    constructor = {"weights": os.path.abspath(weights), **options, "sha256": settings.weights_sha256}
+    first = None  # images that were to come at the beginning
+    lost = 0  # runs that ended early, one after the other, without anything that is new
+    while True:
+        done = _done(folder / "checkpoints")
+        listing = Listing(sources, standard_input, folder, follow_links)
+        total, left = _write_inputs(folder / "inputs", listing, done, block)
+        if not total:
+            why = "".join(f", {count} x {why}" for why, count in listing.passed_over.items())
+            raise UsageError(f"inputs: no pictures among them{why}; check the path")
+        first = left if first is None else first
+        if not left:
+            return _summary(folder, total, first, time.monotonic() - began)
+        pool_size = size_of_pool or actors(cpus, checkpoints=False)
+        if started is not None:
+            started(total, total - left, pool_size)
+        try:
+            with _context(folder):
+                rows = ray.data.read_parquet(str(folder / "inputs"), override_num_blocks=-(-left // block))
+                rows = rows.map_batches(
+                    Extract,
+                    fn_constructor_kwargs=constructor,
+                    batch_size=min(batch_size, block),
+                    batch_format="numpy",
+                    num_cpus=cpus,
+                    compute=ActorPoolStrategy(size=pool_size),
+                    **_no_restarts(rows.map_batches),
+                )
+                rows.write_parquet(str(folder / "features"))
+        except ray.exceptions.RayActorError:
+            lost = 0 if len(_done(folder / "checkpoints")) > len(done) else lost + 1
+            if lost == _LOST:
+                raise
 
 
 def _settings(
@@ -161,11 +173,14 @@ def _begin(folder: Path, settings: JobSettings) -> None:
     write_whole(path, [json.dumps({"ray": asdict(settings)}, indent=1).encode()])
 
 
-def _bounds(function: Any) -> dict[str, Any]:
-    """An actor that dies is started again, and its batch given to another, but not for ever, as Ray's defaults have it; for Rays that
-    can be told so. It is a second line: files are decoded elsewhere."""
+def _no_restarts(function: Any) -> dict[str, Any]:
+    """For Rays that can be told so: an actor that is lost ends the run, and ``extract`` plans another one for the nodes that are left.
+
+    Ray itself would start the actor again, without end, and its tasks would wait for it: for ever where the node is lost on which it
+    had room.
+    """
     others = any(each.kind is each.VAR_KEYWORD for each in inspect.signature(function).parameters.values())
-    return {"max_restarts": 3, "max_task_retries": 3} if others else {}
+    return {"max_restarts": 0, "max_task_retries": 0} if others else {}
 
 
 @contextmanager
