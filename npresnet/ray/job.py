@@ -132,7 +132,7 @@ def extract(
                     **_no_restarts(rows.map_batches),
                 )
                 rows.write_parquet(str(folder / "features"))
-        except ray.exceptions.RayActorError:
+        except ray.exceptions.RayError:  # an actor or a node, mostly; or an error of its own, which comes again
             lost = 0 if len(_done(folder / "checkpoints")) > len(done) else lost + 1
             if lost == _LOST:
                 raise
