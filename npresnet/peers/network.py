@@ -28,6 +28,7 @@ from ..network.operators import (
     Multiply,
     Pad,
     ReLU,
+    Softmax,
 )
 from ..network.weights import Weights
 
@@ -151,6 +152,8 @@ def simplify(graph: Graph, weights: Weights, height: int, width: int) -> list[Pe
                 h, w_ = 1, 1
             case Dense(softmax=softmax):
                 nodes[name] = PeerNode(name, "dense", inputs, w["kernel"], w["bias"], softmax=softmax)
+            case Softmax() if dense := absorbed(source, ["dense"]):
+                nodes[name] = replace(dense, name=name, softmax=True)
             case _:
                 raise UsageError(
                     f"layer {name!r}: the other engines get no networks with {operator.kind!r} layers; measure one of the "

@@ -29,12 +29,14 @@ from npresnet.network.operators import (
     Add,
     BatchNorm,
     Conv2D,
+    Dense,
     GlobalAveragePool,
     Input,
     MaxPool,
     Multiply,
     Pad,
     ReLU,
+    Softmax,
 )
 from npresnet.network.seeded import random_weights, write_keras_file
 from npresnet.peers import measure as benchmark
@@ -77,7 +79,7 @@ def preactivated() -> Graph:
 
 def grouped(groups: int = 4) -> Graph:
     """What ResNeXt and squeeze-and-excitation networks have beside the others: grouped convolutions, with a border or a
-    batch-norm; a gate per channel; a batch-norm without gamma before the first border."""
+    batch-norm; a gate per channel; a batch-norm without gamma before the first border; a softmax of its own."""
     layers = [
         Layer("input", Input()),
         Layer("input_bn", BatchNorm(3, 1e-3, scale=False), ("input",)),
@@ -97,8 +99,12 @@ def grouped(groups: int = 4) -> Graph:
         Layer("gated", Multiply(), ("again", "gate")),
         Layer("sum", Add(), ("gated", "grouped_relu")),
         Layer("last", ReLU(), ("sum",)),
+        Layer("last_mean", GlobalAveragePool(), ("last",)),
+        Layer("scores", Dense(16, 5, softmax=False), ("last_mean",)),
+        Layer("softmax", Softmax(), ("scores",)),
     ]
-    return Graph(tuple(layers), {"C": {"C1": "relu", "C2": "grouped_relu", "C3": "gated", "C4": "last"}})
+    features = {"C1": "relu", "C2": "grouped_relu", "C3": "gated", "C4": "last"}
+    return Graph(tuple(layers), {"C": features}, "softmax")
 
 
 def standard(family: str, depth: int, classes: int | None = None, stage5: bool = True) -> Graph:
