@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ..data.photograph import photograph
 from ..errors import UsageError
 from ..files.safe_write import check_writable, replaced
 from ..study.forms import Grid, plain
@@ -57,8 +58,6 @@ def _opened(
     weights: Path | None, image: Path | None, size: str | None, threads: int | None, json_file: Path | None = None
 ) -> tuple[ResNet, NDArray[Any]]:
     """(network, prepared image), before which nothing is computed that could be in vain."""
-    from ..data.photograph import photograph
-
     if json_file is not None:
         check_writable(json_file)
     path = weights or demo_weights()[0]
@@ -441,3 +440,43 @@ def asm(
             "not shown: this loop is written in vector instructions, or the compiler made another one with line numbers",
         )
     _keep(json_file, "asm", data)
+
+
+@study.command()
+@guarded
+def page(
+    weights: WeightsArgument = None,
+    image: ImageArgument = None,
+    layer: LayerOption = None,
+    mine: Annotated[
+        str | None, typer.Option(metavar="FILE.py:FUNCTION", help="Your own convolution on the ladder.")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the page goes.")] = Path("study.html"),
+    size: SizeOption = None,
+    threads: ThreadsOption = None,
+    timing: TimingOption = True,
+    json_file: JsonOption = None,
+) -> None:
+    """All topics on one page: a single HTML file that can be kept, or sent."""
+    from ..study.page import gather, render
+
+    check_writable(out)
+    net, images = _opened(weights, image, size, threads, json_file)
+    with progress("topics", 9) as advance:
+        book = gather(
+            net,
+            images,
+            (weights or demo_weights()[0]).name,
+            (image or photograph()).name,
+            layer,
+            mine,
+            timing,
+            lambda topic: advance(),
+        )
+    text = render(book, images[0])
+    with replaced(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    fact("saved", f"{out} ({len(text.encode()) / 1e6:.2f} MB, one file; open it in a browser)")
+    _keep(json_file, "page", plain(book))
+    if book.ladder.problems:
+        fail(f"ladder: {book.ladder.problems[0]}", 1)

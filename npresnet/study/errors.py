@@ -24,7 +24,7 @@ from ..verify.compare import Difference, compare
 from ..verify.recording import Recording
 from .forms import Column, Grid
 from .plans import plan_of
-from .subject import Convolution, by_definition, convolutions, subject_of
+from .subject import StudiedLayer, by_definition, convolutions, subject_of
 
 __all__ = ["TABLES", "ErrorsStudy", "GrowthRow", "LayerErrors", "Spread", "errors"]
 
@@ -181,7 +181,7 @@ def _beside(tensorflow: Mapping[str, Array] | Recording | None, name: str, truth
     return compare(tensorflow[name], truth) if tensorflow and name in tensorflow else None
 
 
-def of_subject(subject: Convolution) -> LayerErrors:
+def of_subject(subject: StudiedLayer) -> LayerErrors:
     """One convolution by all algorithms."""
     part = subject.shortened(_FLOP)
     arguments, options = (part.x, part.w, part.bias), part.options()
@@ -202,7 +202,7 @@ def _winograd2(x: Array, w: Array, bias: Array | None, **options: Any) -> Array:
     return y if bias is None else y + bias
 
 
-def spread_of(subject: Convolution) -> list[Spread]:
+def spread_of(subject: StudiedLayer) -> list[Spread]:
     """One NaN in the middle of the first rows of a convolution's input."""
     part = subject.shortened(_FLOP / 40)
     x = part.x.copy()

@@ -88,7 +88,7 @@ FORMS: Mapping[str, Callable[[Any], str]] = {
     "text": str,
     "count": lambda value: f"{value:,}",
     "three": _three,
-    "value": lambda value: f"{value:.4g}",
+    "value": lambda value: f"{value + 0.0:.4g}",  # without the sign of a zero
     "exact": lambda value: f"{value / 1e9:.3f}",
     "ms": lambda value: _three(value * 1e3),
     "spread": lambda value: f"{_three(value[0] * 1e3)}-{_three(value[1] * 1e3)}",

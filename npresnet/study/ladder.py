@@ -29,7 +29,7 @@ from ..plan.memory import Memory
 from ..verify.compare import compare
 from .forms import Column, Grid
 from .mine import check, load_function
-from .subject import Convolution, subject_of
+from .subject import StudiedLayer, subject_of
 from .timing import Ceilings, Timing, ceilings, measured, timing_of
 
 __all__ = ["RUNGS", "TABLES", "LadderStudy", "Rung", "RungRow", "ladder"]
@@ -81,7 +81,7 @@ class Rung:
 class RungRow:
     """What became of a version.
 
-    pixels       (rows, columns) of the outputs that it was run for
+    pixels       (rows, columns) of the outputs that it was run for; None where it was not
     flop         of one run, by the definition of the sum
     timing       None where it disagrees or nothing was timed
     gflops       flop / seconds / 1e9
@@ -94,7 +94,7 @@ class RungRow:
     name: str
     idea: str
     threads: int
-    pixels: tuple[int, int]
+    pixels: tuple[int, int] | None
     flop: int
     lines: int | None
     timing: Timing | None
@@ -138,7 +138,7 @@ def _through(product: Callable[..., Array]) -> Callable[..., Array]:
 
 
 def _size(x: Array, w: Array, options: Mapping[str, Any]) -> tuple[int, int]:
-    window = Convolution("", x, w, None, options["stride"], options["padding"], options["dilation"]).window
+    window = StudiedLayer("", x, w, None, options["stride"], options["padding"], options["dilation"]).window
     return window.ho, window.wo
 
 
@@ -199,7 +199,7 @@ def ladder(
 
 
 def of_subject(
-    subject: Convolution,
+    subject: StudiedLayer,
     rungs: Sequence[str] | None = None,
     mine: str | None = None,
     threads: Sequence[int] = (1,),
@@ -237,7 +237,7 @@ def _learners(mine: str) -> Rung | RungRow:
     wrong = check(function)
     if wrong:
         return RungRow(
-            mine, "yours", 1, (0, 0), 0, None, None, None, None, None, math.inf, math.inf, f"refused: {wrong}", "", True
+            mine, "yours", 1, None, 0, None, None, None, None, None, math.inf, math.inf, f"refused: {wrong}", "", True
         )
 
     def call(x: Array, w: Array, bias: Array | None, *, stride: Any, padding: Any, dilation: Any) -> Array:
@@ -261,7 +261,7 @@ def _text(rung: Rung) -> str:
         return ""
 
 
-def _climbed(rung: Rung, subject: Convolution, threads: int, timing: bool, repeats: int) -> RungRow:
+def _climbed(rung: Rung, subject: StudiedLayer, threads: int, timing: bool, repeats: int) -> RungRow:
     part = subject.shortened(_SLOW if rung.slow else _FAST)
     options = part.options() | ({"threads": threads} if rung.threaded else {})
     return _row(rung, part, lambda: rung.call(part.x, part.w, part.bias, **options), threads, timing, repeats)
@@ -269,7 +269,7 @@ def _climbed(rung: Rung, subject: Convolution, threads: int, timing: bool, repea
 
 def _row(
     rung: Rung,
-    part: Convolution,
+    part: StudiedLayer,
     call: Callable[[], Array],
     threads: int,
     timing: bool,
@@ -299,12 +299,12 @@ def _row(
     return replace(row, timing=timed, gflops=part.flop / timed.seconds / 1e9)
 
 
-def _truth(part: Convolution) -> Array:
+def _truth(part: StudiedLayer) -> Array:
     wide = [None if array is None else array.astype(np.float64) for array in (part.x, part.w, part.bias)]
     return conv2d_reference(*wide, **part.options())  # type: ignore[arg-type]
 
 
-def _engine(subject: Convolution, threads: int, timing: bool, repeats: int) -> RungRow:
+def _engine(subject: StudiedLayer, threads: int, timing: bool, repeats: int) -> RungRow:
     """What networks run: a plan of this layer alone, its weights packed once."""
     height, width = subject.size
     kernel, channels = subject.w.shape[:2], subject.w.shape[3]
@@ -339,9 +339,9 @@ def _gained(rows: Sequence[RungRow], peak: float | None) -> list[RungRow]:
     return found
 
 
-def _cards(subject: Convolution, timing: bool, repeats: int) -> list[RungRow]:
+def _cards(subject: StudiedLayer, timing: bool, repeats: int) -> list[RungRow]:
     """The versions for a card, or one row that says that there is none."""
-    none = RungRow("on a card", "", 1, (0, 0), 0, None, None, None, None, None, None, None, "no card", "", True)
+    none = RungRow("on a card", "", 1, None, 0, None, None, None, None, None, None, None, "no card", "", True)
     try:
         from ..cuda.card import open_card
 

@@ -30,7 +30,7 @@ from .plans import plan_of
 from .receptive import fields_of
 from .timing import Ceilings, Timing, ceilings, timing_of
 
-__all__ = ["DOTS", "TABLES", "LayerRow", "LayersStudy", "Roof", "layers"]
+__all__ = ["UNITS", "TABLES", "LayerRow", "LayersStudy", "Roof", "layers"]
 
 Array = npt.NDArray[Any]
 
@@ -112,7 +112,7 @@ class LayersStudy:
     roofs: Sequence[Roof]
 
 
-DOTS = "1 MAC = one multiplication and one addition = 2 FLOP"
+UNITS = "1 MAC = one multiplication and one addition = 2 FLOP"
 
 TABLES = (
     Grid(
@@ -126,17 +126,17 @@ TABLES = (
             Column("stride", "stride", "shape", wide=True),
             Column("GMAC", "mac", "exact"),
             Column("bytes", "bytes", "bytes", wide=True),
-            Column("computed by", "algorithm"),
-            Column("in the step of", "leader", wide=True),
-            Column("because", "why", wide=True),
             Column("sees", "field", "shape"),
+            Column("computed by", "algorithm"),
             Column("ms", "timing.seconds", "ms"),
             Column("quartiles", "timing.quartiles", "spread", wide=True),
+            Column("of time", "time_share", "percent1", wide=True),
             Column("GFLOP/s", "gflops", "three", wide=True),
             Column("of peak", "peak_share", "percent"),
-            Column("of time", "time_share", "percent1", wide=True),
+            Column("in the step of", "leader", wide=True),
+            Column("because", "why", wide=True),
         ),
-        DOTS,
+        UNITS,
     ),
 )
 

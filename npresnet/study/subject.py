@@ -15,13 +15,13 @@ from ..model import ResNet, assemble
 from ..network.graph import Graph, Layer
 from ..network.operators import Conv2D, Pad, Pads, Shape
 
-__all__ = ["Convolution", "by_definition", "chosen_layer", "convolutions", "padded_input", "subject_of"]
+__all__ = ["StudiedLayer", "by_definition", "chosen_layer", "convolutions", "padded_input", "subject_of"]
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Convolution:
+class StudiedLayer:
     """A convolution and its arguments.
 
     layer   its name
@@ -75,7 +75,7 @@ class Convolution:
         """What the kernels are called with besides arrays."""
         return {"stride": self.stride, "padding": self.pads, "dilation": self.dilation}
 
-    def shortened(self, flop: float) -> Convolution:
+    def shortened(self, flop: float) -> StudiedLayer:
         """The same on the first rows of the map, as many as take at most ``flop``, or one row of outputs: they are taken as a
         map of their own, with the same padding all around."""
         window = self.window
@@ -124,7 +124,7 @@ def padded_input(graph: Graph, layer: Layer) -> tuple[str, Pads | None]:
     return layer.inputs[0], None
 
 
-def subject_of(net: ResNet, images: Array, name: str | None = None) -> Convolution:
+def subject_of(net: ResNet, images: Array, name: str | None = None) -> StudiedLayer:
     """A convolution of ``net`` with what it reads when the network is called with the first of ``images``.
 
     name  of the layer; None as for ``chosen_layer``, which also says what is refused
@@ -138,7 +138,7 @@ def subject_of(net: ResNet, images: Array, name: str | None = None) -> Convoluti
     if pads is None:
         pads = resolve_padding(operator.padding, x.shape[1:3], operator.kernel, operator.stride, operator.dilation)
     weights = net.weights[layer.name]
-    return Convolution(layer.name, x, weights["kernel"], weights.get("bias"), operator.stride, pads, operator.dilation)
+    return StudiedLayer(layer.name, x, weights["kernel"], weights.get("bias"), operator.stride, pads, operator.dilation)
 
 
 def by_definition(net: ResNet) -> ResNet:

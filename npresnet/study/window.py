@@ -20,7 +20,7 @@ from ..kernels.geometry import Window
 from ..kernels.im2col import im2col
 from ..model import ResNet
 from .forms import Column, Grid
-from .subject import Convolution, subject_of
+from .subject import StudiedLayer, subject_of
 
 __all__ = ["TABLES", "Tap", "WindowRegion", "WindowStudy", "region", "reuse", "window"]
 
@@ -114,7 +114,7 @@ def reuse(window: Window, size: tuple[int, int]) -> tuple[Array, Array]:
     return found[0], found[1]
 
 
-def _patch(subject: Convolution, oh: int, ow: int) -> tuple[Array, Array, Array, Array]:
+def _patch(subject: StudiedLayer, oh: int, ow: int) -> tuple[Array, Array, Array, Array]:
     """(patch float32[kh, kw, ci], rows int[kh] and columns int[kw] of the map that it reads, bool[kh, kw]: inside)."""
     window, (height, width) = subject.window, subject.size
     rows = oh * window.sh - window.top + np.arange(window.kh) * window.dh
@@ -137,7 +137,7 @@ def window(net: ResNet, images: Array, layer: str | None = None, at: tuple[int, 
     return of_subject(subject, output, at)
 
 
-def of_subject(subject: Convolution, output: Array, at: tuple[int, int, int] | None) -> WindowStudy:
+def of_subject(subject: StudiedLayer, output: Array, at: tuple[int, int, int] | None) -> WindowStudy:
     """The same of a convolution whose ``output``, float32[ho, wo, co], is known."""
     if at is None:
         middle = output.shape[0] // 2, output.shape[1] // 2
@@ -175,7 +175,7 @@ def of_subject(subject: Convolution, output: Array, at: tuple[int, int, int] | N
     )  # fmt: skip
 
 
-def im2col_row(subject: Convolution, row: int) -> Array:
+def im2col_row(subject: StudiedLayer, row: int) -> Array:
     """One row of the im2col matrix, float32[kh * kw * ci], as the kernel makes it."""
     found: Array = im2col(subject.x, subject.taps, **subject.options())[row]
     return found
@@ -208,7 +208,7 @@ class WindowRegion:
     engine: Array
 
 
-def region(subject: Convolution, output: Array, co: int, most: int = 6) -> WindowRegion:
+def region(subject: StudiedLayer, output: Array, co: int, most: int = 6) -> WindowRegion:
     """The first ``most`` x ``most`` outputs of channel ``co``; output float32[ho, wo, co], all of it."""
     w = subject.window
     down, across = min(most, w.ho), min(most, w.wo)

@@ -26,7 +26,7 @@ from ..model import ResNet
 from ..verify.compare import compare
 from .exact import ONE, ZERO, Surd, parse_surd, product
 from .forms import Column, Grid
-from .subject import Convolution, subject_of
+from .subject import StudiedLayer, subject_of
 
 __all__ = ["POINTS", "TABLES", "PointsError", "TileSteps", "WinogradStudy", "exact_matrices", "identity", "winograd"]
 
@@ -188,7 +188,7 @@ def winograd(
     return of_subject(subject_of(net, images, layer), tile, points)
 
 
-def of_subject(subject: Convolution, tile: int = 4, points: str | None = None) -> WinogradStudy:
+def of_subject(subject: StudiedLayer, tile: int = 4, points: str | None = None) -> WinogradStudy:
     """The same of a convolution that is at hand."""
     if points is None and tile not in POINTS:
         raise UsageError(f"tile: got {tile}; it must be one of {', '.join(map(str, POINTS))}, or give the points")
@@ -220,7 +220,7 @@ def _floats(points: Sequence[Surd]) -> tuple[float, ...]:
     return tuple(map(float, points))
 
 
-def _tile_steps(subject: Convolution, m: int, points: tuple[float, ...]) -> TileSteps:
+def _tile_steps(subject: StudiedLayer, m: int, points: tuple[float, ...]) -> TileSteps:
     """The tile, the channel in and the channel out in which most happens."""
     _, height, width, _ = subject.x.shape
     row, column = height // 2 // m * m, width // 2 // m * m
@@ -236,7 +236,7 @@ def _tile_steps(subject: Convolution, m: int, points: tuple[float, ...]) -> Tile
     return TileSteps(row, column, channel, co, d, v, kernel, u, u * v, at @ (u * v) @ at.T, direct)
 
 
-def _errors(subject: Convolution, m: int, points: str) -> list[PointsError]:
+def _errors(subject: StudiedLayer, m: int, points: str) -> list[PointsError]:
     x, w = subject.x, subject.w
     truth = conv2d_reference(x.astype(np.float64), w.astype(np.float64), padding="same")
     direct = compare(conv2d_reference(x, w, padding="same"), truth)
