@@ -30,7 +30,7 @@ from .plans import plan_of
 from .receptive import fields_of
 from .timing import Ceilings, Timing, ceilings, timing_of
 
-__all__ = ["UNITS", "TABLES", "LayerRow", "LayersStudy", "Roof", "layers"]
+__all__ = ["TABLES", "UNITS", "LayerRow", "LayersStudy", "Roof", "layers"]
 
 Array = npt.NDArray[Any]
 
@@ -98,7 +98,7 @@ class LayersStudy:
     total_mac    of one image
     weights      how many numbers
     run          of whole calls of the network; None where nothing was timed
-    steps_seconds  the sum of the steps' medians
+    steps_seconds  the sum of the steps' medians; of that own_seconds for steps that are the plan's own and no layer's
     """
 
     architecture: str
@@ -109,6 +109,7 @@ class LayersStudy:
     ceilings: Ceilings | None
     run: Timing | None
     steps_seconds: float | None
+    own_seconds: float | None
     roofs: Sequence[Roof]
 
 
@@ -158,6 +159,7 @@ def layers(net: ResNet, images: Array, timing: bool = True, repeats: int = 5) ->
     roof = ceilings(net.threads) if timing else None
     times, whole = _timed(net, images, list(plan.outputs), repeats) if timing else ({}, None)
     total = sum(time.seconds for time in times.values())
+    own = sum(time.seconds for name, time in times.items() if name not in graph.by_name)
     names = {layer: feature for feature, layer in graph.features.items()}
     rows, dots = [], []
     for layer in graph.needed_for(plan.outputs):
@@ -189,7 +191,7 @@ def layers(net: ResNet, images: Array, timing: bool = True, repeats: int = 5) ->
     weights = sum(math.prod(shape) for layer in graph.layers for shape in layer.operator.tensors().values())
     return LayersStudy(
         str(net.architecture), (n, height, width), rows, sum(row.mac for row in rows), weights, roof, whole,
-        total if timing else None, dots,
+        total if timing else None, own if timing else None, dots,
     )  # fmt: skip
 
 
