@@ -55,7 +55,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Strip:
-    """One algorithm's errors, layer by layer: ``shades`` from 0 to 1 between ``low`` and ``high``, in powers of ten."""
+    """One algorithm's errors, layer by layer: ``shades`` from 0 for the least error of all strips to 1 for the largest, by powers."""
 
     name: str
     shades: Sequence[float]
@@ -134,8 +134,7 @@ def memory_chart(study: MemoryStudy, width: int = 720, height: int = 320) -> Cha
             f"tone{number % 4}",
             f"{block.producer}: {block.bytes:,} bytes, steps {block.first} to {block.last}, read by {', '.join(block.consumers)}",
         )
-        for number, block in enumerate(study.blocks)
-        if block.where == "arena"
+        for number, block in enumerate(block for block in study.blocks if block.where == "arena")
     ]
     every = max(1, round(steps / 8))
     across = [Tick(round(_LEFT + (n + 0.5) * per_step, 1), n, "count") for n in range(0, steps, every)]
@@ -143,15 +142,19 @@ def memory_chart(study: MemoryStudy, width: int = 720, height: int = 320) -> Cha
     return _chart(width, height, across, up, marks)
 
 
-def strips(study: ErrorsStudy, low: float = -8.0, high: float = -5.0) -> list[Strip]:
-    """Errors through the network as shades, from 1e-8 (none) to 1e-5 (full)."""
+def strips(study: ErrorsStudy) -> tuple[list[Strip], tuple[float, float]]:
+    """Errors through the network as shades, and the errors that the palest and the fullest stand for."""
+    errors = {name: [getattr(row, name) for row in study.growth] for name in ("im2col", "direct", "auto")}
+    every = [value for values in errors.values() for value in values if 0 < value < math.inf] or [1.0]
+    low, high = min(every), max(every)
+
+    def shade(value: float) -> float:
+        if not 0 < value < math.inf:
+            return 0.0 if value == 0 else 1.0
+        return round(math.log(value / low) / math.log(high / low), 3) if high > low else 0.0
+
     found = []
-    for name in ("im2col", "direct", "auto"):
-        values = [getattr(row, name) for row in study.growth]
-        shades = [
-            min(max((math.log10(value) - low) / (high - low), 0.0), 1.0) if 0 < value < math.inf else 0.0
-            for value in values
-        ]
+    for name, values in errors.items():
         titles = [f"{row.name}: {value:.1e}" for row, value in zip(study.growth, values, strict=True)]
-        found.append(Strip(name, [round(shade, 3) for shade in shades], titles))
-    return found
+        found.append(Strip(name, [shade(value) for value in values], titles))
+    return found, (low, high)

@@ -93,7 +93,7 @@ class RungRow:
 
     name: str
     idea: str
-    threads: int
+    threads: int | None
     pixels: tuple[int, int] | None
     flop: int
     lines: int | None
@@ -341,7 +341,7 @@ def _gained(rows: Sequence[RungRow], peak: float | None) -> list[RungRow]:
 
 def _cards(subject: StudiedLayer, timing: bool, repeats: int) -> list[RungRow]:
     """The versions for a card, or one row that says that there is none."""
-    none = RungRow("on a card", "", 1, None, 0, None, None, None, None, None, None, None, "no card", "", True)
+    none = RungRow("on a card", "", None, None, 0, None, None, None, None, None, None, None, "no card", "", True)
     try:
         from ..cuda.card import open_card
 

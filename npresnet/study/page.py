@@ -69,11 +69,12 @@ class About:
 
 @dataclass(frozen=True)
 class Charts:
-    """The pictures' coordinates."""
+    """The pictures' coordinates; range: the errors that the palest and the fullest shade of a strip stand for."""
 
     roofline: Chart | None
     memory: Chart
     strips: list[Strip]
+    range: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def gather(
     except UsageError as error:
         without["asm"] = str(error)
     about = About(weights, image, str(net.architecture), __version__, batch, timing)
-    charts = Charts(roofline_chart(table), memory_chart(room), strips(precision))
+    charts = Charts(roofline_chart(table), memory_chart(room), *strips(precision))
     return Book(
         about, table, one, part, ladder, precision, studies, room, sheets, recordings, cards, listings, charts, without
     )  # fmt: skip

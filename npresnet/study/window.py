@@ -185,7 +185,8 @@ def im2col_row(subject: StudiedLayer, row: int) -> Array:
 class WindowRegion:
     """The windows of some neighbouring outputs, to be stepped through: those of one channel, in the map's upper left corner.
 
-    co               the channel
+    co               the channel of the output
+    channel          the channel of the map in which there is most to see
     x                float32[rows, columns, ci] of the map that the windows see, zeros where it ends; ``first``: which row and
                      column of the map it begins with, which may be negative
     kernel, bias     of the channel
@@ -196,6 +197,7 @@ class WindowRegion:
 
     layer: str
     co: int
+    channel: int
     stride: tuple[int, int]
     dilation: tuple[int, int]
     size: tuple[int, int]
@@ -225,6 +227,6 @@ def region(subject: StudiedLayer, output: Array, co: int, most: int = 6) -> Wind
             patch = _patch(subject, oh, ow)[0]
             sums[oh, ow] = (patch.astype(np.float64) * kernel).sum(axis=2)
     return WindowRegion(
-        subject.layer, co, subject.stride, subject.dilation, subject.size, (-w.top, -w.left), x, kernel, bias, sums,
+        subject.layer, co, int((x * x).sum(axis=(0, 1)).argmax()), subject.stride, subject.dilation, subject.size, (-w.top, -w.left), x, kernel, bias, sums,
         sums.sum(axis=(2, 3)) + bias, output[:down, :across, co],
     )  # fmt: skip

@@ -10,6 +10,7 @@ import functools
 import html
 import html.parser
 import json
+import os
 import re
 import shutil
 import sys
@@ -255,17 +256,20 @@ def test_a_layer_that_is_no_3x3(net, images):
 # In a browser --------------------------------------------------------------------------------------------------------
 
 
-def chromium() -> str | None:
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    if chromium() is None:
-        pytest.skip("no Chromium is found: the page is not looked at in a browser")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+    """Debian's Chromium, or Playwright's own. NPRESNET_BROWSER=required: none is a failure."""
+    lacking = pytest.fail if os.environ.get("NPRESNET_BROWSER") == "required" else pytest.skip
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        lacking("Playwright is not installed: the page is not looked at in a browser")
+    with sync_playwright() as driver:
+        own = driver.chromium.executable_path
+        found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", own))), None)
+        if found is None:
+            lacking("no Chromium is found: the page is not looked at in a browser")
+        started = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield started
         started.close()
 

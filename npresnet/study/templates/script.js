@@ -50,7 +50,7 @@
     const cells = (id) => all("td", document.getElementById(id));
     const patch = cells("window-patch"), kernel = cells("window-kernel"), sums = cells("window-sums");
     const rows = all("#im2col tr");
-    let shownChannel = "0";
+    let shownChannel = String(part.channel);
 
     function update() {
       const position = Number(slider.value), c = channel.value;
