@@ -356,7 +356,8 @@ def memory(
     _show(TABLES, data)
     fact(
         "reuse",
-        f"{found.sum_bytes / 1e6:.2f} MB of activations in {found.arena_bytes / 1e6:.2f} MB of arena; at no step are more than {found.peak_bytes / 1e6:.2f} MB needed",
+        f"{found.sum_bytes / 1e6:.2f} MB of activations in an arena of {found.arena_bytes / 1e6:.2f} MB, and in outputs that are not "
+        f"written yet; at no step are more than {found.peak_bytes / 1e6:.2f} MB needed at once",
     )
     fact("all", f"{found.total_bytes / 1e6:.1f} MB, and what Python and the libraries take")
     if trace is not None:

@@ -241,8 +241,7 @@ def _errors(subject: StudiedLayer, m: int, points: str) -> list[PointsError]:
     truth = conv2d_reference(x.astype(np.float64), w.astype(np.float64), padding="same")
     direct = compare(conv2d_reference(x, w, padding="same"), truth)
     found = [PointsError("the direct sum, tap by tap", direct.relative, direct.worst, 1.0)]
-    for text in dict.fromkeys([points, *_COMPARED.get(m, ())]):
-        exact = parse_points(text)
+    for exact in dict.fromkeys(tuple(parse_points(text)) for text in [points, *_COMPARED.get(m, ())]):
         error = compare(winograd_reference(x, w, m, _floats(exact)), truth)
         ratio = error.relative / direct.relative if direct.relative else float("inf")
         found.append(PointsError(_words(exact), error.relative, error.worst, ratio))

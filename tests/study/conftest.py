@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
+from npresnet import study
 from npresnet.model import assemble
 from npresnet.network.architecture import Architecture
 from npresnet.network.families import FAMILIES
@@ -32,3 +37,28 @@ def net():
 @pytest.fixture(scope="session")
 def images():
     return pictures()
+
+
+def once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, called once for the same arguments, however they are given."""
+    found: dict[Any, Any] = {}
+    signature = inspect.signature(function)
+
+    def call(*arguments, **options):
+        bound = signature.bind(*arguments, **options)
+        bound.apply_defaults()
+        if bound.args not in found:
+            found[bound.args] = function(*bound.args)
+        return found[bound.args]
+
+    return call
+
+
+@pytest.fixture(scope="session", autouse=True)
+def studied_once():
+    """What is of no network, a recording or machine code, takes seconds, and is the same for all tests."""
+    patch = pytest.MonkeyPatch()
+    for name in ("watch", "asm"):
+        patch.setattr(study, name, once(getattr(study, name)))
+    yield
+    patch.undo()

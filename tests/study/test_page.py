@@ -34,12 +34,11 @@ EVIL = "</script><img src=x onerror=alert(1)>"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick():
+def quick(studied_once):
     """What does not depend on the network is studied once."""
     patch = pytest.MonkeyPatch()
-    module = sys.modules["npresnet.study.page"]
     for name in ("watch", "asm"):
-        patch.setattr(module, name, functools.cache(getattr(module, name)))
+        patch.setattr(sys.modules["npresnet.study.page"], name, getattr(study, name))
     yield
     patch.undo()
 
