@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,7 @@ from ..files.safe_write import check_writable, replaced
 from ..study.forms import Grid, plain
 from .demo import demo_weights
 from .options import ThreadsOption, load_network, parse_counts, parse_sizes, parse_words
-from .printing import fact, fail, guarded, printable, progress, say, shape_text
+from .printing import counted, fact, fail, guarded, printable, progress, say, shape_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -227,7 +228,10 @@ def errors(
     image: ImageArgument = None,
     layer: LayerOption = None,
     against: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A recording of TensorFlow's, on its own images.")
+        str | None,
+        typer.Option(
+            metavar="ORACLE", help="tensorflow, or a recording of it (.npz) with its own image: shown beside."
+        ),
     ] = None,
     size: SizeOption = None,
     threads: ThreadsOption = None,
@@ -236,12 +240,18 @@ def errors(
     """What each algorithm costs in accuracy, beside float64."""
     from ..study import errors as topic
     from ..study.errors import TABLES
+    from ..verify.recording import Recording
 
     net, images = _opened(weights, image, size, threads, json_file)
-    recording = None
-    if against is not None:
-        from ..verify.recording import Recording
+    recording: Recording | None = None
+    if against == "tensorflow":
+        from ..verify.rows import against_tensorflow
 
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's remarks about itself
+        path = weights or demo_weights()[0]
+        recording = Recording(path, images, against)
+        list(counted(against_tensorflow(net, path, images, recording), "layers by TensorFlow", len(net.layers) - 1))
+    elif against is not None:
         recording = Recording.open(against)
         images = recording.images[:1]
         if len(recording.images) != 1:
@@ -459,8 +469,9 @@ def page(
     json_file: JsonOption = None,
 ) -> None:
     """All topics on one page: a single HTML file that can be kept, or sent."""
-    from ..study.page import gather, render
+    from ..study.page import check_extra, gather, render
 
+    check_extra()
     check_writable(out)
     net, images = _opened(weights, image, size, threads, json_file)
     with progress("topics", 9) as advance:

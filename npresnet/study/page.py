@@ -46,7 +46,7 @@ from .winograd import TABLES as WINOGRAD_TABLES
 from .winograd import WinogradStudy
 from .winograd import of_subject as winograd_of
 
-__all__ = ["About", "Book", "gather", "render"]
+__all__ = ["About", "Book", "check_extra", "gather", "render"]
 
 Array = npt.NDArray[Any]
 
@@ -96,6 +96,16 @@ class Book:
     asm: list[Listing]
     charts: Charts
     without: dict[str, str]
+
+
+def check_extra() -> None:
+    """Raise MissingExtraError without jinja2: to be known before everything is studied, not after it."""
+    try:
+        import jinja2  # noqa: F401
+    except ImportError:
+        raise MissingExtraError(
+            'the page needs jinja2, which is not installed: pip install "npresnet[study]"'
+        ) from None
 
 
 def gather(
@@ -183,13 +193,10 @@ def _sheet_pictures(study: MapsStudy) -> list[list[str]]:
 
 def render(book: Book, image: Array) -> str:
     """The page as HTML. image: float32[h, w, c], prepared. Raises MissingExtraError without jinja2."""
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-        from markupsafe import Markup, escape
-    except ImportError:
-        raise MissingExtraError(
-            'the page needs jinja2, which is not installed: pip install "npresnet[study]"'
-        ) from None
+    check_extra()
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup, escape
+
     data = plain(book)
 
     def show(key: str, form: str = "text") -> Any:
