@@ -2,6 +2,7 @@
 
     python -m bench.course            write the tables into docs/lessons/*.md
     python -m bench.course --check    exit status 1 if one of them is not what is found now
+    python -m bench.course --page     make the example page, docs/study.html, and its picture; the latter takes a browser, as the tests
 
 A table stands between ``<!-- study: TOPIC ARGUMENT... ROWS -->`` and ``<!-- end -->``: the rows of a topic's JSON, as the command's own
 table shows them. Recordings (``watch``) are the same on every machine, and a test holds them; others are close to the same.
@@ -12,8 +13,10 @@ from __future__ import annotations
 import argparse
 import functools
 import re
+import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,8 @@ from npresnet.study.watch import tables_of
 from npresnet.study.window import TABLES as WINDOW_TABLES
 from npresnet.study.winograd import TABLES as WINOGRAD_TABLES
 
-LESSONS = sorted((Path(__file__).parents[1] / "docs" / "lessons").glob("*.md"))
+DOCS = Path(__file__).parents[1] / "docs"
+LESSONS = sorted((DOCS / "lessons").glob("*.md"))
 MARKED = re.compile(r"(<!-- study: ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -84,11 +88,39 @@ def rendered(text: str) -> str:
     return MARKED.sub(lambda found: f"{found[1]}{table(found[2])}\n{found[3]}", text)
 
 
+def example() -> None:
+    """The example page, of the demo at 128 x 128 pixels, untimed, and a picture of a part of it."""
+    from playwright.sync_api import sync_playwright
+
+    from npresnet.__main__ import main as command
+
+    page = DOCS / "study.html"
+    with suppress(SystemExit):
+        sys.argv[1:] = ["study", "page", "--size", "128", "--no-timing", "--out", str(page)]
+        command()
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        shown = browser.new_page(viewport={"width": 1160, "height": 640}, device_scale_factor=1)
+        shown.goto(page.as_uri())
+        shown.evaluate("document.querySelector('nav').style.display = 'none'")
+        shown.locator("#maps").scroll_into_view_if_needed()
+        shown.evaluate("scrollTo(0, document.querySelector('#maps').offsetTop + 20)")
+        shown.click('[data-sheet="2"] >> nth=0')
+        shown.evaluate("scrollTo(0, document.querySelector('#maps').offsetTop + 20)")
+        shown.screenshot(path=str(page.with_suffix(".png")))
+        browser.close()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 if a table is stale")
-    check = parser.parse_args(arguments).check
+    parser.add_argument("--page", action="store_true", help="make the example page and its picture, no tables")
+    given = parser.parse_args(arguments)
+    if given.page:
+        example()
+        return 0
+    check = given.check
     stale = [lesson for lesson in LESSONS if rendered(lesson.read_text()) != lesson.read_text()]
     for lesson in stale:
         if not check:

@@ -399,6 +399,12 @@ def test_numbers_that_the_script_shows_are_the_jsons(browser, path, parsed):
     seen.close()
 
 
+BOXES = """() => Object.fromEntries([['cell', '.cellbox'], ['photo', '.box']].map(([id, box]) => {
+  const a = document.querySelector(`#${id} img`).getBoundingClientRect(), b = document.querySelector(`#${id} ${box}`).getBoundingClientRect();
+  return [id, [(b.top - a.top) / a.height, (b.bottom - a.top) / a.height, (b.left - a.left) / a.width, (b.right - a.left) / a.width]]; }))"""
+"""Where the boxes are drawn, in parts of their pictures: top, bottom, left, right."""
+
+
 def test_boxes_of_cells_are_receptive_fields(browser, path, net, images):
     seen = opened(browser, path)
     height, width = images.shape[1:3]
@@ -409,6 +415,17 @@ def test_boxes_of_cells_are_receptive_fields(browser, path, net, images):
         field = study.receptive_field(net, feature, (height, width))
         top, bottom, left, right = field.box(int(cell[1]), int(cell[2]), (height, width))
         assert f"rows {top} to {bottom - 1}, columns {left} to {right - 1}" in words
+        shape = (
+            next(sheet for sheet in study.maps(net, images).sheets if sheet.feature == feature)
+            .channels[0]
+            .thumbnail.shape
+        )
+        row, column = int(cell[1]), int(cell[2])
+        drawn = seen.page.evaluate(BOXES)
+        assert drawn["cell"] == pytest.approx(
+            [row / shape[0], (row + 1) / shape[0], column / shape[1], (column + 1) / shape[1]], abs=0.02
+        )
+        assert drawn["photo"] == pytest.approx([top / height, bottom / height, left / width, right / width], abs=0.02)
     seen.close()
 
 
