@@ -70,13 +70,11 @@ def _opened(
     return net, images[:1]
 
 
-def _show(tables: tuple[Grid, ...], data: Any, only: tuple[str, ...] | None = None) -> None:
+def _show(tables: tuple[Grid, ...], data: Any) -> None:
     """The tables of a topic, in 80 columns or as many as the terminal has."""
     console = Console(highlight=False)
     for table in tables:
-        if only is not None and table.rows not in only:
-            continue
-        wide = console.width >= 160
+        table, wide = table.filled(data), console.width >= 160
         shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         for column in table.headings(wide):
             shown.add_column(column.heading, justify="right" if column.right else "left", overflow="fold")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -160,6 +160,12 @@ class Grid:
     def headings(self, wide: bool = True) -> list[Column]:
         """The columns that there is room for."""
         return [column for column in self.columns if wide or not column.wide]
+
+    def filled(self, data: Any) -> Grid:
+        """The same without the columns in which no row has anything: times, where nothing was timed."""
+        rows = at(data, self.rows)
+        kept = tuple(c for c in self.columns if not rows or any(at(row, c.field) not in (None, "") for row in rows))
+        return replace(self, columns=kept)
 
     def cells(self, data: Any, wide: bool = True) -> Iterator[list[Cell]]:
         """Row by row."""

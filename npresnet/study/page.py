@@ -204,8 +204,10 @@ def render(book: Book, image: Array) -> str:
         text = shown(form, at(data, key))
         return Markup('<span data-key="{}" data-form="{}">{}</span>').format(key, form, text)
 
-    def table(grid: Grid, prefix: str, bar: str = "") -> dict[str, Any]:
-        rows = [[replace(cell, key=f"{prefix}.{cell.key}") for cell in row] for row in grid.cells(at(data, prefix))]
+    def table(grid: Grid, prefix: str) -> dict[str, Any]:
+        part = at(data, prefix)
+        grid = grid.filled(part)
+        rows = [[replace(cell, key=f"{prefix}.{cell.key}") for cell in row] for row in grid.cells(part)]
         return {"columns": grid.headings(), "rows": rows, "caption": grid.caption}
 
     environment = Environment(
