@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["study"]
 
 study = typer.Typer(
-    help="Study convolution on your own network: layer by layer, idea by idea.",
+    help="Study convolution on your own network, idea by idea.",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
@@ -37,11 +37,11 @@ study = typer.Typer(
 
 WeightsArgument = Annotated[
     Path | None,
-    typer.Argument(metavar="[WEIGHTS]", help="A Keras weight file; else that of `npresnet demo`.", show_default=False),
+    typer.Argument(metavar="WEIGHTS", help="A Keras weight file; else that of `npresnet demo`.", show_default=False),
 ]
 ImageArgument = Annotated[
     Path | None,
-    typer.Argument(metavar="[IMAGE]", help="A picture, or a .npy file; else the photograph.", show_default=False),
+    typer.Argument(metavar="IMAGE", help="A picture, or a .npy file; else the photograph.", show_default=False),
 ]
 LayerOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="Which convolution; else the 3x3 that costs the most.")
@@ -140,7 +140,7 @@ def window(
     threads: ThreadsOption = None,
     json_file: JsonOption = None,
 ) -> None:
-    """One output of a convolution, number by number, and its im2col row."""
+    """One output of a convolution, number by number."""
     from ..study import window as topic
     from ..study.window import TABLES
 
@@ -182,7 +182,7 @@ def winograd(
     threads: ThreadsOption = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Winograd's algorithm: its matrices, exact, the proof, a real tile, the error."""
+    """Winograd's matrices, exact, the proof, a tile, the error."""
     from ..study import winograd as topic
     from ..study.winograd import TABLES
 
@@ -384,7 +384,7 @@ def watch(
     l2: Annotated[int, typer.Option(metavar="BYTES", help="Of the simulated L2.")] = 4096,
     json_file: JsonOption = None,
 ) -> None:
-    """A kernel's loop on a small crop, access by access; a card's, lane by lane."""
+    """A kernel's loop, access by access; a card's, lane by lane."""
     from ..study import watch as topic
     from ..study.watch import LoopRecording, tables_of
 
@@ -466,7 +466,7 @@ def page(
     timing: TimingOption = True,
     json_file: JsonOption = None,
 ) -> None:
-    """All topics on one page: a single HTML file that can be kept, or sent."""
+    """All topics on one page, a single HTML file."""
     from ..study.page import check_extra, gather, render
 
     check_extra()

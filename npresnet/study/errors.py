@@ -152,16 +152,12 @@ def errors(
                 None if theirs is None else theirs.relative,
             )
         )  # fmt: skip
-    subjects = (subject_of(net, image, each.name) for each in convolutions(net.graph) if each.name in plan_layers(plan))
+    run = {name for step in plan.steps for name in step.layers}
+    subjects = (subject_of(net, image, each.name) for each in convolutions(net.graph) if each.name in run)
     chosen = subject_of(net, image, layer)
     return ErrorsStudy(
         growth, [of_subject(subject) for subject in subjects], spread_of(chosen), chosen.layer, _problem(image)
     )  # fmt: skip
-
-
-def plan_layers(plan: Any) -> set[str]:
-    """The layers that a plan computes."""
-    return {name for step in plan.steps for name in step.layers}
 
 
 def _problem(image: Array) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ..cpu.building import InMemory
+from ..cpu.building import GIVEN, InMemory
 from ..cpu.by_plan import Plan
 from ..files.safe_write import replaced
 from ..kernels.steps.records import places
@@ -138,16 +138,10 @@ def _blocks(plan: Plan) -> list[Block]:
         producer, *readers = (plan.steps[index].output for index in users[key])
         where = "arena"
         if buffer.room is not None:  # outputs are numbered behind all that is given
-            where = outputs[buffer.room.stretch - _first_output(plan)]
+            where = outputs[buffer.room.stretch - GIVEN - len(plan.inputs)]
         consumers = list(dict.fromkeys(readers))
         found.append(Block(producer, consumers, buffer.size, buffer.offset, buffer.first, buffer.last, where))
     return found
-
-
-def _first_output(plan: Plan) -> int:
-    from ..cpu.building import GIVEN
-
-    return GIVEN + len(plan.inputs)
 
 
 def _held(net: ResNet, plan: Plan) -> list[Held]:

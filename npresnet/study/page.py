@@ -25,8 +25,8 @@ from .charts import Chart, Strip, memory_chart, roofline_chart, strips
 from .errors import TABLES as ERRORS_TABLES
 from .errors import ErrorsStudy, errors
 from .forms import Grid, at, plain, shown
-from .ladder import RUNGS, LadderStudy
 from .ladder import TABLES as LADDER_TABLES
+from .ladder import LadderStudy
 from .ladder import of_subject as ladder_of
 from .layers import TABLES as LAYERS_TABLES
 from .layers import LayersStudy, layers
@@ -217,7 +217,6 @@ def render(book: Book, image: Array) -> str:
     environment.globals.update(show=show, table=table, code=lambda text: Markup(_highlighted(text, escape)))
     folder = Path(__file__).parent / "templates"
     return environment.get_template("page.html").render(
-        book=book,
         data=data,
         grids={
             "layers": LAYERS_TABLES, "window": WINDOW_TABLES, "ladder": LADDER_TABLES, "errors": ERRORS_TABLES,
@@ -229,7 +228,6 @@ def render(book: Book, image: Array) -> str:
         embedded=Markup(_embedded(data)),
         photo=_photo(image),
         pictures=_sheet_pictures(book.maps),
-        ideas={rung.name: rung.idea for rung in RUNGS},
     )  # fmt: skip
 
 
