@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.roofline import fma_peak
 from bench.store import save
 from npresnet.kernels import LADDER
 from npresnet.peers.machine import describe
+from npresnet.study.roofline import fma_peak
 from npresnet.verify.compare import compare
 
 _SECONDS = 0.5  # spent on one version, at least three runs

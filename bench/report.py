@@ -1,6 +1,6 @@
 """From ``bench/results/*.json`` to the tables and pictures of the documentation: no figure there is typed by hand.
 
-    python -m bench.report            write the tables into README.md and the others of ``DOCUMENTS``, and draw the pictures
+    python -m bench.report            write the tables into the documents of ``DOCUMENTS``, and draw the pictures
     python -m bench.report --check    exit status 1 if a table there is not what the results say
 
 A table stands between two markers, ``<!-- table: engines -->`` and ``<!-- end -->``. Pictures need matplotlib (extra
@@ -20,7 +20,12 @@ from typing import Any
 from bench import store
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", ROOT / "kernels" / "README.md", ROOT / "docs" / "extract.md")
+DOCUMENTS = (
+    ROOT / "README.md",
+    ROOT / "kernels" / "README.md",
+    ROOT / "kernels" / "TUNING.md",
+    ROOT / "docs" / "extract.md",
+)
 
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

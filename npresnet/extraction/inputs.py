@@ -21,7 +21,7 @@ import numpy as np
 
 from ..errors import UsageError
 
-__all__ = ["SUFFIXES", "InputSource", "Item", "Listing", "parse_sources"]
+__all__ = ["SUFFIXES", "InputSource", "Item", "InputList", "parse_sources"]
 
 SUFFIXES = frozenset(
     [
@@ -136,7 +136,7 @@ def parse_sources(inputs: Sequence[object]) -> tuple[list[InputSource], bytes]:
 
 
 @dataclass
-class Listing:
+class InputList:
     """The images of some sources, found as they are asked for.
 
     root         what their relative names start from: the folder, where there is but one source, and that is a folder; else the

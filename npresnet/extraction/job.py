@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from .inputs import InputSource, Item, Listing
+from .inputs import InputSource, Item, InputList
 from .storage import write_whole
 
 __all__ = ["Job", "JobSettings", "Part", "Shard"]
@@ -189,7 +189,7 @@ class Job:
             if not same:
                 raise UsageError(f"{path}: was changed since the job began; extract into another folder")
 
-    def with_more(self, listing: Listing, shard_images: int, known: bool) -> Job:
+    def with_more(self, listing: InputList, shard_images: int, known: bool) -> Job:
         """The job with the images of a listing, which are written as its next part, in another order of events than ``write``:
         a list that no ``job.json`` names is nothing.
 

@@ -19,7 +19,7 @@ from ..images.resizing import Size, parse_size
 from ..model import ResNet
 from ..version import __version__
 from .decoder import FORMATS, Preparation
-from .inputs import InputSource, Listing, parse_sources
+from .inputs import InputSource, InputList, parse_sources
 from .job import Job, JobSettings
 from .locks import JobLock
 from .rows import Extractor
@@ -137,7 +137,7 @@ def open_job(
             _compare(job, settings, sources, asked)
             if not asked.extend:
                 return job
-        listing = Listing(sources, standard_input, folder, asked.follow_links)
+        listing = InputList(sources, standard_input, folder, asked.follow_links)
         if begun:
             if listing.root != job.root:
                 raise UsageError(
