@@ -21,7 +21,7 @@ import numpy as np
 
 from ..errors import UsageError
 
-__all__ = ["SUFFIXES", "InputSource", "Item", "InputList", "parse_sources"]
+__all__ = ["SUFFIXES", "InputList", "InputSource", "Item", "parse_sources"]
 
 SUFFIXES = frozenset(
     [

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from .inputs import InputSource, Item, InputList
+from .inputs import InputList, InputSource, Item
 from .storage import write_whole
 
 __all__ = ["Job", "JobSettings", "Part", "Shard"]

@@ -19,7 +19,7 @@ from ..images.resizing import Size, parse_size
 from ..model import ResNet
 from ..version import __version__
 from .decoder import FORMATS, Preparation
-from .inputs import InputSource, InputList, parse_sources
+from .inputs import InputList, InputSource, parse_sources
 from .job import Job, JobSettings
 from .locks import JobLock
 from .rows import Extractor

@@ -25,7 +25,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..extraction.decoder import FORMATS, MOST_PIXELS
-from ..extraction.inputs import Listing, parse_sources
+from ..extraction.inputs import InputList, parse_sources
 from ..extraction.job import JobSettings
 from ..extraction.opening import preparation_of, prepare_folder, settings_of
 from ..extraction.rows import Extractor, chosen_layers
@@ -108,7 +108,7 @@ def extract(
     lost = 0  # runs that ended early, one after the other, without anything that is new
     while True:
         done = _done(folder / "checkpoints")
-        listing = Listing(sources, standard_input, folder, follow_links)
+        listing = InputList(sources, standard_input, folder, follow_links)
         total, left = _write_inputs(folder / "inputs", listing, done, block)
         if not total:
             why = "".join(f", {count} x {why}" for why, count in listing.passed_over.items())
@@ -234,7 +234,7 @@ def _done(folder: Path) -> set[str]:
     return found
 
 
-def _write_inputs(folder: Path, listing: Listing, done: set[str], block: int) -> tuple[int, int]:
+def _write_inputs(folder: Path, listing: InputList, done: set[str], block: int) -> tuple[int, int]:
     """Write the images that are not done, ``block`` to a file; how many there are in all, and how many are written."""
     import pyarrow as pa
     import pyarrow.parquet as pq
