@@ -26,14 +26,19 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import kernels
-    from .model import Features, ResNet, load, resnet_graph
+    from .detection.config import DetectorConfig
+    from .detection.result import Detections
+    from .model import Features, Pyramid, ResNet, load, resnet_graph
 
 __all__ = [
+    "Detections",
+    "DetectorConfig",
     "DeviceError",
     "Features",
     "ImageError",
     "MissingExtraError",
     "NpResNetError",
+    "Pyramid",
     "ResNet",
     "UsageError",
     "WeightsError",
@@ -44,7 +49,11 @@ __all__ = [
     "resnet_graph",
 ]
 
-_LAZY = {"Features": ".model", "ResNet": ".model", "load": ".model", "resnet_graph": ".model"}
+_LAZY = {
+    "Detections": ".detection.result",
+    "DetectorConfig": ".detection.config",
+    **dict.fromkeys(("Features", "Pyramid", "ResNet", "load", "resnet_graph"), ".model"),
+}
 
 
 def __getattr__(name: str) -> Any:

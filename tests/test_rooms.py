@@ -26,7 +26,7 @@ FLOORS = (
     ("files",),
     ("network",),
     ("images", "plan"),
-    ("cpu", "cuda"),
+    ("cpu", "cuda", "detection"),
     ("model",),
     ("__init__",),  # the package's public face
     ("results", "verify"),

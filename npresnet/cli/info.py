@@ -38,7 +38,7 @@ def info(
     if weights is None:
         raise typer.BadParameter("give WEIGHTS, a Keras weight file, or --devices")
     found = inspect(weights, architecture)
-    total = sum(1 for layer in found.graph.layers if layer.operator.tensors())
+    total = len(found.graph.weighted)
     fact("file", f"{found.path} ({found.bytes:,} bytes)")
     version = f"Keras {found.keras_version}" if found.keras_version else "no Keras version noted (Keras 1?)"
     noted = f"; {version}, backend {found.backend or 'not noted'}" if found.layout.startswith("legacy") else ""

@@ -59,10 +59,12 @@ def random_weights(graph: Graph, seed: int = 0) -> Weights:
     random = _Numbers(seed)
     last_of_block = {name for layer in graph.layers if layer.operator.kind == "add" for name in layer.inputs}
     weights: dict[str, dict[str, npt.NDArray[np.float32]]] = {}
-    for layer in graph.layers:
+    for layer in graph.weighted.values():
         operator = layer.operator
         tensors = operator.tensors()
-        if "kernel" in tensors:
+        if graph.twins[layer.name] != layer.name:
+            weights[layer.name] = weights[graph.twins[layer.name]]
+        elif "kernel" in tensors:
             shape = tensors["kernel"]
             weights[layer.name] = {"kernel": random.normal(shape, math.sqrt(2 / math.prod(shape[:-1])))}
             if "bias" in tensors:
@@ -95,11 +97,11 @@ def write_keras_file(path: str | os.PathLike[str], graph: Graph, weights: Weight
     """
     from ..files.keras_h5 import write_layers  # here, because it takes h5py
 
-    names = [layer.name for layer in graph.layers]
+    held = {layer.source: layer for layer in graph.weighted.values()}
+    names = list(dict.fromkeys(layer.source for layer in (*graph.layers, *held.values())))
     tensors = (
-        (layer.name, {role: weights[layer.name][role] for role in layer.operator.tensors()})
-        for layer in graph.layers
-        if layer.operator.tensors()
+        (source, {role: weights[layer.name][role] for role in layer.operator.tensors()})
+        for source, layer in held.items()
     )
     with replaced(path) as temporary:
         write_layers(temporary, names, tensors)

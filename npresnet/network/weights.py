@@ -88,7 +88,7 @@ class Inspection:
     @property
     def _shapes(self) -> dict[str, list[Shape]]:
         """{layer: the shapes of its tensors}, of those that are all there: the numbers themselves need not be read for it."""
-        return {name: [*self.graph.by_name[name].operator.tensors().values()] for name in self.matched}
+        return {name: [*self.graph.weighted[name].operator.tensors().values()] for name in self.matched}
 
     @property
     def no_prediction(self) -> str:
@@ -201,14 +201,13 @@ def inspect(
         file = read_layers(root)
         network = find_network(file, Path(path), request, preprocessing, custom)
         report = _Report(root.files.lasting)
-        for layer in network.graph.layers:
-            if layer.operator.tensors():
-                twin = network.graph.twins[layer.name]
-                if twin == layer.name:
-                    report.compare(layer, network.layers.get(layer.source, {}))
-                else:
-                    report.repeat(layer.name, twin)
-        sources = {layer.source for layer in network.graph.layers}
+        for layer in network.graph.weighted.values():
+            twin = network.graph.twins[layer.name]
+            if twin == layer.name:
+                report.compare(layer, network.layers.get(layer.source, {}))
+            else:
+                report.repeat(layer.name, twin)
+        sources = {layer.source for layer in (*network.graph.layers, *network.graph.weighted.values())}
         unused = {name: len(tensors) for name, tensors in network.layers.items() if name not in sources}
         suspicious, half_loaded = _suspicious(network.graph, report.looks)
         weights = StoredWeights(root.files, report.stored) if root.files.keep() else report.weights
