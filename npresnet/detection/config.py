@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import UsageError
 from ..network.detector import Detector
 
-__all__ = ["PRESETS", "DetectorConfig", "config_for"]
+__all__ = ["PRESETS", "DetectorConfig", "config_for", "settings_in"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +70,7 @@ class DetectorConfig:
     def preset(cls, name: str, **changes: Any) -> DetectorConfig:
         """The settings of one of matterport's samples, "coco", "balloon", "nucleus" or "shapes", with ``changes``. Raises
         UsageError."""
-        if name not in PRESETS:
-            raise UsageError(
-                f"config: got {name!r}; it must be one of {', '.join(map(repr, PRESETS))}, or a .json file"
-            )
-        return _of({**PRESETS[name], **changes}, "config")
+        return _of({**_preset(name), **changes}, "config")
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], **changes: Any) -> DetectorConfig:
@@ -82,21 +78,7 @@ class DetectorConfig:
 
         Settings of matterport's that matter to training alone, or that the weight file tells, are passed over. Raises UsageError.
         """
-        try:
-            found = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-        except OSError as error:
-            raise UsageError(
-                f"{path}: cannot be read ({error.strerror}); give a preset or a .json file of settings"
-            ) from None
-        except (ValueError, RecursionError) as error:
-            raise UsageError(
-                f'{path}: no JSON ({error}); it must be settings such as {{"IMAGE_MAX_DIM": 1024}}'
-            ) from None
-        if not isinstance(found, dict):
-            raise UsageError(
-                f'{path}: holds a {type(found).__name__}; it must be settings such as {{"IMAGE_MAX_DIM": 1024}}'
-            )
-        return _of({**found, **changes}, str(path))
+        return _of({**_read(path), **changes}, str(path))
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -199,9 +181,39 @@ def _of(settings: Mapping[str, Any], source: str) -> DetectorConfig:
     unknown = sorted(set(settings) - {*DetectorConfig.names(), *_OTHERS})
     if unknown:
         raise UsageError(
-            f"{source}: {', '.join(map(repr, unknown))} is no setting; the settings are {', '.join(DetectorConfig.names())}"
+            f"{source}: {', '.join(map(repr, unknown))}: no such setting; the settings are {', '.join(DetectorConfig.names())}"
         )
     return DetectorConfig(**{name: value for name, value in settings.items() if name not in _OTHERS})
+
+
+def _preset(name: str) -> Mapping[str, Any]:
+    if name not in PRESETS:
+        raise UsageError(f"config: got {name!r}; it must be one of {', '.join(map(repr, PRESETS))}, or a .json file")
+    return PRESETS[name]
+
+
+def _read(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    form = 'settings by their names, such as {"IMAGE_MAX_DIM": 1024}'
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be read ({error.strerror}); give a preset, or a .json file of {form}"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: no JSON ({error}); it must be {form}") from None
+    if not isinstance(found, dict):
+        raise UsageError(f"{path}: holds a {type(found).__name__}; it must be {form}")
+    return found
+
+
+def settings_in(config: Mapping[str, Any] | str | os.PathLike[str] | None) -> Mapping[str, Any]:
+    """{setting: value} of a preset's name, a ``.json`` file, or of these themselves; none for None. Raises UsageError."""
+    if config is None or isinstance(config, Mapping):
+        return config or {}
+    if isinstance(config, str) and not config.lower().endswith(".json"):
+        return _preset(config)
+    return _read(config)
 
 
 def config_for(config: DetectorConfig | Mapping[str, Any] | str | os.PathLike[str] | None) -> DetectorConfig:
@@ -209,10 +221,4 @@ def config_for(config: DetectorConfig | Mapping[str, Any] | str | os.PathLike[st
     UsageError."""
     if isinstance(config, DetectorConfig):
         return config
-    if config is None:
-        return DetectorConfig()
-    if isinstance(config, Mapping):
-        return _of(config, "config")
-    if isinstance(config, str) and not config.lower().endswith(".json"):
-        return DetectorConfig.preset(config)
-    return DetectorConfig.read(config)
+    return _of(settings_in(config), "config")
