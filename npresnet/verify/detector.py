@@ -26,7 +26,7 @@ from ..network.detector import CLASS_HEAD, MASK_HEAD, PYRAMID
 from ..network.graph import Layer
 from ..plan.times import LayerStep
 
-__all__ = ["by_reference", "by_tensorflow", "choices", "ends", "every_layer", "traced"]
+__all__ = ["by_reference", "by_tensorflow", "choices", "compared", "traced"]
 
 Array = npt.NDArray[Any]
 
@@ -40,12 +40,14 @@ REGIONS = np.array(
 """Boxes of every size and on every edge, by which the heads are compared."""
 
 
-def every_layer(net: ResNet) -> dict[str, Layer]:
-    """{name: layer} of the network and its heads."""
-    return {layer.name: layer for graph in (net.graph, *net.graph.heads.values()) for layer in graph.layers}
+def compared(net: ResNet, images: Array) -> dict[str, Layer]:
+    """{name: layer} of all that are compared for such images, inputs included."""
+    own = net.graph.needed_for(_ends(net, images))
+    heads = (layer for name in _heads(net, images) for layer in net.graph.heads[name].layers)
+    return {layer.name: layer for layer in (*own, *heads)}
 
 
-def ends(net: ResNet, images: Array) -> tuple[str, ...]:
+def _ends(net: ResNet, images: Array) -> tuple[str, ...]:
     """The layers that no other reads; without the pyramid where that cannot be computed of images of this size."""
     if net.architecture.detector is None or _fits(images):
         return net.graph.ends
@@ -54,7 +56,7 @@ def ends(net: ResNet, images: Array) -> tuple[str, ...]:
 
 def _fits(images: Array) -> bool:
     height, width = images.shape[1:3]
-    return height % 64 == 0 and width % 64 == 0
+    return bool(height % 64 == 0 and width % 64 == 0)
 
 
 def _heads(net: ResNet, images: Array) -> Mapping[str, int]:
@@ -85,7 +87,7 @@ class _Maps:
 def traced(net: ResNet, images: Array) -> Iterator[LayerStep]:
     """Every layer as ``net.trace`` gives it, those of the heads on ``REGIONS`` of the first image's own maps."""
     maps = _Maps(net)
-    for step in net.trace(images, ends(net, images)):
+    for step in net.trace(images, _ends(net, images)):
         maps.see(step.name, step.array)
         yield step
     for name, side in _heads(net, images).items():
@@ -105,7 +107,7 @@ def by_reference(net: ResNet, images: Array) -> Iterator[tuple[str, Array]]:
         steps = by_layer.run(graph, net.weights, batch, outputs, algorithm="reference", threads=1)
         yield from ((step.name, step.array) for step in steps)
 
-    for name, array in run(net.graph, images.astype(np.float64), ends(net, images)):
+    for name, array in run(net.graph, images.astype(np.float64), _ends(net, images)):
         maps.see(name, array)
         yield name, array
 

@@ -126,8 +126,7 @@ def _rows(
     ours = detector.traced(net, images)
     waiting: dict[str, Any] = {}
     compared = set()
-    known = detector.every_layer(net)
-    needed = {layer.name for layer in net.graph.needed_for(detector.ends(net, images))}
+    known = detector.compared(net, images)
     for name, expected in oracle:
         if name not in known or name == net.graph.layers[0].name:
             continue
@@ -140,8 +139,7 @@ def _rows(
         compared.add(name)
         yield Row(name, step.kind, step.shape, compare(step.array, expected))
     for layer in [*known.values()][1:]:
-        wanted = layer.name in needed or layer.name not in net.graph.by_name
-        if wanted and layer.name not in compared and not _part(net, layer):
+        if layer.name not in compared and not _part(net, layer):
             missing = Difference(np.inf, np.inf, "the oracle has no layer of this name")
             yield Row(layer.name, layer.operator.kind, (), missing)
 
@@ -171,7 +169,7 @@ def layers_against_recording(net: ResNet, recording: Recording, outputs: Sequenc
     expected = set(recording.layers)
     if outputs is not None:
         expected &= {layer.name for layer in net.graph.needed_for(outputs)}
-    layers = detector.every_layer(net)
+    layers = detector.compared(net, recording.images) if outputs is None else net.graph.by_name
     steps = detector.traced(net, recording.images) if outputs is None else net.trace(recording.images, outputs)
     for step in steps:
         part = _part(net, layers[step.name]) and step.name not in recording.layers
