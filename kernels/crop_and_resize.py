@@ -62,7 +62,8 @@ def crop_and_resize_reference(x: Array, boxes: Array, *, size: int | Sequence[in
     _check(x, boxes)
     n, h, w, _ = x.shape
     boxes = boxes.astype(np.float32)
-    y, x_ = _samples(boxes[..., 0], boxes[..., 2], h, a), _samples(boxes[..., 1], boxes[..., 3], w, b)
+    with np.errstate(invalid="ignore"):  # of a box that is infinite
+        y, x_ = _samples(boxes[..., 0], boxes[..., 2], h, a), _samples(boxes[..., 1], boxes[..., 3], w, b)
     inside = ((y >= 0) & (y <= h - 1))[..., :, None] & ((x_ >= 0) & (x_ <= w - 1))[..., None, :]
     y = np.where((y >= 0) & (y <= h - 1), y, 0)
     x_ = np.where((x_ >= 0) & (x_ <= w - 1), x_, 0)

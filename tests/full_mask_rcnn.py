@@ -36,16 +36,23 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "resnet50-256": ("resnet50", 5, {"IMAGE_MIN_DIM": 256, "IMAGE_MAX_DIM": 256, "DETECTION_MIN_CONFIDENCE": 0.3}),
     "resnet101-512": ("resnet101", 81, {"IMAGE_MIN_DIM": 400, "IMAGE_MAX_DIM": 512, "DETECTION_MIN_CONFIDENCE": 0}),
     "molecule-1024": ("resnet101", 2, {"IMAGE_MIN_DIM": 1024, "IMAGE_MAX_DIM": 1024, "DETECTION_MIN_CONFIDENCE": 0.75}),
-    "nucleus-pad64": ("resnet50", 2, {**PRESETS["nucleus"], "IMAGE_MIN_SCALE": 0, "IMAGE_MIN_DIM": 256, "IMAGE_MAX_DIM": 256}),
+    "nucleus-pad64": (
+        "resnet50",
+        2,
+        {**PRESETS["nucleus"], "IMAGE_MIN_SCALE": 0, "IMAGE_MIN_DIM": 256, "IMAGE_MAX_DIM": 256},
+    ),
 }
 
 
 def relative(ours: Array, theirs: Array) -> float:
     """Norm of the difference over the norm."""
-    return float(np.linalg.norm(ours.astype(np.float64) - theirs) / max(np.linalg.norm(theirs.astype(np.float64)), 1e-30))
+    wide = theirs.astype(np.float64)
+    return float(np.linalg.norm(ours - wide)) / max(float(np.linalg.norm(wide)), 1e-30)
 
 
-def stages(net: npresnet.ResNet, config: DetectorConfig, theirs: dict[str, Array], picture: Array) -> Iterator[tuple[str, str, bool]]:
+def stages(
+    net: npresnet.ResNet, config: DetectorConfig, theirs: dict[str, Array], picture: Array
+) -> Iterator[tuple[str, str, bool]]:
     """(stage, how far it is, whether that is near enough), each on matterport's own input."""
     molded = mold(picture, config)
     size = molded.size
@@ -99,14 +106,17 @@ def end_to_end(found: npresnet.Detections, theirs: dict[str, Array]) -> Iterator
         error = float(np.abs(np.sort(found.scores) - np.sort(theirs["scores"])).max(initial=0))
         yield "scores", f"{error:.1e} at most", error < 1e-4
         assert found.masks is not None
-        places = {(*map(int, box), int(one)): k for k, (box, one) in enumerate(zip(theirs["rois"], theirs["class_ids"], strict=True))}
+        places = {
+            (*map(int, box), int(one)): k
+            for k, (box, one) in enumerate(zip(theirs["rois"], theirs["class_ids"], strict=True))
+        }
         wrong = sum(
             np.count_nonzero(found.masks[:, :, k] != theirs["masks"][:, :, places[key]])
             for k, (box, one) in enumerate(zip(found.boxes, found.class_ids, strict=True))
             if (key := (*map(int, box), int(one))) in places
         )
         total = int(found.masks.sum())
-        yield "masks", f"{wrong} of {total:,} pixels", wrong <= 1e-3 * max(total, 1)
+        yield "masks", f"{wrong} of {total:,} pixels", bool(wrong <= 1e-3 * max(total, 1))
 
 
 def main() -> None:

@@ -43,16 +43,16 @@ def moved(boxes: Boxes, shifts: Boxes) -> Boxes:
     size = boxes[:, 2:] - boxes[:, :2]
     centre = boxes[:, :2] + half * size
     centre = centre + shifts[:, :2] * size
-    with np.errstate(over="ignore"):  # infinite boxes are clipped
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite boxes are clipped
         size = size * np.exp(shifts[:, 2:])
         first = centre - half * size
         return np.concatenate([first, first + size], axis=1)
 
 
 def clipped(boxes: Boxes, window: Boxes) -> Boxes:
-    """Boxes cut off at the edges of a ``window`` float32[4]."""
+    """Boxes cut off at the edges of a ``window`` float32[4]; an infinite one, whose end is no number, is as large as that."""
     least, most = np.tile(window[:2], 2), np.tile(window[2:], 2)
-    return np.maximum(np.minimum(boxes, most), least)
+    return np.fmax(np.fmin(boxes, most), least)
 
 
 @lru_cache(maxsize=4)

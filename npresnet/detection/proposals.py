@@ -16,14 +16,14 @@ _WHOLE = np.array([0, 0, 1, 1], np.float32)
 
 def best(scores: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.intp]:
     """The places of the ``count`` best ``scores`` float32[n], the best first, of equals the lower place: as ``tf.nn.top_k``."""
-    if count < len(scores):
+    if 0 < count < len(scores):
         least = np.partition(scores, len(scores) - count)[len(scores) - count]
         above = np.flatnonzero(scores > least)
         places = np.sort(np.concatenate([above, np.flatnonzero(scores == least)[: count - len(above)]]))
     else:
         places = np.arange(len(scores))
     order: npt.NDArray[np.intp] = places[np.argsort(-scores[places], kind="stable")]
-    return order
+    return order[:count]
 
 
 def proposals(

@@ -21,6 +21,7 @@ from ..files.opening import open_weights
 from ..files.safe_write import check_writable, replaced
 from ..files.stored import StoredFile, StoredLayer
 from .architecture import Architecture, parse_architecture
+from .detector import MODELS
 from .graph import Graph, Layer
 from .recognise import find_network
 from .weights import Inspection, inspect, load_weights
@@ -74,7 +75,7 @@ def convert(
         held = {layer.source: layer for layer in weighted}  # several of the graph's may be one in the file
         arrays = ((names[source], _read(layer, network.layers[source])) for source, layer in held.items())
         with replaced(target) as temporary:
-            write_layers(temporary, _listed(file, network.graph, names), arrays, file.config)
+            write_layers(temporary, _listed(file, network.graph, names), arrays, file.config, MODELS)
             again = inspect(temporary, architecture)
             if not _same(again, found):
                 raise WeightsError(

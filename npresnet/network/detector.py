@@ -35,13 +35,16 @@ from .operators import (
     UpSample,
 )
 
-__all__ = ["CLASS_HEAD", "MASK_HEAD", "PYRAMID", "Detector", "detector_in", "with_detector"]
+__all__ = ["CLASS_HEAD", "MASK_HEAD", "MODELS", "PYRAMID", "Detector", "detector_in", "with_detector"]
 
 PYRAMID = "pyramid"
 """The set of outputs {"P2": layer, ...}; beside it are "rpn_class" and "rpn_bbox", {"P2": layer, ...} of the proposals."""
 
 CLASS_HEAD, MASK_HEAD = "class", "mask"
 """The keys of ``Graph.heads``."""
+
+MODELS: Mapping[str, str] = dict.fromkeys(("rpn_conv_shared", "rpn_class_raw", "rpn_bbox_pred"), "rpn_model")
+"""{layer: the model in which matterport's code has it, and looks for its weights}."""
 
 _EPSILON = 1e-3
 

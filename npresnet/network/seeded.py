@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ..files.safe_write import replaced
 from .architecture import Architecture
 from .building import build_graph
+from .detector import MODELS
 from .graph import Graph
 from .operators import BatchNorm, Conv2D
 from .weights import Inspection, Weights
@@ -104,5 +105,5 @@ def write_keras_file(path: str | os.PathLike[str], graph: Graph, weights: Weight
         for source, layer in held.items()
     )
     with replaced(path) as temporary:
-        write_layers(temporary, names, tensors)
+        write_layers(temporary, names, tensors, models=MODELS)
     return Path(path)

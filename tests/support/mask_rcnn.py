@@ -9,10 +9,12 @@ What is adapted are names alone, no arithmetic: modules of Keras 2, functions of
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import sys
 import types
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +23,27 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import numpy.typing as npt
 
+from npresnet.detection.config import DetectorConfig
+
+from .choices import DetectionCase, ProposalCase
+
 __all__ = ["Matterport", "matterport"]
 
 Array = npt.NDArray[Any]
 
 
-@functools.cache
 def matterport(place: str | None = None) -> Any:
     """The module ``mrcnn.model``; ``place``: the folder that has the package ``mrcnn``, if it is not installed."""
+    if place is not None and place not in sys.path:
+        sys.path.insert(0, place)
+    return _adapted()
+
+
+@functools.cache
+def _adapted() -> Any:
     import tensorflow as tf
     import tf_keras
 
-    if place is not None:
-        sys.path.insert(0, place)
     for name in ("", ".layers", ".models", ".backend", ".utils", ".optimizers", ".regularizers", ".callbacks"):
         sys.modules[f"keras{name}"] = eval(f"tf_keras{name}", {"tf_keras": tf_keras})
     engine = types.ModuleType("keras.engine")
@@ -42,7 +52,7 @@ def matterport(place: str | None = None) -> Any:
     tf.log, tf.to_float = tf.math.log, functools.partial(tf.cast, dtype=tf.float32)
     tf.sets.set_intersection, tf.sparse_tensor_to_dense = tf.sets.intersection, tf.sparse.to_dense
 
-    from mrcnn import model
+    model: Any = importlib.import_module("mrcnn.model")
 
     def shaped(layer: Any, shape: Any) -> None:
         inner = layer.call
@@ -59,18 +69,42 @@ def matterport(place: str | None = None) -> Any:
     return model
 
 
+def _narrowed(narrow: int) -> Any:
+    """Keras's layers; those convolutions have fewer channels whose number no setting tells."""
+    import tf_keras
+
+    def fewer(layer: Any) -> Any:
+        def make(filters: int, *given: Any, **options: Any) -> Any:
+            fixed = options.get("name", "").startswith(("res", "conv1", "rpn_conv_shared")) or (
+                "name" not in options and filters == 256
+            )
+            return layer(filters // narrow if fixed else filters, *given, **options)
+
+        return make
+
+    layers = types.SimpleNamespace(**vars(tf_keras.layers))
+    layers.Conv2D, layers.Conv2DTranspose = map(fewer, (layers.Conv2D, layers.Conv2DTranspose))
+    return layers
+
+
 class Matterport:
     """matterport's inference model with the settings ``config`` (its own names), beside what is inside of it."""
 
-    def __init__(self, classes: int, backbone: str, place: str | None = None, **config: Any) -> None:
+    def __init__(self, classes: int, backbone: str, place: str | None = None, narrow: int = 1, **config: Any) -> None:
+        """``narrow``: how many times fewer channels there are where the code has the number itself."""
         import tf_keras
 
         module = matterport(place)
-        from mrcnn.config import Config
-
-        settings = {"NAME": "npresnet", "NUM_CLASSES": classes, "BACKBONE": backbone, "GPU_COUNT": 1, "IMAGES_PER_GPU": 1}
+        module.KL = _narrowed(narrow)
+        settings = {
+            "NAME": "npresnet",
+            "NUM_CLASSES": classes,
+            "BACKBONE": backbone,
+            "GPU_COUNT": 1,
+            "IMAGES_PER_GPU": 1,
+        }
         config = {name: np.array(value) if name in ("MEAN_PIXEL",) else value for name, value in config.items()}
-        self.config = type("Settings", (Config,), {**settings, **config})()
+        self.config = type("Settings", (importlib.import_module("mrcnn.config").Config,), {**settings, **config})()
         self.whole = module.MaskRCNN(mode="inference", config=self.config, model_dir="")
         keras_model = self.whole.keras_model
         names = [*(f"fpn_p{level}" for level in (2, 3, 4, 5, 6)), "roi_align_classifier", "roi_align_mask"]
@@ -116,3 +150,25 @@ class Matterport:
         """matterport's ``detect`` of one picture: rois, class_ids, scores, masks."""
         (found,) = self.whole.detect([picture])
         return found
+
+    def choose(self, case: DetectionCase, config: DetectorConfig) -> Array:
+        """matterport's ``refine_detections_graph``: box, class, score, zeros at the end."""
+        module = matterport()
+        found: Array = module.refine_detections_graph(*case, _settings(config)).numpy()
+        return found
+
+    def propose(self, case: ProposalCase, config: DetectorConfig) -> Array:
+        """matterport's ``ProposalLayer``."""
+        settings = _settings(config)
+        layer = matterport().ProposalLayer(
+            settings.POST_NMS_ROIS_INFERENCE, settings.RPN_NMS_THRESHOLD, config=settings
+        )
+        pairs = np.stack([1 - case.scores, case.scores], axis=1)
+        found: Array = layer([array[None] for array in (pairs, case.shifts, case.anchors)]).numpy()[0]
+        return found
+
+
+def _settings(config: DetectorConfig) -> Any:
+    """The same as matterport's functions read them."""
+    arrays = {name: np.array(getattr(config, name)) for name in ("BBOX_STD_DEV", "RPN_BBOX_STD_DEV")}
+    return types.SimpleNamespace(**{**asdict(config), **arrays, "IMAGES_PER_GPU": 1})
