@@ -27,6 +27,7 @@ def info(
 ) -> None:
     """Show what a weight file holds. Family, depth, layers matched, missing and unused, parameters, checks."""
     from ..images.conventions import CONVENTIONS, default_size
+    from ..network.detector import PYRAMID
     from ..network.features import stage_ends
     from ..network.weights import inspect
 
@@ -49,6 +50,8 @@ def info(
     fact("parameters", f"{found.parameters:,} in {found.tensors} tensors")
     maps = ", ".join(f"{feature} {name}" for feature, name in found.graph.features.items())
     fact("feature maps", maps or "none: no map is 4, 8, 16 or 32 times smaller than the images")
+    if PYRAMID in found.graph.outputs:
+        fact("pyramid", ", ".join(f"{level} {name}" for level, name in found.graph.outputs[PYRAMID].items()))
     ends = stage_ends(found.graph)
     if any(not 4 <= stride <= 32 for stride in ends):
         fact("", f"last of each size, by outputs=: {', '.join(f'1/{stride} {name}' for stride, name in ends.items())}")
