@@ -24,6 +24,8 @@ CASES = {
     "resnet50-b1": ("keras.applications/resnet50", (1, 224, 224)),
     "resnet50-b8": ("keras.applications/resnet50", (8, 224, 224)),
     "resnet18-b1": ("keras-resnet/resnet18", (1, 224, 224)),
+    "resnext50-b1": ("keras.applications/resnext50", (1, 224, 224)),
+    "seresnet34-b1": ("image-classifiers/seresnet34", (1, 224, 224)),
     "maskrcnn50-1024": ("matterport/resnet50", (1, 1024, 1024)),
     "maskrcnn101-1024": ("matterport/resnet101", (1, 1024, 1024)),
 }

@@ -25,7 +25,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-__all__ = ["NOWHERE", "cache_directory", "kernel_cache", "lasting_directory", "remove_temporary", "source_hash"]
+__all__ = [
+    "NOWHERE",
+    "cache_directory",
+    "existing_cache",
+    "kernel_cache",
+    "lasting_directory",
+    "remove_temporary",
+    "source_hash",
+]
 
 NOWHERE = "this user has no cache directory that can be written; NPRESNET_CACHE_DIR may name one"
 
@@ -100,14 +108,28 @@ def source_hash() -> str:
     return digest.hexdigest()[:16]
 
 
+def _folder(root: Path, settings: tuple[str, ...]) -> Path:
+    return root / "kernels" / "-".join([source_hash(), *settings])
+
+
 @functools.cache
 def kernel_cache(*settings: str) -> str | None:
     """The folder for compiled kernels of exactly these sources and ``settings``; None when nothing is writable."""
     root = cache_directory()
     if root is None:
         return None
-    path = root / "kernels" / "-".join([source_hash(), *settings])
+    path = _folder(root, settings)
     with contextlib.suppress(OSError):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return str(path)
+    return None
+
+
+def existing_cache(*settings: str) -> str | None:
+    """As ``kernel_cache``, but nothing is made: None where the folder is not there, or could be another user's."""
+    with contextlib.suppress(OSError, RuntimeError):
+        root = _preferred()
+        path = _folder(root, settings)
+        if path.is_dir() and _is_private(root):
+            return str(path)
     return None

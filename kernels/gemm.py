@@ -20,6 +20,7 @@ import numpy as np
 from . import threads as _threads
 from .arrays import Array, matrix, result, vector
 from .jit import call, jit
+from .processor import SETTINGS
 from .tile import MR, NR, multiply
 
 __all__ = [
@@ -165,9 +166,6 @@ def pack_bias(bias: Array | None, columns: int) -> Array:
     return packed
 
 
-# How much of A is worked on while all of B's panels pass by: half of a 1 MB L2, the other half is for the panels.
-BLOCK_BYTES = 512 * 1024
-
 # Steps of k per pass: KC * NR * 4 bytes = 32 KB of a panel stay in a 48 KB L1 while the tiles of a block pass by, and a
 # quarter of that with AVX2. Adding up in passes also keeps digits, and so it is the same for all processors.
 KC = 128
@@ -215,8 +213,8 @@ def natives() -> tuple[int, int]:
 
 
 def block_rows(depth: int) -> int:
-    """Rows of A, each of ``depth`` floats, that make one block: a multiple of MR near BLOCK_BYTES."""
-    return max(BLOCK_BYTES // (4 * max(depth, 1)) // MR, 1) * MR
+    """Rows of A, each of ``depth`` floats, that make one block: a multiple of MR that fits into L2 (``processor.py``)."""
+    return max(SETTINGS.block_bytes // (4 * max(depth, 1)) // MR, 1) * MR
 
 
 def gemm_packed(

@@ -24,15 +24,15 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import llvmlite
 import llvmlite.binding as llvm
 
 from .cache import kernel_cache
+from .processor import SETTINGS, identity
 from .simd import LANES
 
-__all__ = ["SETTINGS", "keep", "load"]
+__all__ = ["KIND", "keep", "load"]
 
-SETTINGS = (f"lanes{LANES}",)
+KIND = (f"lanes{LANES}", f"{SETTINGS.rows}x{SETTINGS.vectors}x{SETTINGS.unroll}")
 """What makes other machine code of the same sources; part of the folder's name."""
 
 _FOR_ERRORS = {
@@ -47,18 +47,9 @@ _IN_PLACE = {"NRT_incref", "NRT_decref"}
 _lock = threading.Lock()
 
 
-@functools.cache
-def _processor() -> str:
-    """Stands for all that machine code depends on besides the sources: the processor, and LLVM."""
-    asked = [os.environ.get(name) for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_OPT")]
-    features = sorted(llvm.get_host_cpu_features().items())
-    what = (llvmlite.__version__, llvm.get_process_triple(), llvm.get_host_cpu_name(), features, asked)
-    return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
-
-
 def _path(name: str) -> Path | None:
-    folder = kernel_cache(*SETTINGS)
-    return None if folder is None else Path(folder) / f"{name}.{_processor()}.o"
+    folder = kernel_cache(*KIND)
+    return None if folder is None else Path(folder) / f"{name}.{identity()}.o"
 
 
 def load(name: str) -> int | None:

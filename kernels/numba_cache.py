@@ -27,7 +27,7 @@ OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 class Locator(caching._CacheLocator):
     """Tells Numba to keep a kernel's machine code in our own private folder, that of ``settings``."""
 
-    settings: tuple[str, ...] = machine_code.SETTINGS
+    settings: tuple[str, ...] = machine_code.KIND
 
     def __init__(self, line: int, path: str) -> None:
         self._line, self._path = line, path

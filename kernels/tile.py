@@ -12,7 +12,7 @@ its own: it is done before the sums leave their registers.
     tile MR x NR           6 x 64         6 x 16     6 x 8
     registers for sums     24 of 32       12 of 16   12 of 16 (of 32 on NEON)
 
-A seventh row would not fit beside the vectors of B and of A.
+A seventh row would not fit beside the vectors of B and of A. Other tiles may suit other processors: ``processor.py``.
 
 ``multiply`` takes a panel part by part: so many steps of k that their rows of B stay in L1 while all tiles pass by
 (``gemm.KC``). Meanwhile it prefetches the next part into L2, evenly: for few rows that is what takes the time.
@@ -24,6 +24,7 @@ from llvmlite import ir
 
 from .jit import native
 from .numba_later import intrinsic, types
+from .processor import SETTINGS
 from .simd import (
     LANES,
     VECTOR,
@@ -41,12 +42,10 @@ from .simd import (
 
 __all__ = ["MR", "NR", "multiply"]
 
-_VECTORS = 4 if LANES == 16 else 2
-MR = 6
+MR, _VECTORS, _UNROLL = SETTINGS.rows, SETTINGS.vectors, SETTINGS.unroll
 NR = _VECTORS * LANES
 
 _INT, _FLOAT = ir.IntType(64), ir.FloatType()
-_UNROLL = 4  # steps of k in one turn of the loop; 1 is 6 % slower on a Xeon
 _FEW = 2  # lines to prefetch in each turn, at least: the next part is on its way early where there are many tiles
 
 

@@ -64,7 +64,7 @@ _BY_FILE = {
     "opening.py": "test_shards.py",
 }
 _QUICK = ("test_archive.py", "test_bad_files.py", "test_shards.py", "test_hdf5.py", "test_contained.py")
-_SLOW = "twenty_thousand or fuzzer_notices or two_thousand or million"
+_SLOW = "eight_thousand or fuzzer_notices or two_thousand or million"
 _SECONDS = 900  # for all but the fuzzer, which take 30 on a machine that is not busy
 _ONE_TEST = 120  # seconds, which none of them needs
 _MEMORY = 6 * 2**30

@@ -273,11 +273,11 @@ def test_kernels_import_numba_with_the_first_kernel(run_python, module):
 @pytest.mark.parametrize(
     ("name", "modules"),
     [
-        ("relu", "arrays cache compiling jit machine_code numba_later relu simd threads"),
-        ("gemm", "arrays cache compiling gemm jit machine_code numba_later simd threads tile"),
+        ("relu", "arrays cache compiling jit machine_code numba_later processor relu simd threads"),
+        ("gemm", "arrays cache compiling gemm jit machine_code numba_later processor simd threads tile"),
         (
             "maxpool_reference",
-            "arrays cache compiling geometry jit machine_code maxpool numba_later simd steps steps.intrinsics steps.loop "
+            "arrays cache compiling geometry jit machine_code maxpool numba_later processor simd steps steps.intrinsics steps.loop "
             "steps.records threads",
         ),
     ],

@@ -16,6 +16,7 @@ from ..arrays import Array
 from ..gemm import passes
 from ..jit import Native, call, jit, native
 from ..numba_later import carray, types
+from ..processor import SETTINGS
 from ..simd import LANES
 from ..tile import NR, multiply
 from ..winograd import input_transform2, input_transform4, output_transform2, output_transform4
@@ -25,7 +26,6 @@ from .loop import run
 from .records import Address, Map, Step, offset_of, view_of
 
 __all__ = [
-    "TILES",
     "InputTiles",
     "OutputTiles",
     "WinogradInStep",
@@ -34,9 +34,6 @@ __all__ = [
     "v_bytes",
     "winograd",
 ]
-
-TILES = 28
-"""Tiles of one item of a step that keeps its V to itself: V and the products stay in L2 (``bench/bench_ops.py``)."""
 
 _INPUT = {2: input_transform2, 4: input_transform4}
 _OUTPUT = {2: output_transform2, 4: output_transform4}
@@ -328,5 +325,5 @@ def winograd(x: Array, panels: Array, bias: Array, out: Array, threads: int) -> 
     n, height, width, _ = x.shape
     given = InputTiles.of(Map.of(x), n, height, width, 4)
     made = OutputTiles.of(given, Map.of(out), panels.ctypes.data, epilogue)
-    step = WinogradStep(given=given, made=made, blocks=max(1, -(-given.tiles // TILES)))
+    step = WinogradStep(given=given, made=made, blocks=max(1, -(-given.tiles // SETTINGS.tiles)))
     run(step, threads, x, panels, bias, zeros, out)

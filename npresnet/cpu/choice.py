@@ -7,12 +7,13 @@ found by measuring (``bench/bench_layers.py``).
 
 from __future__ import annotations
 
-from ..kernels.gemm import passes
+from ..kernels.gemm import block_rows, passes
+from ..kernels.processor import SETTINGS
 from ..kernels.steps.epilogue import Epilogue
 from ..kernels.steps.im2col import Im2colStep, Patches
 from ..kernels.steps.pointwise import PointwiseStep, Product
 from ..kernels.steps.records import Address, Map
-from ..kernels.steps.winograd import TILES, InputTiles, OutputTiles
+from ..kernels.steps.winograd import InputTiles, OutputTiles
 from ..kernels.tile import MR, NR
 from ..network.operators import Conv2D, Pads
 
@@ -76,14 +77,14 @@ def pointwise(x: Map, times: Product, rows: int, threads: int) -> PointwiseStep:
     """A 1x1 convolution. A few rows are cut by panel, so that all threads have work and weights are read once; so are deep ones,
     of which few fit into a block: with 12,544 floats in each of 1000 that takes half the time (``bench/bench_detect.py``)."""
     by_panel = (rows <= 400 or times.depth > _DEEP) and times.count >= 2
-    most = 98 if by_panel else max(MR, min(392, 65536 // times.depth))  # of A's block: 256 KB at most, a part of L2
+    most = 98 if by_panel else min(392, block_rows(times.depth))
     blocks = _parts(rows, most, MR, 1 if by_panel else 4 * threads)
     return PointwiseStep(x=x, product=times, rows=rows, blocks=blocks, by_panel=int(by_panel))
 
 
 def im2col(patches: Patches, times: Product, rows: int, threads: int) -> Im2colStep:
     """Any other convolution without groups."""
-    blocks = _parts(rows, max(MR, 65536 // times.depth), MR, 2 * threads)
+    blocks = _parts(rows, block_rows(times.depth), MR, 2 * threads)
     return Im2colStep(patches=patches, product=times, rows=rows, blocks=blocks)
 
 
@@ -96,7 +97,7 @@ def in_two_steps(given: InputTiles, channels: int) -> bool:
 
 def winograd_blocks(given: InputTiles, threads: int) -> int:
     """Into how many blocks the tiles are cut, where all is done in one step."""
-    return _parts(given.tiles, TILES, 1, 2 * threads)
+    return _parts(given.tiles, SETTINGS.tiles, 1, 2 * threads)
 
 
 def v_blocks(given: InputTiles, threads: int) -> int:

@@ -49,9 +49,9 @@ class Worker(Protocol):
 
 
 class Process:
-    """An engine in a process of its own."""
+    """An engine in a process of its own, with ``variables`` added to its environment."""
 
-    def __init__(self, engine: str, weights: Path, case: Case) -> None:
+    def __init__(self, engine: str, weights: Path, case: Case, variables: Mapping[str, str] | None = None) -> None:
         self._log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (closed with the process)
         count = str(case.threads)
         environment = {
@@ -59,6 +59,7 @@ class Process:
             # whatever pool of threads an engine brings along, it has this many
             **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count),
             "TF_CPP_MIN_LOG_LEVEL": "3",
+            **(variables or {}),
         }
         # the same modules as here, wherever they were found
         code = f"import sys; sys.path[:] = {sys.path!r}; from npresnet.peers.worker import main; main()"

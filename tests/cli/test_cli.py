@@ -413,6 +413,7 @@ def test_a_device_that_is_not_there(folder, monkeypatch, command):
 
 def test_tune(folder, monkeypatch):
     """What was measured, and what it brings; the measuring itself is tested in ``cuda/test_networks.py``."""
+    tuning = importlib.import_module("npresnet.cli.tune")
     from npresnet import model
     from npresnet.cuda.measured import Measured
 
@@ -426,18 +427,43 @@ def test_tune(folder, monkeypatch):
         return [row]
 
     monkeypatch.setattr(model.ResNet, "tune", measured)
-    status, output = cli("tune", "weights.h5", "--device", "cpu", "--sizes", "224,40x30", "--batches", "1,8")
+    monkeypatch.setattr(tuning, "load_network", lambda weights, *_: npresnet.load(weights))  # there is no card here
+    status, output = cli("tune", "weights.h5", "--device", "cuda", "--sizes", "224,40x30", "--batches", "1,8")
     assert (status, asked) == (0, [(1, 224, 224), (8, 224, 224), (1, 30, 40), (8, 30, 40)])
     assert output.startswith("convolution                       us as expected    us  kernel\n")
     assert output.count("fp32 1x56x56x64 3x3/1x1 56x56x64            20.0  12.5  F(4x4,3x3) 64x32\n") == 2
     assert output.endswith("measured      2 convolutions: 0.025 ms; as expected to be best 0.040 ms\n")
-    assert cli("tune", "weights.h5", "--device", "cpu", "--batches", "8") == (0, "all of it was measured already\n")
+    assert cli("tune", "weights.h5", "--device", "cuda", "--batches", "8") == (0, "all of it was measured already\n")
 
 
-def test_tune_on_the_processor(folder):
-    status, output = cli("tune", "weights.h5", "--device", "cpu")
+def test_tune_on_the_processor(folder, monkeypatch):
+    """Without a card it is the processor that is measured; how, is tested in ``peers/test_tuning.py``."""
+    from npresnet.cuda import card as cards
+    from npresnet.kernels.processor import usual
+    from npresnet.peers import tuning
+
+    asked, other = [], usual()._replace(block_bytes=98304)
+
+    def measured(weights, case, seen):
+        asked.append(case)
+        trials = (tuning.Trial(usual(), 1.0), tuning.Trial(other, 0.9))
+        seen(trials[1])
+        return tuning.Tuned(other, trials, None)
+
+    monkeypatch.setattr(cards, "why_no_cuda", lambda: "no NVIDIA driver answers")
+    monkeypatch.setattr(tuning, "tune_processor", measured)
+    status, output = cli("tune", "weights.h5", "--sizes", "40x30", "--batches", "2", "--threads", "1")
+    assert (status, [(case.network, case.batch, case.threads) for case in asked]) == (
+        0,
+        [("matterport/resnet50", (2, 30, 40), 1)],
+    )
+    assert re.search(r"  96 +\d+ +0\.900\n", output)
+    assert f"best          {other} instead of {usual()}\n" in output
+    assert "kept          nowhere: no directory is writable\n" in output
+    status, output = cli("tune", "weights.h5", "--device", "cpu", "--batches", "1,8")
     assert status == 2
-    assert "tune: there is nothing to be measured for device 'cpu'" in output
+    assert "give one size and one batch" in output
+    assert len(asked) == 1
 
 
 def test_precision_goes_with_a_card(folder):

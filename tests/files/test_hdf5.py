@@ -769,12 +769,12 @@ def test_attributes_that_no_keras_file_has(path, strict, value, words):
 # Damage at random ----------------------------------------------------------------------------------------------------
 
 
-def test_twenty_thousand_mutants():
-    report = fuzz_hdf5.run_all(7, 0, 20_000, processes=2)
+def test_eight_thousand_mutants():
+    report = fuzz_hdf5.run_all(7, 0, 8_000, processes=2)
     assert report.findings == []
-    assert sum(report.outcomes.values()) == 20_000
-    assert report.outcomes["refused"] > 8000  # neither all
-    assert report.outcomes["read as h5py does"] > 2000  # nor none
+    assert sum(report.outcomes.values()) == 8_000
+    assert report.outcomes["refused"] > 3200  # neither all
+    assert report.outcomes["read as h5py does"] > 800  # nor none
 
 
 def _unpack(self, layout):

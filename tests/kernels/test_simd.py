@@ -15,6 +15,8 @@ from npresnet.kernels.gemm import KC, gemm_reference
 from ..support import cases
 
 WIDTHS = ("4", "8", "16")
+OTHERS = {"other tile": ("16", "9,3,8,65536,5"), "other tile of 256 bits": ("8", "4,3,2,20000,3")}
+"""Settings that no table has: {name: (width, settings)}."""
 
 # Tails in rows and columns for tiles of 6 x 8, 6 x 16 and 6 x 64; sums of nothing, of one term, of several passes.
 ROWS, COLUMNS, DEPTHS = (1, 2, 5, 6, 7, 13, 15), (1, 3, 7, 8, 9, 15, 16, 17, 63, 64, 65, 130), (0, 1, 2, 31)
@@ -49,11 +51,13 @@ np.savez(FILE, **results)
 
 @pytest.fixture(scope="module")
 def results(run_python, tmp_path_factory):
-    """{width: {name: array}}, from one process each."""
+    """{width, or other settings: {name: array}}, from one process each."""
     folder = tmp_path_factory.mktemp("widths")
     for width in WIDTHS:
         run_python(f"FILE = {str(folder / width)!r}\n{PROGRAM}", NPRESNET_LANES=width)
-    return {width: dict(np.load(folder / f"{width}.npz")) for width in WIDTHS}
+    for name, (width, settings) in OTHERS.items():
+        run_python(f"FILE = {str(folder / name)!r}\n{PROGRAM}", NPRESNET_LANES=width, NPRESNET_SETTINGS=settings)
+    return {name: dict(np.load(folder / f"{name}.npz")) for name in (*WIDTHS, *OTHERS)}
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -61,6 +65,10 @@ def test_width_is_taken(results, width):
     lanes, columns = results[width]["widths"]
     assert lanes == int(width)
     assert columns % lanes == 0
+
+
+def test_other_settings_are_taken(results):
+    assert [results[name]["widths"][1] for name in OTHERS] == [48, 24]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -72,9 +80,9 @@ def test_products(results, width):
         assert (behind == -1234.5).all(), (m, k, n)
 
 
-@pytest.mark.parametrize("width", WIDTHS[1:])
+@pytest.mark.parametrize("width", [*WIDTHS[1:], *OTHERS])
 def test_same_bits_at_any_width(results, width):
-    """Each result is one sum over k, in the same order and with the same fused roundings whatever the width."""
+    """Each result is one sum over k, in the same order and with the same fused roundings whatever the width, tile and blocks."""
     for name, expected in results[WIDTHS[0]].items():
         if name != "widths":
             cases.assert_same_bits(results[width][name], expected)

@@ -45,17 +45,22 @@ def keras_takes(path: Path, model: Any) -> None:
     assert all(np.array_equal(a, b.numpy()) for a, b in zip(expected, model.variables, strict=True))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize(
-    ("family", "depth", "options"),
+NETWORKS = [
+    ("keras-resnet", 18, {"classes": 5}),
+    ("keras-resnet", 50, {"stem": "same"}),
+    ("keras.applications", 50, {"classes": 5}),
+    ("keras.applications V2", 50, {}),
+    ("fchollet", 50, {"classes": 5, "pool": "valid"}),
+    ("keras-hub vd", 18, {}),
+    ("image-classifiers SE", 18, {"classes": 5}),
+]
+
+
+@pytest.mark.parametrize(  # the first in all layouts, the others in one each, in turns: layouts are told apart before networks
+    ("family", "depth", "options", "layout"),
     [
-        ("keras-resnet", 18, {"classes": 5}),
-        ("keras-resnet", 50, {"stem": "same"}),
-        ("keras.applications", 50, {"classes": 5}),
-        ("keras.applications V2", 50, {}),
-        ("fchollet", 50, {"classes": 5, "pool": "valid"}),
-        ("keras-hub vd", 18, {}),
-        ("image-classifiers SE", 18, {"classes": 5}),
+        *((*NETWORKS[0], layout) for layout in LAYOUTS),
+        *((*network, LAYOUTS[i % len(LAYOUTS)]) for i, network in enumerate(NETWORKS[1:])),
     ],
     ids=lambda value: str(value) if not isinstance(value, dict) else "-".join(map(str, value.values())),
 )

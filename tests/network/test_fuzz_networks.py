@@ -17,7 +17,7 @@ from ..fuzz_networks import fault_of, run, smallest
 from ..support.random_blocks import TABLES, missing
 from ..support.random_networks import Recipe, recipe_of
 
-COUNT = 150
+COUNT = 90
 
 
 @pytest.mark.parametrize("first", range(0, COUNT, 15))
