@@ -53,7 +53,7 @@ def detect(
     threads: ThreadsOption = None,
     architecture: ArchitectureOption = None,
 ) -> None:
-    """Find things in pictures by a Mask R-CNN: boxes, classes, scores, masks. A picture that cannot be read is noted."""
+    """Find what is in pictures by a Mask R-CNN. Boxes, classes, scores and masks; a picture that cannot be read is noted."""
     from ..detection.config import config_for, settings_in
     from ..images.prepare import read_pictures
     from ..results.coco import CocoFile
