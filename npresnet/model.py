@@ -195,10 +195,10 @@ class ResNet:
     def trace(self, images: Images, outputs: Sequence[str] | None = None) -> Iterator[LayerStep]:
         """Run layer by layer, whatever the algorithm, and yield each layer as it is done: name, kind, shape, array,
         seconds, FLOP, and how calling the network would compute it. Arguments and errors as for calling the network;
-        without ``outputs``, all layers run."""
-        names = self.graph.ends if outputs is None else self._names(outputs)
-        steps = self._run(images, names) if self._runner is None else self._runner.trace(images, names)
+        without ``outputs``, all layers run that take images of this size."""
         height, width = self._size_of(images)
+        names = self.graph.ends_for(height, width) if outputs is None else self._names(outputs)
+        steps = self._run(images, names) if self._runner is None else self._runner.trace(images, names)
         planned = self._algorithms((height, width), self._usual() if outputs is None else tuple(names))
         return (replace(step, planned=planned.get(step.name, "")) for step in steps)
 

@@ -153,8 +153,8 @@ def detect_one(net: Net, detector: Detector, picture: npt.NDArray[Any], config: 
     probabilities, shifts = class_head(net, seen, boxes[: count + 1], detector.pool, size)
     chosen = choose(boxes, probabilities[alike], shifts[alike], window, config)
 
-    def masks_of(placed: Chosen) -> Float32:
-        return mask_head(net, seen, placed, config.MASK_POOL_SIZE, size)
+    def masks_of(found: Chosen) -> Float32:
+        return mask_head(net, seen, found, config.MASK_POOL_SIZE, size)
 
     return placed(chosen, window, picture.shape[:2], masks_of if detector.masks else None, net.threads)
 

@@ -111,7 +111,8 @@ def with_detector(graph: Graph, detector: Detector) -> Graph:
         lateral = chain.add(f"fpn_c{stage}p{stage}", Conv2D(width[stage], p, (1, 1)), c[f"C{stage}"])
         sums[stage] = chain.add(f"fpn_p{stage}add", Add(), up, lateral)
     maps = {f"P{s}": chain.add(f"fpn_p{s}", Conv2D(p, p, (3, 3), padding="same"), sums[s]) for s in (2, 3, 4, 5)}
-    # In Keras a max-pool of single pixels. As a mean of them it is the same numbers, and NaN shows in it.
+    # In Keras a max-pool of single pixels. As a mean of them it is the same numbers, and NaN shows in it, so that what it reads
+    # may be computed by Winograd's algorithm (``plan/winograd.py``).
     maps["P6"] = chain.add("fpn_p6", AveragePool((1, 1), (2, 2), "valid"), maps["P5"])
     outputs = {**graph.outputs, PYRAMID: maps}
     if detector.rpn:

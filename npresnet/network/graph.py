@@ -113,6 +113,16 @@ class Graph:
         read = {source for layer in self.layers for source in layer.inputs}
         return tuple(layer.name for layer in self.layers if layer.name not in read)
 
+    def ends_for(self, height: int, width: int) -> tuple[str, ...]:
+        """The ``ends`` for images of this size; the feature maps alone where what is behind them takes no such images: a pyramid,
+        say, whose maps must halve."""
+        if self.features:
+            try:
+                self.shapes(height, width)
+            except UsageError:
+                return tuple(self.features.values())
+        return self.ends
+
     @cached_property
     def by_name(self) -> dict[str, Layer]:
         """{layer name: layer}."""

@@ -48,21 +48,18 @@ def compared(net: ResNet, images: Array) -> dict[str, Layer]:
 
 
 def _ends(net: ResNet, images: Array) -> tuple[str, ...]:
-    """The layers that no other reads; without the pyramid where that cannot be computed of images of this size."""
-    if net.architecture.detector is None or _fits(images):
-        return net.graph.ends
-    return tuple(net.graph.features.values())
+    return net.graph.ends_for(images.shape[1], images.shape[2])
 
 
-def _fits(images: Array) -> bool:
-    height, width = images.shape[1:3]
-    return bool(height % 64 == 0 and width % 64 == 0)
+def _fits(net: ResNet, images: Array) -> bool:
+    """Whether there is a detector, and it takes images of this size."""
+    return net.architecture.detector is not None and _ends(net, images) == net.graph.ends
 
 
 def _heads(net: ResNet, images: Array) -> Mapping[str, int]:
     """{head that is compared: pixels along a side of its regions}."""
     detector = net.architecture.detector
-    if detector is None or not _fits(images):
+    if detector is None or not _fits(net, images):
         return {}
     sides = {CLASS_HEAD: detector.pool, MASK_HEAD: DetectorConfig().MASK_POOL_SIZE}
     return {name: sides[name] for name in net.graph.heads}
@@ -127,7 +124,7 @@ def by_tensorflow(
     from . import oracle
 
     detector = net.architecture.detector
-    if detector is None or not _fits(images):
+    if detector is None or not _fits(net, images):
         oracle.load_file(backbone, weights)
         return oracle.activations(backbone, images)
     return _by_tensorflow(net, oracle.detector.with_pyramid(backbone, detector.pyramid), weights, images, seen)
@@ -179,7 +176,7 @@ def choices(net: ResNet, weights: Path, images: Array, seen: Mapping[str, Array]
     from . import oracle
 
     detector = net.architecture.detector
-    if detector is None or not detector.classes or not _fits(images):
+    if detector is None or not detector.classes or not _fits(net, images):
         return
     config, size = DetectorConfig(DETECTION_MIN_CONFIDENCE=0), images.shape[1:3]
     if detector.anchors != len(config.RPN_ANCHOR_RATIOS):
