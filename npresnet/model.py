@@ -280,7 +280,7 @@ class ResNet:
 
     def _size_of(self, images: Any) -> tuple[int, int]:
         """(height, width) of the images that the network is called with."""
-        if self._several or not hasattr(images, "shape"):
+        if self._several or len(getattr(images, "shape", ())) not in (3, 4):
             images = network_inputs(images, self.graph)[self.graph.layers[0].name]
         height, width = images.shape[-3:-1]
         return height, width
