@@ -12,8 +12,10 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +47,10 @@ def race(weights: Path, case: Case, engines: list[str], rounds: int) -> dict[str
     return {engine: statistics.median(times) for engine, times in samples.items()}
 
 
-def together(weights: Path, callers: int, threads: int, seconds: float) -> float:
-    """Images per second that so many callers get done at 224x224, one image in each call."""
+def together(weights: Path, size: int, callers: int, threads: int, seconds: float) -> float:
+    """Images per second that so many callers get done at ``size`` x ``size``, one image in each call."""
     net: Any = npresnet.load(weights, threads=threads)
-    images = noise_images((1, 224, 224))
+    images = noise_images((1, size, size))
     net(images)
     end = time.perf_counter() + seconds
 
@@ -65,6 +67,45 @@ def together(weights: Path, callers: int, threads: int, seconds: float) -> float
     return done / (time.perf_counter() - start)
 
 
+def points(
+    network: str,
+    size: int,
+    counts: Sequence[int],
+    batches: Sequence[int],
+    engines: list[str],
+    rounds: int,
+    seconds: float,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(name, result) of each point as it comes, with {engine: median seconds} or the callers' images per second.
+
+    seconds  nothing new is begun after that
+    """
+    began, processors = time.perf_counter(), available_threads()
+    with tempfile.TemporaryDirectory(prefix="npresnet-bench-") as folder:
+        weights = seeded_file(network, Path(folder))
+        for threads, batch in product(counts, batches):
+            if time.perf_counter() - began < seconds:
+                medians = race(weights, Case(network, (batch, size, size), threads), engines, rounds)
+                yield f"threads {threads}, batch {batch}", {"threads": threads, "batch": batch, "medians": medians}
+        for count in CALLERS:
+            if time.perf_counter() - began < seconds:
+                rate = together(weights, size, count, processors, min(3.0, seconds / 10))
+                yield f"callers {count}", {"callers": count, "threads": processors, "images_per_second": rate}
+
+
+def told(result: Mapping[str, Any]) -> str:
+    """A point in a line."""
+    if "callers" in result:
+        return f"{result['callers']:3} callers of {result['threads']} threads each: {result['images_per_second']:.1f} images/s"
+    times = ", ".join(f"{engine} {seconds * 1e3:.1f} ms" for engine, seconds in result["medians"].items())
+    return f"{result['threads']:3} threads, batch {result['batch']}: {times}"
+
+
+def usual_counts() -> list[int]:
+    """1, 2, 4, ... as far as there are processors."""
+    return [1 << power for power in range(available_threads().bit_length())]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", default="matterport/resnet50")
@@ -75,27 +116,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=90.0, help="begin nothing new after that")
     parser.add_argument("--results", type=Path, help="folder to save in; default: bench/results")
     arguments = parser.parse_args()
-    processors, network, began = available_threads(), full_name(arguments.network), time.perf_counter()
-    counts = arguments.threads or [count for count in (1, 2, 4, 8, 16, 32, 64) if count <= processors]
+    network, found = full_name(arguments.network), []
     print(f"{describe()}\n{network}, 224x224")
-    points, callers = [], []
-    with tempfile.TemporaryDirectory(prefix="npresnet-bench-") as folder:
-        weights = seeded_file(network, Path(folder))
-        for threads in counts:
-            for batch in arguments.batches:
-                if time.perf_counter() - began < arguments.seconds:
-                    medians = race(
-                        weights, Case(network, (batch, 224, 224), threads), arguments.engines, arguments.rounds
-                    )
-                    points.append({"threads": threads, "batch": batch, "medians": medians})
-                    told = ", ".join(f"{engine} {seconds * 1e3:.1f} ms" for engine, seconds in medians.items())
-                    print(f"{threads:3} threads, batch {batch}: {told}", flush=True)
-        for count in CALLERS:
-            if time.perf_counter() - began < arguments.seconds:
-                rate = together(weights, count, processors, 3.0)
-                callers.append({"callers": count, "images_per_second": rate})
-                print(f"{count:3} callers of {processors} threads each: {rate:.1f} images/s", flush=True)
-    result = {"network": network, "processors": processors, "points": points, "callers": callers}
+    for _, result in points(
+        network, 224, arguments.threads or usual_counts(), arguments.batches, arguments.engines, arguments.rounds,
+        arguments.seconds,
+    ):  # fmt: skip
+        found.append(result)
+        print(told(result), flush=True)
+    result = {
+        "network": network,
+        "processors": available_threads(),
+        "points": [point for point in found if "medians" in point],
+        "callers": [point for point in found if "callers" in point],
+    }
     print(f"saved in {save('threads', network.replace('/', '-'), result, arguments.results)}")
 
 

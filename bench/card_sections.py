@@ -817,6 +817,36 @@ def memory(job: Job, report: Report) -> None:
         result["text"] = "no errors"
 
 
+# processors ---------------------------------------------------------------------------------------------------------------
+
+
+def processors(job: Job, report: Report) -> None:
+    """The machine's processors: how time falls with threads, beside the engines that are installed."""
+    from bench import bench_threads
+    from npresnet.peers.engines import missing
+    from npresnet.peers.machine import describe
+
+    cpu = Path("/proc/cpuinfo")
+    with report.case("machine") as result:
+        status, listed = _run(["lscpu"], 10) if shutil.which("lscpu") else (None, "")
+        result |= {
+            "text": describe(),
+            "lscpu": listed if status == 0 else cpu.read_text()[:4000] if cpu.exists() else "",
+        }
+    if installed("h5py") is None:  # the engines get the network in a file
+        report.leave_out("threads", "h5py is not installed")
+        return
+    if job.simulated:
+        network, size, counts, engines, rounds, seconds = "keras-resnet/resnet18", 32, [1], [], 1, 6.0
+    else:
+        network, size, counts, rounds = "matterport/resnet50", 224, bench_threads.usual_counts(), 3
+        seconds = job.left() - 15
+        engines = [engine for engine in ("onnxruntime", "pytorch") if missing(engine) is None]
+    for key, found in bench_threads.points(network, size, counts, (1, 8), engines, rounds, seconds):
+        with report.case(key) as result:
+            result |= {**found, "text": bench_threads.told(found).strip()}
+
+
 @dataclass(frozen=True)
 class Section:
     """A section: what it does, and at most how many seconds it may take."""
@@ -835,6 +865,7 @@ SECTIONS = {
     "memory": Section(memory, 90),
     "profile": Section(profile, 40),
     "host": Section(from_host, 40),
+    "processors": Section(processors, 90),
 }
 """The most important first: what there is no time for at the end is left out."""
 

@@ -88,6 +88,7 @@ def test_what_is_not_installed_is_left_out(tmp_path):
         "left out: environment/ceilings: PyTorch is not installed",
         "left out: benchmark/PyTorch: PyTorch is not installed; npresnet is timed alone",
         "left out: tests: pytest is not installed",
+        "left out: processors/threads: h5py is not installed",
         "left out: the picture: matplotlib is not installed",
     ):
         assert words in output

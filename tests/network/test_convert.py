@@ -111,12 +111,14 @@ def test_trained_network(tmp_path):
         assert old.predict(images).tobytes() == new.predict(images).tobytes()
 
 
-def test_grouped_convolutions(tf, tmp_path):
+@pytest.mark.parametrize("layout", ["weights", "v3"])
+def test_grouped_convolutions(tf, tmp_path, layout):
     """ResNeXt's, which files keep as depthwise kernels."""
     model = narrow("keras.applications ResNeXt", 50, groups=4)
-    save(model, tmp_path / "source.h5")
-    convert(tmp_path / "source.h5", tmp_path / "plain.h5")
-    same_network(tmp_path / "source.h5", tmp_path / "plain.h5")
+    source = tmp_path / f"source{SUFFIX[layout]}"
+    save(model, source, layout)
+    convert(source, tmp_path / "plain.h5")
+    same_network(source, tmp_path / "plain.h5")
     keras_takes(tmp_path / "plain.h5", model)
 
 
