@@ -5,7 +5,7 @@
 
 Each engine runs in a process of its own; they take turns, picture by picture, so that a busy moment meets all. Weights are random, and
 there is no least score: each finds 100 things, and makes their masks. torchvision's is another network of about the same size, so its
-speed counts per GFLOP. What is not installed is left out (matterport's code: ``tests/support/mask_rcnn.py``).
+speed counts per GFLOP. What is not installed is left out (matterport's code: ``bench/matterport.py``).
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def torchvision_run(backbone: str, size: int, threads: int, mrcnn: str | None) -
 def matterport_run(backbone: str, size: int, threads: int, mrcnn: str | None) -> tuple[Run, dict[str, Any]]:
     import tensorflow as tf
 
-    from tests.support.mask_rcnn import Matterport
+    from bench.matterport import Matterport
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)

@@ -2,7 +2,7 @@
 
     python -m tests.full_mask_rcnn [--mrcnn FOLDER] [--only resnet101-512 ...]
 
-``tests/support/mask_rcnn.py`` says what it needs, and what FOLDER is. Weights are random, but for the first of the cases. Each stage
+``bench/matterport.py`` says what it needs, and what FOLDER is. Weights are random, but for the first of the cases. Each stage
 gets matterport's own input; at last both sides detect what is in the same picture.
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 import npresnet
+from bench.matterport import Matterport
 from npresnet.data.photograph import photograph
 from npresnet.detection import boxes as own_boxes
 from npresnet.detection.choosing import choose
@@ -27,8 +28,6 @@ from npresnet.detection.detecting import look, mold
 from npresnet.detection.proposals import proposals
 from npresnet.detection.regions import regions
 from npresnet.images.reading import load_picture
-
-from .support.mask_rcnn import Matterport
 
 Array = npt.NDArray[Any]
 

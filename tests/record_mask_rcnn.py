@@ -4,7 +4,7 @@
 
 Writes ``tests/data/shapes.h5`` (the weights, kernels rounded to float16) and ``tests/data/shapes.npz``. WEIGHTS is a file of weights that
 matterport's training left, for its sample "shapes"; PICTURES an ``.npz`` of ``0_image``, ``1_image``, ..., uint8[128, 128, 3].
-``tests/support/mask_rcnn.py`` says what it needs, and what FOLDER is.
+``bench/matterport.py`` says what it needs, and what FOLDER is.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from bench.matterport import Matterport
 from npresnet.detection.config import PRESETS
 
 from .support import choices
-from .support.mask_rcnn import Matterport
 
 DATA = Path(__file__).parent / "data"
 PICTURES = ((2, 0), (2, 1), (3, 0), (5, 0), (8, 0))

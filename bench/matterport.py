@@ -25,8 +25,6 @@ import numpy.typing as npt
 
 from npresnet.detection.config import DetectorConfig
 
-from .choices import DetectionCase, ProposalCase
-
 __all__ = ["Matterport", "matterport"]
 
 Array = npt.NDArray[Any]
@@ -151,14 +149,15 @@ class Matterport:
         (found,) = self.whole.detect([picture])
         return found
 
-    def choose(self, case: DetectionCase, config: DetectorConfig) -> Array:
-        """matterport's ``refine_detections_graph``: box, class, score, zeros at the end."""
+    def choose(self, case: Any, config: DetectorConfig) -> Array:
+        """matterport's ``refine_detections_graph`` of (proposals, probabilities, shifts, window): box, class, score, zeros at the
+        end."""
         module = matterport()
         found: Array = module.refine_detections_graph(*case, _settings(config)).numpy()
         return found
 
-    def propose(self, case: ProposalCase, config: DetectorConfig) -> Array:
-        """matterport's ``ProposalLayer``."""
+    def propose(self, case: Any, config: DetectorConfig) -> Array:
+        """matterport's ``ProposalLayer`` of ``case.scores``, ``case.shifts`` and ``case.anchors``."""
         settings = _settings(config)
         layer = matterport().ProposalLayer(
             settings.POST_NMS_ROIS_INFERENCE, settings.RPN_NMS_THRESHOLD, config=settings
