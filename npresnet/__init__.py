@@ -18,6 +18,7 @@ from .errors import (
     ImageError,
     MissingExtraError,
     NpResNetError,
+    OutputError,
     UsageError,
     WeightsError,
     WeightsWarning,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from . import kernels
     from .detection.config import DetectorConfig
     from .detection.result import Detections
+    from .extraction.reader import open_features
+    from .extraction.run import extract
     from .model import Features, Pyramid, ResNet, load, resnet_graph
 
 __all__ = [
@@ -38,14 +41,17 @@ __all__ = [
     "ImageError",
     "MissingExtraError",
     "NpResNetError",
+    "OutputError",
     "Pyramid",
     "ResNet",
     "UsageError",
     "WeightsError",
     "WeightsWarning",
     "__version__",
+    "extract",
     "kernels",
     "load",
+    "open_features",
     "resnet_graph",
 ]
 
@@ -53,6 +59,8 @@ _LAZY = {
     "Detections": ".detection.result",
     "DetectorConfig": ".detection.config",
     **dict.fromkeys(("Features", "Pyramid", "ResNet", "load", "resnet_graph"), ".model"),
+    "extract": ".extraction.run",
+    "open_features": ".extraction.reader",
 }
 
 

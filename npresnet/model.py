@@ -15,14 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from .cpu import by_layer
-from .errors import UsageError, WeightsWarning
+from .cpu.custom import compiled
+from .errors import UsageError, WeightsError, WeightsWarning
+from .files.safe_write import file_hash
 from .images.conventions import convention_for, default_size
 from .images.prepare import prepare
 from .network.architecture import Architecture, parse_architecture
 from .network.detector import PYRAMID
 from .network.graph import Graph
 from .network.inputs import network_inputs
-from .network.maps import Features, Pyramid
+from .network.maps import Features, Pyramid, apart
 from .network.stored_weights import Weights, in_memory
 from .network.structure import leaves, mapped
 from .network.weights import Inspection, load_weights
@@ -61,8 +63,14 @@ class ResNet:
         self._runner = runner  # on a card; None: on the CPU
         self.algorithm = algorithm
         self.threads = threads
+        self._asked_for: tuple[Any, ...] | None = None  # what ``load`` was called with, but for the path
         self._planner: Planner | None = None
         self._lock = threading.Lock()
+
+    @property
+    def path(self) -> Path:
+        """The weight file that it was loaded from."""
+        return self._inspection.path
 
     @property
     def architecture(self) -> Architecture:
@@ -73,6 +81,11 @@ class ResNet:
     def device(self) -> str:
         """Where it runs: "cpu", "cuda:0"."""
         return "cpu" if self._runner is None else f"cuda:{self._runner.card.index}"
+
+    @property
+    def precision(self) -> str:
+        """Of the convolutions on a card, as ``load`` has it; "fp32" on the CPU."""
+        return "fp32" if self._runner is None else self._runner.precision
 
     @property
     def graph(self) -> Graph:
@@ -149,7 +162,7 @@ class ResNet:
             kept = ((step.name, step.array.copy() if step.kind == "input" else step.array) for step in steps)
             found = {name: array for name, array in kept if name in names}
         if outputs is not None and not isinstance(outputs, str):
-            return _apart(asked, found)
+            return apart(asked, found)
         made: Any = Features if outputs is None else Pyramid
         return made(**{field: found.get(asked.get(field.upper(), "")) for field in made._fields})  # type: ignore[no-any-return]
 
@@ -269,6 +282,12 @@ class ResNet:
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         return "\n".join([str(self.architecture), *lines])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its file's path and hash, not as its weights: whoever unpickles it must see the same file."""
+        if self._asked_for is None or not self.path.is_file():
+            raise UsageError(f"{self.path}: a network is pickled as the path of its one weight file, and this has none")
+        return _loaded_again, (self.path.absolute(), file_hash(self.path), self._asked_for)
+
     def __repr__(self) -> str:
         where = f"threads={self.threads}" if self._runner is None else f"device={self.device!r}"
         return f"<npresnet {self.architecture}, algorithm={self.algorithm!r}, {where}>"
@@ -361,16 +380,6 @@ class ResNet:
         return in_memory(self.weights)
 
 
-def _apart(resolved: Mapping[str, str], found: Mapping[str, Array]) -> dict[str, Array]:
-    """{name that was asked for: array}, each with memory of its own."""
-    seen = set[str]()
-    results = {}
-    for name, layer in resolved.items():
-        results[name] = found[layer].copy() if layer in seen else found[layer]
-        seen.add(layer)
-    return results
-
-
 def load(
     path: str | os.PathLike[str],
     architecture: str | None = None,
@@ -407,12 +416,13 @@ def load(
     """
     if preprocessing is not None:
         convention_for(preprocessing)  # before the file is read
-    own = _compiled(custom, device)
+    own = compiled(custom, device)
     net = _ready(
         lambda: load_weights(Path(path), architecture, preprocessing, own), device, algorithm, threads, precision
     )
     if preprocessing is not None:
         convention_for(preprocessing, net.graph.channels)
+    net._asked_for = architecture, device, algorithm, threads, precision, preprocessing, custom
     found = net._inspection
     for doubt in found.doubts:
         if doubt != found.unprepared:  # which ``prepare`` says
@@ -420,20 +430,11 @@ def load(
     return net
 
 
-def _compiled(custom: Mapping[str, Callable[[float], float]] | None, device: str) -> dict[str, str]:
-    """{name: activation in the table of functions} of the user's own activations. Raises UsageError."""
-    if not custom:
-        return {}
-    if device != "cpu":
-        raise UsageError(
-            f"custom: got {', '.join(map(repr, custom))} with device={device!r}; they run on the CPU alone"
-        )
-    from .kernels.custom import register
-
-    try:
-        return {name: register(name, function) for name, function in custom.items()}
-    except ValueError as error:
-        raise UsageError(f"custom: {error}") from None
+def _loaded_again(path: Path, sha256: str, asked_for: tuple[Any, ...]) -> ResNet:
+    """What was pickled. Raises WeightsError where the file is another one here."""
+    if file_hash(path) != sha256:
+        raise WeightsError(f"{path}: not the file that the network was loaded from; copy that one to this place")
+    return load(path, *asked_for)
 
 
 def assemble(

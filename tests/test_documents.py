@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     "README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "kernels/README.md", "npresnet/data/README.md",
-    "tests/data/README.md", "docs/networks.md", "docs/detect.md",
+    "tests/data/README.md", "docs/detect.md", "docs/extract.md", "docs/networks.md",
 ]  # fmt: skip
 
 PLACEHOLDER = re.compile(r"NAME\b")  # kernels/NAME.py

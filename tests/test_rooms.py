@@ -28,10 +28,11 @@ FLOORS = (
     ("images", "plan"),
     ("cpu", "cuda", "detection"),
     ("model",),
-    ("__init__",),  # the package's public face
     ("results", "verify"),
     ("peers",),
-    ("study", "extract"),
+    ("study", "extraction"),
+    ("ray",),
+    ("__init__",),  # the package's public face
     ("cli",),
     ("__main__",),
 )

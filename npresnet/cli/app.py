@@ -1,4 +1,5 @@
-"""The command line: demo, info, run, detect, convert, verify, bench, warmup, tune. Each command is a thin layer over the library.
+"""The command line: demo, info, run, detect, extract, convert, verify, bench, warmup, tune. Each command is a thin layer over the
+library.
 
 Exit status: 0 done; 1 the check failed, or a part of the work: results could not be printed, say; 2 wrong use, unreadable
 input, or a file that cannot be written; 130 after Ctrl-C. Results go to standard output as plain aligned text, progress
@@ -16,6 +17,7 @@ from .bench import bench
 from .convert import convert
 from .demo import demo
 from .detect import detect
+from .extract import extract
 from .info import info
 from .printing import say
 from .run import run
@@ -51,5 +53,5 @@ def _main(
     pass
 
 
-for _command in (demo, info, run, detect, convert, verify, warmup, tune, bench):
+for _command in (demo, info, run, detect, extract, convert, verify, warmup, tune, bench):
     app.command()(_command)

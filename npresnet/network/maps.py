@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-__all__ = ["Features", "Pyramid"]
+__all__ = ["Features", "Pyramid", "apart"]
 
 Array = npt.NDArray[Any]
 
@@ -32,3 +33,13 @@ class Pyramid(NamedTuple):
     p4: Array
     p5: Array
     p6: Array
+
+
+def apart(resolved: Mapping[str, str], found: Mapping[str, Array]) -> dict[str, Array]:
+    """{name that was asked for: array}, each with memory of its own."""
+    seen = set[str]()
+    results = {}
+    for name, layer in resolved.items():
+        results[name] = found[layer].copy() if layer in seen else found[layer]
+        seen.add(layer)
+    return results
