@@ -405,8 +405,40 @@ def card_steps(cases: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def detect(cases: Mapping[str, Any]) -> str:
+    """Seconds, GFLOP and speed of each engine on whole Mask R-CNNs."""
+    rows = []
+    for case in cases.values():
+        ours = case["engines"]["npresnet"]
+        for engine in case["engines"].values():
+            speed = engine["flop"] / engine["seconds"] / 1e9
+            beside = f"{engine['beside'] / engine['seconds']:.1%}" if "beside" in engine else "-"
+            ratio = _number(speed and ours["flop"] / ours["seconds"] / 1e9 / speed)
+            rows.append(
+                [f"{_label(case)}, {_threads(case['threads'])}: {engine['title']} {engine['version']}",
+                 _number(engine["seconds"]), f"{engine['flop'] / 1e9:.0f}", f"{speed:.0f}", ratio, beside,
+                 f"{engine['peak'] / 1e6:.0f}"]
+            )  # fmt: skip
+    return (
+        table(
+            [
+                "a picture with 100 detections",
+                "s",
+                "GFLOP",
+                "GFLOP/s",
+                "npresnet's speed over it",
+                "outside of networks",
+                "peak MB",
+            ],
+            rows,
+        )
+        + "\n\nMedians; each engine in a process of its own, in turns. matterport's is the same network, torchvision's another."
+    )
+
+
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "engines": ("engines", engines),
+    "detect": ("detect", detect),
     "layers": ("layers", layers),
     "ladder": ("ops", ladder),
     "load": ("load", load),

@@ -27,17 +27,22 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import kernels
+    from .detection.config import DetectorConfig
+    from .detection.result import Detections
     from .extraction.reader import open_features
     from .extraction.run import extract
-    from .model import Features, ResNet, load, resnet_graph
+    from .model import Features, Pyramid, ResNet, load, resnet_graph
 
 __all__ = [
+    "Detections",
+    "DetectorConfig",
     "DeviceError",
     "Features",
     "ImageError",
     "MissingExtraError",
     "NpResNetError",
     "OutputError",
+    "Pyramid",
     "ResNet",
     "UsageError",
     "WeightsError",
@@ -51,7 +56,9 @@ __all__ = [
 ]
 
 _LAZY = {
-    **dict.fromkeys(("Features", "ResNet", "load", "resnet_graph"), ".model"),
+    "Detections": ".detection.result",
+    "DetectorConfig": ".detection.config",
+    **dict.fromkeys(("Features", "Pyramid", "ResNet", "load", "resnet_graph"), ".model"),
     "extract": ".extraction.run",
     "open_features": ".extraction.reader",
 }

@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     "README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "kernels/README.md", "kernels/TUNING.md",
-    "npresnet/data/README.md", "tests/data/README.md", "docs/extract.md", "docs/networks.md", "docs/lessons/im2col.md",
-    "docs/lessons/registers.md", "docs/lessons/winograd.md", "docs/lessons/card.md",
+    "npresnet/data/README.md", "tests/data/README.md", "docs/detect.md", "docs/extract.md", "docs/networks.md",
+    "docs/lessons/im2col.md", "docs/lessons/registers.md", "docs/lessons/winograd.md", "docs/lessons/card.md",
 ]  # fmt: skip
 
 PLACEHOLDER = re.compile(r"NAME\b")  # kernels/NAME.py

@@ -26,7 +26,7 @@ FLOORS = (
     ("files",),
     ("network",),
     ("images", "plan"),
-    ("cpu", "cuda"),
+    ("cpu", "cuda", "detection"),
     ("model",),
     ("results", "verify"),
     ("peers",),

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ..files.safe_write import replaced
 from .architecture import Architecture
 from .building import build_graph
+from .detector import MODELS
 from .graph import Graph
 from .operators import Add, BatchNorm, Conv2D, Multiply, Scale
 from .stored_form import as_stored
@@ -63,11 +64,13 @@ def random_weights(graph: Graph, seed: int = 0) -> Weights:
     summed = {name for layer in graph.layers if isinstance(layer.operator, Add) for name in layer.inputs}
     last_of_block = {gated.get(name, name) for name in summed}
     weights: dict[str, dict[str, npt.NDArray[np.float32]]] = {}
-    for layer in graph.layers:
+    for layer in graph.weighted.values():
         operator = layer.operator
         tensors = operator.tensors()
         gain = 0.4 if layer.name in last_of_block else 1.0
-        if "kernel" in tensors:
+        if graph.twins[layer.name] != layer.name:
+            weights[layer.name] = weights[graph.twins[layer.name]]
+        elif "kernel" in tensors:
             shape = tensors["kernel"]
             weights[layer.name] = {"kernel": random.normal(shape, gain * math.sqrt(2 / math.prod(shape[:-1])))}
             if "bias" in tensors:
@@ -99,15 +102,12 @@ def write_keras_file(path: str | os.PathLike[str], graph: Graph, weights: Weight
     """
     from ..files.keras_h5 import write_layers  # here, because it takes h5py
 
-    names = [layer.source for layer in graph.layers]
+    held = {layer.source: layer for layer in graph.weighted.values()}
+    names = list(dict.fromkeys(layer.source for layer in (*graph.layers, *held.values())))
     tensors = (
-        (
-            layer.source,
-            as_stored(layer.operator, {role: weights[layer.name][role] for role in layer.operator.tensors()}),
-        )
-        for layer in graph.layers
-        if layer.operator.tensors()
+        (source, as_stored(layer.operator, {role: weights[layer.name][role] for role in layer.operator.tensors()}))
+        for source, layer in held.items()
     )
     with replaced(path) as temporary:
-        write_layers(temporary, names, tensors)
+        write_layers(temporary, names, tensors, models=MODELS)
     return Path(path)

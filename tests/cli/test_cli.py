@@ -615,7 +615,7 @@ def test_whole_demo(tmp_path):
 
 # What it looks like --------------------------------------------------------------------------------------------------
 
-HELP = ["", "demo", "info", "run", "convert", "verify", "warmup", "tune", "bench", "study"]
+HELP = ["", "demo", "info", "run", "detect", "extract", "convert", "verify", "warmup", "tune", "bench", "study"]
 
 
 @pytest.mark.parametrize("command", HELP)
