@@ -90,7 +90,7 @@ def extract(
     sample: Annotated[str, typer.Option(metavar="SHARE", help="Of the rows, for --verify.")] = "1%",
     merge: Annotated[tuple[Path, Path] | None, typer.Option(metavar="DIR FILE", help="Make one .npy of a job.")] = None,
 ) -> None:
-    """Compute features of whole folders, as a job that can be taken up again.
+    """Compute features of whole folders, in jobs that can be resumed.
 
     A row for each image goes into DIR, in shards. Python reads it with npresnet.open_features(DIR). Exit status 1: some images
     have failed, or the disk is full; what is done stays.
