@@ -15,11 +15,11 @@ from typing import Any
 
 import npresnet
 from bench.bench_engines import CASES
-from bench.roofline import fma_peak
 from bench.store import save
 from npresnet.kernels.threads import available_threads
 from npresnet.peers.case import noise_images, seeded_file
 from npresnet.peers.machine import describe
+from npresnet.study.roofline import fma_peak
 
 
 def main() -> None:

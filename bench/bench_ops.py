@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.roofline import fma_peak
 from bench.store import save
 from npresnet.kernels import LADDER
 from npresnet.peers.machine import describe
+from npresnet.study.roofline import fma_peak
 from npresnet.verify.compare import compare
 
 _SECONDS = 0.5  # spent on one version, at least three runs
@@ -44,6 +44,7 @@ def operands() -> dict[str, tuple[tuple, dict[str, Any], float]]:
     x, stem, pixels = _random(1, 28, 28, 128), _random(1, 112, 112, 64), 28 * 28
     wide = _random(1, 28, 28, 512)
     channels = [np.abs(_random(512)) + 0.5 for _ in range(4)]
+    boxes = np.sort(np.random.default_rng(0).random((1, 100, 2, 2), np.float32), axis=2).reshape(1, 100, 4)
     return {
         "pad": ((stem, 3), {}, 0),
         "channels": ((_random(1, 224, 224, 3), np.array([2, 1, 0], np.float32)), {}, 0),
@@ -82,6 +83,7 @@ def operands() -> dict[str, tuple[tuple, dict[str, Any], float]]:
         "softmax": ((_random(8, 1000),), {}, 0),
         "groupnorm": ((wide, None, None), {"groups": 32, "epsilon": 1e-3}, 0),
         "unitnorm": ((_random(8, 1000),), {"least": 1e-6}, 0),
+        "crop_and_resize": ((_random(1, 64, 64, 256), boxes), {"size": 7}, 0),
     }
 
 

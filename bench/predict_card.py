@@ -1,6 +1,6 @@
 """What a model expects of a card, layer by layer, and what the compiler made of the kernels: no card is needed.
 
-    python -m bench.predict_card      writes the tables into kernels/README.md
+    python -m bench.predict_card      writes the tables into kernels/TUNING.md
 
 The model is the one that chooses tiles (``npresnet/cuda/choice.py``); its card is an H100 SXM by its data sheet. Its
 figures are expectations, to be held against measurements, and stand in the documentation as such.
@@ -24,7 +24,7 @@ from npresnet.plan.fusion import FusedConv, FusedDense
 if TYPE_CHECKING:
     from npresnet.kernels.cuda.assembly import Assembly
 
-DOCUMENT = Path(__file__).parents[1] / "kernels" / "README.md"
+DOCUMENT = Path(__file__).parents[1] / "kernels" / "TUNING.md"
 
 SMS, HERTZ = 132, 1.755e9
 PEAK = {"fp32": 2 * 128 * SMS * HERTZ, "tf32": 2 * 1024 * SMS * HERTZ}

@@ -1,6 +1,6 @@
 """From ``bench/results/*.json`` to the tables and pictures of the documentation: no figure there is typed by hand.
 
-    python -m bench.report            write the tables into README.md and kernels/README.md, and draw the pictures
+    python -m bench.report            write the tables into the documents of ``DOCUMENTS``, and draw the pictures
     python -m bench.report --check    exit status 1 if a table there is not what the results say
 
 A table stands between two markers, ``<!-- table: engines -->`` and ``<!-- end -->``. Pictures need matplotlib (extra
@@ -20,7 +20,12 @@ from typing import Any
 from bench import store
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", ROOT / "kernels" / "README.md")
+DOCUMENTS = (
+    ROOT / "README.md",
+    ROOT / "kernels" / "README.md",
+    ROOT / "kernels" / "TUNING.md",
+    ROOT / "docs" / "extract.md",
+)
 
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -175,6 +180,51 @@ def startup(cases: Mapping[str, Any]) -> str:
         columns = ["", "import", "load", "first features", "whole process"]
         parts.append(f"{head}\n\n{table(columns, rows)}")
     return "\n\n".join(parts)
+
+
+def extract(cases: Mapping[str, Any]) -> str:
+    """Images per second from JPEGs to rows, beside the network alone."""
+    parts = []
+    for case in cases.values():
+        rows = []
+        for point in case["points"]:
+            alone = point["per_second"]["alone"]
+            for way, speed in point["per_second"].items():
+                share = "" if way == "alone" else f"{speed / alone:.0%}"
+                pictures = f"{point['count']} of {point['size']}, {_number(point['bytes'] / 1000)} kB"
+                rows.append(
+                    [
+                        "" if way != "alone" else pictures,
+                        {"alone": "`net(batch)` alone"}.get(way, f"`{way}`"),
+                        _number(speed),
+                        share,
+                    ]
+                )
+        parts.append(
+            f"{case['network']}, 224x224, {_threads(case['threads'])}:\n\n"
+            + table(["JPEGs", "", "images/s", "of alone"], rows)
+        )
+        apart = [f"{p['size']}: {p['fast_difference']:.1%}" for p in case["points"] if "fast_difference" in p]
+        if apart:
+            parts.append(
+                f"Features with `--fast-decode` differ from those without by {', '.join(apart)} (L2, relative)."
+            )
+        parts.append(_billion(case))
+    return "\n\n".join(parts)
+
+
+def _billion(case: Mapping[str, Any]) -> str:
+    """What 10^9 images of the first size would take, if nodes of 64 processors did as much per processor."""
+    point = case["points"][0]
+    speed = point["per_second"]["extract"]
+    processors, nodes = 64, 100
+    hours = 1e9 / speed / 3600 * case["threads"] / processors / nodes
+    return (
+        f"10^9 such images of {point['size']}: {1e9 * point['bytes'] / 1e12:.0f} TB to read, and 8.2 TB of rows of 2048 float32 with 0.15 TB of "
+        f"notes to write. This machine does {speed:.1f} images/s, {speed / case['threads']:.1f} for each processor; {nodes} nodes of "
+        f"{processors} such processors need {hours:.0f} hours, read {1e9 * point['bytes'] / hours / 3600 / 1e9:.1f} GB/s together, "
+        f"and write {8.2e12 / hours / 3600 / 1e9:.2f} GB/s."
+    )
 
 
 def load(cases: Mapping[str, Any]) -> str:
@@ -355,13 +405,46 @@ def card_steps(cases: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def detect(cases: Mapping[str, Any]) -> str:
+    """Seconds, GFLOP and speed of each engine on whole Mask R-CNNs."""
+    rows = []
+    for case in cases.values():
+        ours = case["engines"]["npresnet"]
+        for engine in case["engines"].values():
+            speed = engine["flop"] / engine["seconds"] / 1e9
+            beside = f"{engine['beside'] / engine['seconds']:.1%}" if "beside" in engine else "-"
+            ratio = _number(speed and ours["flop"] / ours["seconds"] / 1e9 / speed)
+            rows.append(
+                [f"{_label(case)}, {_threads(case['threads'])}: {engine['title']} {engine['version']}",
+                 _number(engine["seconds"]), f"{engine['flop'] / 1e9:.0f}", f"{speed:.0f}", ratio, beside,
+                 f"{engine['peak'] / 1e6:.0f}"]
+            )  # fmt: skip
+    return (
+        table(
+            [
+                "a picture with 100 detections",
+                "s",
+                "GFLOP",
+                "GFLOP/s",
+                "npresnet's speed over it",
+                "outside of networks",
+                "peak MB",
+            ],
+            rows,
+        )
+        + "\n\nMedians; each engine in a process of its own, in turns. matterport's is the same network, torchvision's another."
+    )
+
+
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "engines": ("engines", engines),
+    "detect": ("detect", detect),
     "layers": ("layers", layers),
     "ladder": ("ops", ladder),
     "load": ("load", load),
     "scaling": ("scaling", scaling),
     "startup": ("startup", startup),
+    "extract": ("extract", extract),
     "card": ("card", card),
     "card_steps": ("card", card_steps),
 }

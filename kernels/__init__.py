@@ -6,7 +6,7 @@ Import it as ``npresnet.kernels``. Every public function can be called on its ow
     y = conv2d(x, w, bias, stride=2, padding="same")         # x float32[n, h, w, ci], w float32[kh, kw, ci, co]
 
 ``LADDER`` lists the versions of each operator, slowest and most readable first; all versions of one operator take the
-same arguments. ``README.md`` beside this file suggests an order of reading. Nothing is compiled before its first call,
+same arguments. ``CHOOSING`` is the same for those whose result is a choice, of boxes or of pixels. ``README.md`` beside this file suggests an order of reading. Nothing is compiled before its first call,
 and nothing imported before it is asked for: not a module, and not Numba.
 
 ``npresnet.kernels.cuda`` holds the same operators for NVIDIA's cards.
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .conv2d import conv2d, conv2d_direct, conv2d_im2col, conv2d_reference, conv2d_winograd
     from .conv2d_transpose import conv2d_transpose, conv2d_transpose_cpu, conv2d_transpose_reference
     from .crop import crop, crop_cpu, crop_reference
+    from .crop_and_resize import crop_and_resize, crop_and_resize_cpu, crop_and_resize_reference
     from .dense import dense, dense_cpu, dense_reference
     from .gemm import gemm, gemm_blocked, gemm_naive, gemm_packed, gemm_reference
     from .globalmaxpool import global_maxpool, global_maxpool_cpu, global_maxpool_reference
@@ -54,7 +55,9 @@ if TYPE_CHECKING:
     from .im2col import im2col, im2col_cpu, im2col_reference
     from .leaky_relu import leaky_relu, leaky_relu_cpu, leaky_relu_reference
     from .maxpool import maxpool, maxpool_cpu, maxpool_reference
+    from .nms import nms, nms_cpu, nms_reference
     from .pad import pad, pad_cpu, pad_reference
+    from .paste_masks import paste_masks, paste_masks_cpu, paste_masks_reference
     from .relu import relu, relu_cpu, relu_reference
     from .resize import resize, resize_cpu, resize_reference
     from .scale import scale, scale_cpu, scale_reference
@@ -63,8 +66,10 @@ if TYPE_CHECKING:
     from .upsample import upsample, upsample_cpu, upsample_reference
 
     LADDER: dict[str, tuple[Callable[..., Any], ...]]
+    CHOOSING: dict[str, tuple[Callable[..., Any], ...]]
 
 __all__ = [
+    "CHOOSING",
     "LADDER",
     "activation", "activation_cpu", "activation_reference",
     "add", "add_cpu", "add_reference",
@@ -77,7 +82,7 @@ __all__ = [
     "conv2d", "conv2d_direct", "conv2d_im2col", "conv2d_reference",
     "conv2d_transpose", "conv2d_transpose_cpu", "conv2d_transpose_reference",
     "conv2d_winograd",
-    "crop", "crop_cpu", "crop_reference",
+    "crop", "crop_and_resize", "crop_and_resize_cpu", "crop_and_resize_reference", "crop_cpu", "crop_reference",
     "dense", "dense_cpu", "dense_reference",
     "depthwise_kernel",
     "gemm", "gemm_blocked", "gemm_naive", "gemm_packed", "gemm_reference",
@@ -88,7 +93,9 @@ __all__ = [
     "im2col", "im2col_cpu", "im2col_reference",
     "leaky_relu", "leaky_relu_cpu", "leaky_relu_reference",
     "maxpool", "maxpool_cpu", "maxpool_reference",
+    "nms", "nms_cpu", "nms_reference",
     "pad", "pad_cpu", "pad_reference",
+    "paste_masks", "paste_masks_cpu", "paste_masks_reference",
     "relu", "relu_cpu", "relu_reference",
     "resize", "resize_cpu", "resize_reference",
     "scale", "scale_cpu", "scale_reference",
@@ -126,8 +133,15 @@ _LADDER = {
     "softmax": ("softmax_reference", "softmax_cpu"),
     "groupnorm": ("groupnorm_reference", "groupnorm_cpu"),
     "unitnorm": ("unitnorm_reference", "unitnorm_cpu"),
+    "crop_and_resize": ("crop_and_resize_reference", "crop_and_resize_cpu"),
 }
 """The names on ``LADDER``: operator -> its versions."""
+
+_CHOOSING = {
+    "nms": ("nms_reference", "nms_cpu"),
+    "paste_masks": ("paste_masks_reference", "paste_masks_cpu"),
+}
+"""The names on ``CHOOSING``, the ladder of those whose result is a choice: which boxes, which pixels."""
 
 
 _ELSEWHERE = {
@@ -137,11 +151,15 @@ _ELSEWHERE = {
     **dict.fromkeys(
         ("conv2d_transpose", "conv2d_transpose_cpu", "conv2d_transpose_reference"), "conv2d_transpose"
     ),
+    **dict.fromkeys(
+        ("crop_and_resize", "crop_and_resize_cpu", "crop_and_resize_reference"), "crop_and_resize"
+    ),
+    **dict.fromkeys(("paste_masks", "paste_masks_cpu", "paste_masks_reference"), "paste_masks"),
     **dict.fromkeys(("leaky_relu", "leaky_relu_cpu", "leaky_relu_reference"), "leaky_relu"),
     "depthwise_kernel": "grouped", "summed_depthwise_kernel": "grouped",
 }  # fmt: skip
 
-_MODULES = {name: _ELSEWHERE.get(name, name.split("_")[0]) for name in __all__ if name != "LADDER"}
+_MODULES = {name: _ELSEWHERE.get(name, name.split("_")[0]) for name in __all__ if name.islower()}
 """Function -> the module that has it. But for those elsewhere, a name begins with its module's."""
 
 
@@ -149,8 +167,9 @@ def __getattr__(name: str) -> Any:
     value: Any
     if name in _MODULES:
         value = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
-    elif name == "LADDER":
-        value = {operator: tuple(map(_get, versions)) for operator, versions in _LADDER.items()}
+    elif name in ("LADDER", "CHOOSING"):
+        ladder = _LADDER if name == "LADDER" else _CHOOSING
+        value = {operator: tuple(map(_get, versions)) for operator, versions in ladder.items()}
     elif name == "cuda":  # which takes a package that most do without
         return importlib.import_module(".cuda", __name__)
     else:

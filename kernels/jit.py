@@ -28,8 +28,10 @@ class Native:
     declared: ClassVar[list[Native]] = []
     """All of those in the modules that have been imported, but for those whose machine code is not kept."""
 
-    def __init__(self, function: Callable[..., Any], signature: Any, kept: bool = True) -> None:
-        self._function, self._signature, self._kept = function, signature, kept
+    def __init__(
+        self, function: Callable[..., Any], signature: Any, kept: bool = True, contracted: bool = True
+    ) -> None:
+        self._function, self._signature, self._kept, self._contracted = function, signature, kept, contracted
         self._address: int | None = None
         self._call: Callable[..., None] | None = None
         self._lock = threading.Lock()
@@ -65,9 +67,10 @@ class Native:
 
         from .numba_cache import OPTIONS
 
+        options = OPTIONS if self._contracted else {**OPTIONS, "fastmath": False}
         signature = resolved(self._signature)
         made: Any = CFunc(
-            enclosing_real(function), (signature.args, signature.return_type), {}, {"nopython": True, **OPTIONS}
+            enclosing_real(function), (signature.args, signature.return_type), {}, {"nopython": True, **options}
         )
         made.compile()
         if self._kept:
@@ -80,14 +83,14 @@ class Native:
         return int(made.address)
 
 
-def native(signature: Any, kept: bool = True) -> Callable[[Callable[..., Any]], Native]:
+def native(signature: Any, kept: bool = True, contracted: bool = True) -> Callable[[Callable[..., Any]], Native]:
     """Compile the decorated function, with C's calling convention, when its address is first asked for; its machine code is
-    ``kept`` on disk.
+    ``kept`` on disk. Unless it may be ``contracted``, each of its operations is rounded by itself: no FMA.
 
     Numba compiles a kernel again inside each of its callers, and theirs. Kernels that are several levels deep, or have
     several callers, therefore ``call`` each other by address.
     """
-    return lambda function: Native(function, signature, kept)
+    return lambda function: Native(function, signature, kept, contracted)
 
 
 @intrinsic

@@ -39,9 +39,12 @@ _POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, math.sqrt(0.5), -math.sqrt(0.5), math.s
 
 
 @functools.cache
-def matrices(m: int) -> tuple[Array, Array, Array]:
-    """(A^T float64[m, n], G float64[n, 3], B^T float64[n, n]) of F(m, 3), n = m + 2; the last point is infinity."""
-    points = _POINTS[m]
+def matrices(m: int, points: tuple[float, ...] | None = None) -> tuple[Array, Array, Array]:
+    """(A^T float64[m, n], G float64[n, 3], B^T float64[n, n]) of F(m, 3), n = m + 2; the last point is infinity.
+
+    points  the others, m + 1 of them; None: those that the kernels use
+    """
+    points = _POINTS[m] if points is None else points
     n = m + 2
     at, g, bt = np.zeros((m, n)), np.zeros((n, 3)), np.zeros((n, n))
     for j, p in enumerate(points):
@@ -56,9 +59,9 @@ def matrices(m: int) -> tuple[Array, Array, Array]:
     return at, g, bt
 
 
-def transform_kernel(w: Array, m: int) -> Array:
-    """U = G g G^T for every pair of channels: w float[3, 3, ci, co] to float64[n * n, ci, co]."""
-    _, g, _ = matrices(m)
+def transform_kernel(w: Array, m: int, points: tuple[float, ...] | None = None) -> Array:
+    """U = G g G^T for every pair of channels: w float[3, 3, ci, co] to float64[n * n, ci, co]. Points as for ``matrices``."""
+    _, g, _ = matrices(m, points)
     wide = w.astype(np.float64, copy=False)
     rows = (g @ wide.reshape(3, -1)).reshape(len(g), 3, -1)  # G g
     u = np.matmul(g, rows)  # (G g) G^T: the second index of every row of it
@@ -113,13 +116,13 @@ def pack_transformed(w: Array, scale: Array, m: int, packed: Array) -> None:
     )
 
 
-def winograd_reference(x: Array, w: Array, m: int) -> Array:
+def winograd_reference(x: Array, w: Array, m: int, points: tuple[float, ...] | None = None) -> Array:
     """The formula above in NumPy: x dtype[n, h, w, ci], w dtype[3, 3, ci, co], padding "same"; dtype[n, h, w, co].
 
-    Any float dtype; the kernels' transform is rounded to it.
+    Any float dtype; the kernels' transform is rounded to it. Points as for ``matrices``.
     """
-    at, _, bt = (matrix.astype(x.dtype) for matrix in matrices(m))
-    u = transform_kernel(w, m).astype(x.dtype).reshape(m + 2, m + 2, *w.shape[2:])
+    at, _, bt = (matrix.astype(x.dtype) for matrix in matrices(m, points))
+    u = transform_kernel(w, m, points).astype(x.dtype).reshape(m + 2, m + 2, *w.shape[2:])
     n, height, width, _ = x.shape
     out = np.empty((n, height, width, w.shape[3]), x.dtype)
     padded = np.pad(x, ((0, 0), (1, m), (1, m), (0, 0)))

@@ -18,6 +18,7 @@ from .errors import (
     ImageError,
     MissingExtraError,
     NpResNetError,
+    OutputError,
     UsageError,
     WeightsError,
     WeightsWarning,
@@ -26,25 +27,41 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import kernels
-    from .model import Features, ResNet, load, resnet_graph
+    from .detection.config import DetectorConfig
+    from .detection.result import Detections
+    from .extraction.reader import open_features
+    from .extraction.run import extract
+    from .model import Features, Pyramid, ResNet, load, resnet_graph
 
 __all__ = [
+    "Detections",
+    "DetectorConfig",
     "DeviceError",
     "Features",
     "ImageError",
     "MissingExtraError",
     "NpResNetError",
+    "OutputError",
+    "Pyramid",
     "ResNet",
     "UsageError",
     "WeightsError",
     "WeightsWarning",
     "__version__",
+    "extract",
     "kernels",
     "load",
+    "open_features",
     "resnet_graph",
 ]
 
-_LAZY = {"Features": ".model", "ResNet": ".model", "load": ".model", "resnet_graph": ".model"}
+_LAZY = {
+    "Detections": ".detection.result",
+    "DetectorConfig": ".detection.config",
+    **dict.fromkeys(("Features", "Pyramid", "ResNet", "load", "resnet_graph"), ".model"),
+    "extract": ".extraction.run",
+    "open_features": ".extraction.reader",
+}
 
 
 def __getattr__(name: str) -> Any:

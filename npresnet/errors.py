@@ -17,11 +17,22 @@ class WeightsWarning(UserWarning):
 
 
 class ImageError(NpResNetError):
-    """A picture or an array that cannot be taken as input."""
+    """A picture or an array that cannot be taken as input.
+
+    kind  what is wrong, in a word or two by which failures are counted: "damaged", say
+    """
+
+    def __init__(self, message: str = "", kind: str = "refused") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class UsageError(NpResNetError):
     """A wrong argument: an unknown layer, algorithm, device or architecture."""
+
+
+class OutputError(NpResNetError):
+    """A result that cannot be written in the midst of the work; what was written before stays, and is good."""
 
 
 class DeviceError(NpResNetError):

@@ -9,18 +9,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from .cpu import by_layer
-from .errors import UsageError, WeightsWarning
+from .cpu.custom import compiled
+from .errors import UsageError, WeightsError, WeightsWarning
+from .files.safe_write import file_hash
 from .images.conventions import convention_for, default_size
 from .images.prepare import prepare
 from .network.architecture import Architecture, parse_architecture
+from .network.detector import PYRAMID
 from .network.graph import Graph
 from .network.inputs import network_inputs
+from .network.maps import Features, Pyramid, apart
 from .network.stored_weights import Weights, in_memory
 from .network.structure import leaves, mapped
 from .network.weights import Inspection, load_weights
@@ -30,9 +34,13 @@ if TYPE_CHECKING:
     from .cuda.card import Card
     from .cuda.measured import Measured
     from .cuda.runner import Runner
+    from .detection.config import DetectorConfig
+    from .detection.result import Detections
     from .plan.times import LayerStep, StepTime
 
-__all__ = ["Features", "ResNet", "assemble", "load", "resnet_graph"]
+    Config = DetectorConfig | Mapping[str, Any] | str | os.PathLike[str] | None
+
+__all__ = ["Features", "Pyramid", "ResNet", "assemble", "load", "resnet_graph"]
 
 Array = npt.NDArray[Any]
 Images = Array | Sequence[Array] | Mapping[str, Array]
@@ -42,19 +50,6 @@ _T = TypeVar("_T")
 
 _ALGORITHMS = ("auto", "direct", "im2col", "reference")
 _PRECISIONS = ("fp32", "tf32", "3xtf32")
-
-
-class Features(NamedTuple):
-    """The feature maps, float32[n, h', w', c]: C1 after the stem's pool, C2 to C5 after each stage.
-
-    For images of h x w pixels they are 4, 4, 8, 16 and 32 times smaller, rounded up. C5 is None without stage 5.
-    """
-
-    c1: Array
-    c2: Array
-    c3: Array
-    c4: Array
-    c5: Array | None
 
 
 class ResNet:
@@ -68,8 +63,14 @@ class ResNet:
         self._runner = runner  # on a card; None: on the CPU
         self.algorithm = algorithm
         self.threads = threads
+        self._asked_for: tuple[Any, ...] | None = None  # what ``load`` was called with, but for the path
         self._planner: Planner | None = None
         self._lock = threading.Lock()
+
+    @property
+    def path(self) -> Path:
+        """The weight file that it was loaded from."""
+        return self._inspection.path
 
     @property
     def architecture(self) -> Architecture:
@@ -80,6 +81,11 @@ class ResNet:
     def device(self) -> str:
         """Where it runs: "cpu", "cuda:0"."""
         return "cpu" if self._runner is None else f"cuda:{self._runner.card.index}"
+
+    @property
+    def precision(self) -> str:
+        """Of the convolutions on a card, as ``load`` has it; "fp32" on the CPU."""
+        return "fp32" if self._runner is None else self._runner.precision
 
     @property
     def graph(self) -> Graph:
@@ -128,34 +134,37 @@ class ResNet:
     def __call__(self, images: Images, outputs: None = None) -> Features: ...
 
     @overload
+    def __call__(self, images: Images, outputs: Literal["pyramid"]) -> Pyramid: ...  # type: ignore[overload-overlap]
+
+    @overload
     def __call__(self, images: Images, outputs: Sequence[str]) -> dict[str, Array]: ...
 
-    def __call__(self, images: Images, outputs: Sequence[str] | None = None) -> Features | dict[str, Array]:
+    def __call__(self, images: Images, outputs: Sequence[str] | None = None) -> Features | Pyramid | dict[str, Array]:
         """Run the network.
 
         images   float32[n, h, w, 3], already prepared, or one image [h, w, 3]; other real dtypes are converted. For a
                  network on a card, arrays on that card are taken, too, of any library that speaks DLPack or
                  ``__cuda_array_interface__``. A network of several inputs takes a list of arrays or a dict of them by the inputs'
                  names (``net.graph.inputs``)
-        outputs  names of layers, in any number; None: the feature maps
+        outputs  names of layers, in any number; None: the feature maps; "pyramid": those of a detector, P2 to P6
 
-        Returns ``Features``, or {layer name: array} for ``outputs``: NumPy arrays, or, for images that were on the card,
-        ``npresnet.cuda.arrays.DeviceArray``. Raises ImageError for anything that is no batch of images, UsageError for an
+        Returns ``Features``, ``Pyramid``, or {layer name: array} for ``outputs``: NumPy arrays, or, for images that were on the
+        card, ``npresnet.cuda.arrays.DeviceArray``. Raises ImageError for anything that is no batch of images, UsageError for an
         unknown layer, images of a size that the network does not take, or without ``outputs`` where there are no feature
         maps, DeviceError where the card's memory is short; WeightsError where weights are needed in a form that is not at hand, and
         the file was written to since it was loaded.
         """
-        asked = None if outputs is None else self._asked(outputs)
-        names = self._features() if asked is None else tuple(dict.fromkeys(asked.values()))
+        asked = self._asked("C" if outputs is None else outputs)
+        names = tuple(dict.fromkeys(asked.values()))
         found = self._planned(images, names) if self._runner is None else self._runner.run(images, names)
         if found is None:
             steps = self._run(images, names)
             kept = ((step.name, step.array.copy() if step.kind == "input" else step.array) for step in steps)
             found = {name: array for name, array in kept if name in names}
-        if asked is not None:
-            return _apart(asked, found)
-        maps = {feature.lower(): found[name] for feature, name in self.graph.features.items()}
-        return Features(**{field: maps.get(field) for field in Features._fields})  # type: ignore[arg-type]
+        if outputs is not None and not isinstance(outputs, str):
+            return apart(asked, found)
+        made: Any = Features if outputs is None else Pyramid
+        return made(**{field: found.get(asked.get(field.upper(), "")) for field in made._fields})  # type: ignore[no-any-return]
 
     def predict(self, images: Any) -> Any:
         """What the model in the file returns: class probabilities, float32[n, classes], of a classifier.
@@ -171,13 +180,38 @@ class ResNet:
             )
         return mapped(result, self(images, outputs=list(dict.fromkeys(leaves(result)))))
 
+    @cached_property
+    def heads(self) -> dict[str, ResNet]:
+        """A detector's networks behind this one, "class" and "mask", whose images are regions of its maps, float32[n, h, w, c]."""
+        return {name: self._head(graph) for name, graph in self.graph.heads.items()}
+
+    def _head(self, graph: Graph) -> ResNet:
+        runner = None if self._runner is None else self._runner.of(graph)
+        return ResNet(replace(self._inspection, graph=graph), self.algorithm, self.threads, runner)
+
+    def detect(self, pictures: Any, config: Config = None) -> list[Detections]:
+        """What a Mask R-CNN finds in pictures: what matterport's ``detect`` returns.
+
+        pictures  a picture file, an array [h, w, 3] or [n, h, w, 3] of RGB values 0 to 255, uint8 as a rule, or a list of such,
+                  of any sizes
+        config    what no weight file says, see ``npresnet.DetectorConfig``: one of these, the name of a preset ("coco",
+                  "balloon", "nucleus", "shapes"), a ``.json`` file, or {setting: value}; None for "coco"
+
+        Returns a ``Detections`` (boxes, class_ids, scores, masks) for each. Raises UsageError where the file holds no detector, or
+        the config is not for it; ImageError, MissingExtraError as ``prepare``.
+        """
+        from .detection.config import config_for
+        from .detection.detecting import detect
+
+        return list(detect(self, self.architecture.detector, pictures, config_for(config)))
+
     def trace(self, images: Images, outputs: Sequence[str] | None = None) -> Iterator[LayerStep]:
         """Run layer by layer, whatever the algorithm, and yield each layer as it is done: name, kind, shape, array,
         seconds, FLOP, and how calling the network would compute it. Arguments and errors as for calling the network;
-        without ``outputs``, all layers run."""
-        names = [self.graph.layers[-1].name] if outputs is None else self._names(outputs)
-        steps = self._run(images, names) if self._runner is None else self._runner.trace(images, names)
+        without ``outputs``, all layers run that take images of this size."""
         height, width = self._size_of(images)
+        names = self.graph.ends_for(height, width) if outputs is None else self._names(outputs)
+        steps = self._run(images, names) if self._runner is None else self._runner.trace(images, names)
         planned = self._algorithms((height, width), self._usual() if outputs is None else tuple(names))
         return (replace(step, planned=planned.get(step.name, "")) for step in steps)
 
@@ -248,6 +282,12 @@ class ResNet:
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         return "\n".join([str(self.architecture), *lines])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its file's path and hash, not as its weights: whoever unpickles it must see the same file."""
+        if self._asked_for is None or not self.path.is_file():
+            raise UsageError(f"{self.path}: a network is pickled as the path of its one weight file, and this has none")
+        return _loaded_again, (self.path.absolute(), file_hash(self.path), self._asked_for)
+
     def __repr__(self) -> str:
         where = f"threads={self.threads}" if self._runner is None else f"device={self.device!r}"
         return f"<npresnet {self.architecture}, algorithm={self.algorithm!r}, {where}>"
@@ -259,16 +299,21 @@ class ResNet:
 
     def _size_of(self, images: Any) -> tuple[int, int]:
         """(height, width) of the images that the network is called with."""
-        if self._several or not hasattr(images, "shape"):
+        if self._several or len(getattr(images, "shape", ())) not in (3, 4):
             images = network_inputs(images, self.graph)[self.graph.layers[0].name]
         height, width = images.shape[-3:-1]
         return height, width
 
     def _asked(self, outputs: Sequence[str]) -> dict[str, str]:
-        """{name that is asked for: the layer whose output has it}. Raises UsageError for one that is not here."""
+        """{name that is asked for: the layer whose output has it}, of layers or a set of maps. Raises UsageError for one that is
+        not here."""
+        if outputs in ("C", PYRAMID):
+            if not self.graph.outputs.get(outputs):
+                raise UsageError(self._no_maps(outputs))
+            return dict(self.graph.outputs[outputs])
         if isinstance(outputs, str):
             raise UsageError(
-                f"outputs: got the text {outputs!r}; it must be a list of layer names, such as [{outputs!r}]"
+                f"outputs: got the text {outputs!r}; it must be a list of layer names, such as [{outputs!r}], or {PYRAMID!r}"
             )
         return {name: self.graph.resolved(name) for name in outputs}
 
@@ -296,15 +341,15 @@ class ResNet:
         found = self._by_plan(lambda plans: plans.run(batch, wanted, self.algorithm == "auto"))
         return None if found is None else {**found, **{name: batch[name].copy() for name in names if name in batch}}
 
-    def _features(self) -> tuple[str, ...]:
-        """The layers that make the feature maps. Raises UsageError for a network without any."""
-        if not self.graph.features:
-            raise UsageError(
-                f"{self.architecture} has no feature maps C1 to C5: no map that is 4, 8, 16 or 32 times smaller than its images; "
-                f"name layers, outputs=[{self.graph.layers[-1].name!r}] for instance"
-                + ("" if self.graph.classifier is None else ", or call predict")
-            )
-        return tuple(self.graph.features.values())
+    def _no_maps(self, which: str) -> str:
+        """That the network has no maps of this set, and what to do."""
+        if which == PYRAMID:
+            return f"{self.architecture} has no feature pyramid: the file holds none; give the weights of a whole Mask R-CNN"
+        return (
+            f"{self.architecture} has no feature maps C1 to C5: no map that is 4, 8, 16 or 32 times smaller than its images; "
+            f"name layers, outputs=[{self.graph.layers[-1].name!r}] for instance"
+            + ("" if self.graph.classifier is None else ", or call predict")
+        )
 
     def _usual(self) -> tuple[str, ...]:
         """The layers that users ask for: feature maps and class probabilities; the last layer where there are none."""
@@ -333,16 +378,6 @@ class ResNet:
     def _weights_in_memory(self) -> Weights:
         """For a network that runs layer by layer, and needs them for each batch."""
         return in_memory(self.weights)
-
-
-def _apart(resolved: Mapping[str, str], found: Mapping[str, Array]) -> dict[str, Array]:
-    """{name that was asked for: array}, each with memory of its own."""
-    seen = set[str]()
-    results = {}
-    for name, layer in resolved.items():
-        results[name] = found[layer].copy() if layer in seen else found[layer]
-        seen.add(layer)
-    return results
 
 
 def load(
@@ -381,12 +416,13 @@ def load(
     """
     if preprocessing is not None:
         convention_for(preprocessing)  # before the file is read
-    own = _compiled(custom, device)
+    own = compiled(custom, device)
     net = _ready(
         lambda: load_weights(Path(path), architecture, preprocessing, own), device, algorithm, threads, precision
     )
     if preprocessing is not None:
         convention_for(preprocessing, net.graph.channels)
+    net._asked_for = architecture, device, algorithm, threads, precision, preprocessing, custom
     found = net._inspection
     for doubt in found.doubts:
         if doubt != found.unprepared:  # which ``prepare`` says
@@ -394,20 +430,11 @@ def load(
     return net
 
 
-def _compiled(custom: Mapping[str, Callable[[float], float]] | None, device: str) -> dict[str, str]:
-    """{name: activation in the table of functions} of the user's own activations. Raises UsageError."""
-    if not custom:
-        return {}
-    if device != "cpu":
-        raise UsageError(
-            f"custom: got {', '.join(map(repr, custom))} with device={device!r}; they run on the CPU alone"
-        )
-    from .kernels.custom import register
-
-    try:
-        return {name: register(name, function) for name, function in custom.items()}
-    except ValueError as error:
-        raise UsageError(f"custom: {error}") from None
+def _loaded_again(path: Path, sha256: str, asked_for: tuple[Any, ...]) -> ResNet:
+    """What was pickled. Raises WeightsError where the file is another one here."""
+    if file_hash(path) != sha256:
+        raise WeightsError(f"{path}: not the file that the network was loaded from; copy that one to this place")
+    return load(path, *asked_for)
 
 
 def assemble(

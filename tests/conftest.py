@@ -38,6 +38,8 @@ LONGEST = (
     "network/test_weights.py",
     "network/test_described.py",
     "cli/test_cli.py",
+    "study/test_page.py",
+    "study/test_course.py",
     "network/test_preprocessing.py",
     "network/test_wiring.py",
     "network/test_functions.py",

@@ -16,14 +16,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from npresnet.network.graph import Graph
-    from npresnet.network.weights import Weights
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,11 +55,10 @@ def write_networks(folder: Path) -> None:
     """Weight files, and the images for them: STEM.NUMBER.npy."""
     import numpy as np
 
-    from npresnet.files.keras_h5 import write_layers
     from npresnet.network.architecture import Architecture
     from npresnet.network.building import build_graph
     from npresnet.network.families import FAMILIES
-    from npresnet.network.seeded import random_weights
+    from npresnet.network.seeded import random_weights, write_keras_file
     from npresnet.verify.subjects import SUBJECTS
 
     random = np.random.default_rng(7)
@@ -76,29 +67,16 @@ def write_networks(folder: Path) -> None:
         number = len(list(folder.glob(f"{stem}.*.npy")))
         np.save(folder / f"{stem}.{number}.npy", (random.standard_normal(shape) * 50).astype(np.float32))
 
-    def write(stem: str, graph: Graph, weights: Weights) -> None:
-        tensors: dict[str, dict[str, NDArray[np.float32]]] = {}
-        for layer in graph.layers:
-            for role, shape in layer.operator.tensors().items():
-                values = weights.get(layer.name, {}).get(role)
-                values = random.uniform(0.5, 1.5, shape).astype(np.float32) if values is None else values
-                if layer.stored and role == "kernel":  # as keras-applications' ResNeXt keeps a grouped convolution
-                    kh, kw, few, channels = shape
-                    values = values.reshape(kh, kw, few, channels // few, few).swapaxes(2, 3)
-                    values, role = values.reshape(kh, kw, channels, few), "depthwise_kernel"
-                tensors.setdefault(layer.source, {})[role] = values
-        write_layers(folder / f"{stem}.h5", [layer.source for layer in graph.layers], tensors.items())
-
     for subject in SUBJECTS:
         found = subject.found()
-        write(f"recorded-{subject}", found.graph, found.weights)
+        write_keras_file(folder / f"recorded-{subject}.h5", found.graph, found.weights)
         np.save(folder / f"recorded-{subject}.0.npy", subject.images())
     for family in FAMILIES.values():
         for depth in {min(family.depths), min((d for d in family.depths if d > 34), default=min(family.depths))}:
             for classes in (None, 5):
                 graph = build_graph(Architecture.standard(family, depth, width=32, classes=classes))
                 stem = f"{family.name.replace(' ', '-')}-{depth}-{classes}"
-                write(stem, graph, random_weights(graph, seed=depth))
+                write_keras_file(folder / f"{stem}.h5", graph, random_weights(graph, seed=depth))
                 images(stem, 1, 97, 64, 3)
                 if classes is None:
                     images(stem, 2, 129, 161, 3)

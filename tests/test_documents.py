@@ -9,8 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
-    "README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "kernels/README.md", "npresnet/data/README.md",
-    "tests/data/README.md", "docs/networks.md",
+    "README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "kernels/README.md", "kernels/TUNING.md",
+    "npresnet/data/README.md", "tests/data/README.md", "docs/detect.md", "docs/extract.md", "docs/networks.md",
+    "docs/lessons/im2col.md", "docs/lessons/registers.md", "docs/lessons/winograd.md", "docs/lessons/card.md",
 ]  # fmt: skip
 
 PLACEHOLDER = re.compile(r"NAME\b")  # kernels/NAME.py
@@ -64,6 +65,7 @@ def test_commands_are_there():
     from npresnet.cli.app import app
 
     there = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    there |= {str(group.name) for group in app.registered_groups}
     shown = {command: name for name in DOCUMENTS for command in commands((ROOT / name).read_text())}
     assert set(shown) - there == set()
     assert there <= commands((ROOT / "README.md").read_text())
@@ -71,7 +73,7 @@ def test_commands_are_there():
 
 def test_every_document_is_looked_at():
     """All that git would keep; folders that begin with a dot are tools'."""
-    own = [path.relative_to(ROOT) for folder in ("", "docs", "npresnet", "kernels", "tests", "bench", "npresnet/data", "tests/data")
+    own = [path.relative_to(ROOT) for folder in ("", "docs", "docs/lessons", "npresnet", "kernels", "tests", "bench", "npresnet/data", "tests/data")
            for path in (ROOT / folder).glob("*.md")]  # fmt: skip
     assert {path.as_posix() for path in own if path.parts[:2] != ("npresnet", "kernels")} == set(DOCUMENTS)
 

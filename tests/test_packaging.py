@@ -188,6 +188,7 @@ def test_contents_of_the_wheel(wheel):
     expected = {name if name.startswith("npresnet/") else f"npresnet/{name}" for name in within.values()}
     assert {name for name in names if name.endswith(".py")} == expected
     assert {"npresnet/py.typed", "npresnet/data/photograph.jpg"} <= set(names)
+    assert {f"npresnet/study/templates/{name}" for name in ("page.html", "script.js", "style.css")} <= set(names)
     assert not [name for name in names if name.endswith((".pyc", ".nbi", ".nbc", ".h5"))]
 
 

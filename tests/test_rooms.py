@@ -26,12 +26,13 @@ FLOORS = (
     ("files",),
     ("network",),
     ("images", "plan"),
-    ("cpu", "cuda"),
+    ("cpu", "cuda", "detection"),
     ("model",),
-    ("__init__",),  # the package's public face
     ("results", "verify"),
     ("peers",),
-    ("study", "extract"),
+    ("study", "extraction"),
+    ("ray",),
+    ("__init__",),  # the package's public face
     ("cli",),
     ("__main__",),
 )

@@ -16,6 +16,7 @@ from ..numba_later import carray, cgutils, intrinsic, types
 __all__ = [
     "atomic_add",
     "atomic_load",
+    "byte_pointer",
     "clock",
     "copy_bytes",
     "double_pointer",
@@ -44,6 +45,7 @@ def _pointer_to(kind, llvm):
     return pointer
 
 
+byte_pointer = _pointer_to(types.uint8, ir.IntType(8))
 float_pointer = _pointer_to(types.float32, ir.FloatType())
 int_pointer = _pointer_to(types.int64, ir.IntType(64))
 double_pointer = _pointer_to(types.float64, ir.DoubleType())

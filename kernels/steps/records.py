@@ -91,10 +91,15 @@ class Step:
         return 0
 
     @classmethod
-    def native(cls, function: Callable[..., Any]) -> Native:
+    def native(cls, function: Callable[..., Any], contracted: bool = True) -> Native:
         """Decorator: the function that does one item of this kind of step."""
-        cls.compiled = native(types.void(types.int64, types.int64, types.int64))(function)
+        cls.compiled = native(types.void(types.int64, types.int64, types.int64), contracted=contracted)(function)
         return cls.compiled
+
+    @classmethod
+    def rounding_each(cls, function: Callable[..., Any]) -> Native:
+        """The same, of a function of which each operation must be rounded by itself, as in the program that it follows."""
+        return cls.native(function, contracted=False)
 
 
 @functools.cache

@@ -1,4 +1,5 @@
-"""The command line: demo, info, run, convert, verify, bench, warmup, tune. Each command is a thin layer over the library.
+"""The command line: demo, info, run, detect, extract, convert, verify, bench, warmup, tune, study. Each is a thin layer over the
+library.
 
 Exit status: 0 done; 1 the check failed, or a part of the work: results could not be printed, say; 2 wrong use, unreadable
 input, or a file that cannot be written; 130 after Ctrl-C. Results go to standard output as plain aligned text, progress
@@ -15,9 +16,12 @@ from ..version import __version__
 from .bench import bench
 from .convert import convert
 from .demo import demo
+from .detect import detect
+from .extract import extract
 from .info import info
 from .printing import say
 from .run import run
+from .study import study
 from .tune import tune
 from .verify import verify
 from .warmup import warmup
@@ -50,5 +54,6 @@ def _main(
     pass
 
 
-for _command in (demo, info, run, convert, verify, warmup, tune, bench):
+for _command in (demo, info, run, detect, extract, convert, verify, warmup, tune, bench):
     app.command()(_command)
+app.add_typer(study, name="study")

@@ -27,6 +27,7 @@ def info(
 ) -> None:
     """Show what a weight file holds. Family, depth, layers matched, missing and unused, parameters, checks."""
     from ..images.conventions import CONVENTIONS, default_size
+    from ..network.detector import PYRAMID
     from ..network.features import stage_ends
     from ..network.weights import inspect
 
@@ -38,7 +39,7 @@ def info(
     if weights is None:
         raise typer.BadParameter("give WEIGHTS, a Keras weight file, or --devices")
     found = inspect(weights, architecture)
-    total = sum(1 for layer in found.graph.layers if layer.operator.tensors())
+    total = len(found.graph.weighted)
     fact("file", f"{found.path} ({found.bytes:,} bytes)")
     version = f"Keras {found.keras_version}" if found.keras_version else "no Keras version noted (Keras 1?)"
     noted = f"; {version}, backend {found.backend or 'not noted'}" if found.layout.startswith("legacy") else ""
@@ -49,6 +50,8 @@ def info(
     fact("parameters", f"{found.parameters:,} in {found.tensors} tensors")
     maps = ", ".join(f"{feature} {name}" for feature, name in found.graph.features.items())
     fact("feature maps", maps or "none: no map is 4, 8, 16 or 32 times smaller than the images")
+    if PYRAMID in found.graph.outputs:
+        fact("pyramid", ", ".join(f"{level} {name}" for level, name in found.graph.outputs[PYRAMID].items()))
     ends = stage_ends(found.graph)
     if any(not 4 <= stride <= 32 for stride in ends):
         fact("", f"last of each size, by outputs=: {', '.join(f'1/{stride} {name}' for stride, name in ends.items())}")

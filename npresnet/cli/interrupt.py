@@ -18,7 +18,7 @@ from typing import Any
 from ..files.safe_write import remove_unfinished
 from ..kernels.cache import remove_temporary
 
-__all__ = ["STATUS", "watch"]
+__all__ = ["STATUS", "can_go_on", "watch"]
 
 STATUS = 130
 """What shells report of a process that Ctrl-C has ended: 128 and the signal's number."""
@@ -26,6 +26,8 @@ STATUS = 130
 _GRACE = 1.0  # seconds in which a command can end by itself and clear up; a second Ctrl-C cuts them short
 
 _told = threading.Lock()  # taken by whoever has told the user
+
+_advice = ""  # what the user is told besides
 
 
 def watch() -> None:
@@ -39,15 +41,24 @@ def watch() -> None:
     threading.Thread(target=_wait, args=(read, write), name="npresnet-interrupt", daemon=True).start()
 
 
-def _interrupted(*_: Any) -> None:
+def can_go_on(command: str) -> None:
+    """From now on, SIGTERM ends this process as Ctrl-C does, with its own exit status, and the user is told which command goes on
+    with the work. Nothing changes where Ctrl-C is not watched."""
+    global _advice
+    if signal.getsignal(signal.SIGINT) is _interrupted:
+        _advice = f"npresnet: to go on with it: {command}\n"
+        signal.signal(signal.SIGTERM, _interrupted)
+
+
+def _interrupted(number: int, *_: Any) -> None:
     """In the main thread, as soon as it can: end the command as an error would, so that it clears up after itself."""
     if _tell():
-        raise SystemExit(STATUS)
+        raise SystemExit(128 + number)
 
 
 def _wait(read: socket.socket, write: socket.socket) -> None:
     """In a thread of its own. ``write``, where the signal's number arrives, is kept open by being here."""
-    while read.recv(1)[0] != signal.SIGINT:
+    while (number := read.recv(1)[0]) not in (signal.SIGINT, signal.SIGTERM):
         pass
     read.settimeout(_GRACE)
     with suppress(TimeoutError):
@@ -57,7 +68,7 @@ def _wait(read: socket.socket, write: socket.socket) -> None:
     remove_temporary()
     if os.isatty(2):
         os.write(2, b"\x1b[?25h")  # the cursor, which a progress bar has hidden
-    os._exit(STATUS)
+    os._exit(128 + number)
 
 
 def _tell() -> bool:
@@ -66,5 +77,5 @@ def _tell() -> bool:
         return False
     sys.unraisablehook = lambda _: None  # compiled code that called Python would print what it loses
     with suppress(OSError):
-        os.write(2, b"npresnet: interrupted\n")
+        os.write(2, f"npresnet: interrupted\n{_advice}".encode(errors="backslashreplace"))
     return True

@@ -81,6 +81,10 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             fail(str(error), 2)
         except MemoryError as error:
             fail(f"out of memory ({error}); use smaller or fewer images", 2)
+        except RuntimeError as error:
+            if "can't start new thread" not in str(error):
+                raise
+            fail(f"out of memory, or of threads ({error}); raise the limit, or give --threads 1", 2)
         except BrokenPipeError:  # the reader of the results has gone
             raise
         except OSError as error:

@@ -64,7 +64,7 @@ def run(
     ] = None,
     architecture: ArchitectureOption = None,
 ) -> None:
-    """Run pictures through a network and save its feature maps C1 to C5."""
+    """Run pictures through a network and save its feature maps."""
     import numpy as np
 
     from ..results.classes import most_probable, read_names

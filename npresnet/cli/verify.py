@@ -72,7 +72,7 @@ def verify(
         kept = Recording.open(against)
         images, rows = kept.images, checks.against_recording(net, weights, kept)
 
-    verdicts = list(counted(rows, "layers", len(net.layers) - 1))
+    verdicts = list(counted(rows, "layers", len(net.layers) + sum(len(head.layers) for head in net.heads.values())))
     print_table(
         ("layer", "kind", "shape", "relative", "worst", ""),
         (

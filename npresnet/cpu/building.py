@@ -268,6 +268,10 @@ class StepBuilder:
             return
         depth = math.prod(operator.kernel) * operator.channels_in
         times = choice.product(panels, depth, self._target(node.output), epilogue)
+        if operator.kernel == (h, w) and (ho, wo) == (1, 1) and not any(node.pads) and x.pitch == 4 * x.channels:
+            whole = Map.plain(x.address, depth)  # a window as large as the map: its only patch lies there as it is
+            self._step(self._described(node, "multiply"), choice.pointwise(whole, times, rows, self._threads))
+            return
         patches = Patches(x=x, height=h, width=w, window=window)
         self._step(self._described(node, "im2col"), choice.im2col(patches, times, rows, self._threads))
 

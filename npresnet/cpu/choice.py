@@ -70,9 +70,13 @@ def product(panels: Address, depth: int, out: Map, epilogue: Epilogue) -> Produc
     return Product(panels=panels, depth=depth, passes=passes(depth), out=out, epilogue=epilogue)
 
 
+_DEEP = 4096  # deeper than any convolution of a ResNet
+
+
 def pointwise(x: Map, times: Product, rows: int, threads: int) -> PointwiseStep:
-    """A 1x1 convolution. A few rows are cut by panel, so that all threads have work and weights are read once."""
-    by_panel = rows <= 400 and times.count >= 2
+    """A 1x1 convolution. A few rows are cut by panel, so that all threads have work and weights are read once; so are deep ones,
+    of which few fit into a block: with 12,544 floats in each of 1000 that takes half the time (``bench/bench_detect.py``)."""
+    by_panel = (rows <= 400 or times.depth > _DEEP) and times.count >= 2
     most = 98 if by_panel else min(392, block_rows(times.depth))
     blocks = _parts(rows, most, MR, 1 if by_panel else 4 * threads)
     return PointwiseStep(x=x, product=times, rows=rows, blocks=blocks, by_panel=int(by_panel))

@@ -69,7 +69,7 @@ class Runner:
         self.card = card
         self.algorithm = algorithm
         self.precision = precision
-        self._graph = graph
+        self._graph, self._weights = graph, weights
         self._tensors = Tensors(card, graph, weights)
         self._constants = Constants(card, graph, weights)
         self._choices = Choices(card)
@@ -77,6 +77,10 @@ class Runner:
         self._memory = Memory()
         self._programs: Recent[tuple[Any, ...], Program] = Recent(_PROGRAMS)
         self._sizes: Recent[tuple[Any, ...], dict[str, tuple[int, ...]]] = Recent(_PROGRAMS)
+
+    def of(self, graph: Graph) -> Runner:
+        """What runs another graph of the same weights on the same card."""
+        return Runner(self.card, graph, self._weights, self.algorithm, self.precision, self._threads)
 
     def run(self, images: Any, outputs: tuple[str, ...]) -> dict[str, Any]:
         """{output: array} of float32[n, h, w, c] images: NumPy arrays, or DeviceArrays for images that are on a card.

@@ -22,28 +22,34 @@ def write_layers(
     names: Sequence[str],
     layers: Iterable[tuple[str, Mapping[str, npt.NDArray[Any]]]],
     config: Mapping[str, Any] | None = None,
+    models: Mapping[str, str] | None = None,
 ) -> None:
     """Write layers as Keras 2 saved weights.
 
     names   of all layers, in order, also of those without weights
     layers  (name, {role: array}) of those with weights, roles in Keras's order; taken one at a time
     config  the model's description of its layers; Keras passes over it in a file of weights alone, npresnet does not
+    models  {layer: the model that it is in}: such a model is one layer of the file, with the weights of all in it
 
     Raises OSError where the file cannot be written.
     """
     with _File(path, "w+") as below, h5py.File(below, "w") as file:
-        file.attrs["layer_names"] = np.array([name.encode() for name in names])
+        models = models or {}
+        groups = dict.fromkeys(models.get(name, name) for name in names)
+        file.attrs["layer_names"] = np.array([name.encode() for name in groups])
         file.attrs["backend"] = b"tensorflow"
         file.attrs["keras_version"] = b"2.2.4"
         if config is not None:
             file.attrs["model_config"] = json.dumps(config).encode()
-        for name in names:
+        for name in groups:
             file.create_group(name).attrs["weight_names"] = np.zeros(0)
         for name, tensors in layers:
             spelled = {f"{name}/{_KERAS_NAMES.get(role, role)}:0": array for role, array in tensors.items()}
-            file[name].attrs["weight_names"] = np.array([entry.encode() for entry in spelled])
+            group = file[models.get(name, name)]
+            there = [entry for entry in group.attrs["weight_names"] if name in models]
+            group.attrs["weight_names"] = np.array([*there, *(entry.encode() for entry in spelled)])
             for entry, array in spelled.items():
-                file[name][entry] = array
+                group[entry] = array
             if below.failure is not None:
                 break
     if below.failure is not None:

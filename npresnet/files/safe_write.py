@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import UsageError
 
-__all__ = ["check_writable", "file_hash", "remove_unfinished", "replaced"]
+__all__ = ["check_writable", "file_hash", "remove_abandoned", "remove_unfinished", "replaced", "sync_folder"]
 
 _unfinished: set[Path] = set()
 """Temporary files that are being written."""
@@ -26,7 +27,7 @@ def _temporary(target: Path) -> Path:
     except OSError as error:
         raise UsageError(
             f"{target}: cannot write there ({error.strerror}); choose a directory you can write to"
-        ) from None
+        ) from error
     os.close(handle)
     _unfinished.add(Path(name))
     return Path(name)
@@ -44,14 +45,38 @@ def remove_unfinished() -> None:
         _remove(temporary)
 
 
+def remove_abandoned(folder: Path, belongs: Callable[[str], bool]) -> None:
+    """Remove the temporary files in ``folder`` that processes have left behind which were killed.
+
+    belongs  whether nobody else can be writing the file of this name now
+    """
+    for path in folder.glob(".*.part"):
+        found = re.fullmatch(r"\.(.+)\.\w{8}\.part", path.name)
+        if found and belongs(found[1]):
+            path.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` last, whatever happens to the machine; files' contents ``replaced(durable=True)`` does."""
+    if os.name == "nt":  # where folders cannot be opened
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise UsageError where ``replaced`` could not write ``path``: to be known before the work, not after it."""
     _remove(_temporary(Path(path)))
 
 
 @contextmanager
-def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replaced(path: str | os.PathLike[str], durable: bool = False) -> Iterator[Path]:
     """A temporary file beside ``path`` to write into; it takes the name ``path`` when the context ends well.
+
+    durable  whether its contents must be on the disk before that, so that not even a power cut leaves half a file
 
     If the context ends with an error, or the process dies, ``path`` is what it was before. Raises UsageError where
     the file cannot be written.
@@ -63,6 +88,9 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # a temporary file is made private; the result is an ordinary file
+        if durable:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, target)
         _unfinished.discard(temporary)
     except BaseException as error:

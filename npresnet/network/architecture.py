@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import UsageError
+from .detector import Detector
 from .families import FAMILIES, OWN
 from .family import Border, Family, PoolBorder, block_kind
 from .graph import Graph
@@ -33,6 +34,7 @@ class Architecture:
     own         the model's name, where the network is built from the file's own description instead of the table
     pixels      the convention by which pictures are prepared, None for the family's
     cut         the last stage that is there, where a file holds the beginning of a network alone; 0 for a whole one
+    detector    what stands behind the backbone, if anything
     """
 
     family: Family
@@ -51,6 +53,7 @@ class Architecture:
     own: str = ""
     pixels: str | None = None
     cut: int = 0
+    detector: Detector | None = None
 
     @classmethod
     def standard(
@@ -124,6 +127,8 @@ class Architecture:
             text += f", epsilon {self.epsilon:g}"
         if self.classes is not None:
             text += f", {self.classes} classes"
+        if self.detector is not None:
+            text += f", {self.detector}"
         if self.own:
             text += f", as the file describes {self.own!r}"
         return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from .architecture import Architecture
+from .detector import with_detector
 from .family import block_kind
 from .graph import Graph, Layer
 from .operators import (
@@ -101,7 +102,8 @@ def build_graph(architecture: Architecture) -> Graph:
         classifier = builder.add(architecture.classifier, dense, x)
         if not dense.softmax:
             classifier = builder.add(names.softmax, Softmax(), classifier)
-    return Graph(tuple(builder.layers), {"C": features}, classifier)
+    graph = Graph(tuple(builder.layers), {"C": features}, classifier)
+    return graph if architecture.detector is None else with_detector(graph, architecture.detector)
 
 
 def _stem(builder: _Builder) -> str:

@@ -1,6 +1,6 @@
 """From any weight file that npresnet reads to the plain one that everything reads: legacy Keras HDF5, float32.
 
-The result holds the network and nothing else: no optimizer's state, no detector's heads, no second layer of packing. It
+The result holds the network and nothing else: no optimizer's state, no layers that are not run, no second layer of packing. It
 is read again and compared, bit by bit, before it takes its name.
 """
 
@@ -21,6 +21,7 @@ from ..files.opening import open_weights
 from ..files.safe_write import check_writable, replaced
 from ..files.stored import StoredFile, StoredLayer
 from .architecture import Architecture, parse_architecture
+from .detector import MODELS
 from .graph import Graph, Layer
 from .recognise import find_network
 from .weights import Inspection, inspect, load_weights
@@ -69,12 +70,12 @@ def convert(
     with open_weights(source) as root:
         file = read_layers(root)
         network = find_network(file, source, parse_architecture(architecture) if architecture else None)
-        weighted = [layer for layer in network.graph.layers if layer.operator.tensors()]
+        weighted = [*network.graph.weighted.values()]
         names = _keras_names(file, network.layers)
         held = {layer.source: layer for layer in weighted}  # several of the graph's may be one in the file
         arrays = ((names[source], _read(layer, network.layers[source])) for source, layer in held.items())
         with replaced(target) as temporary:
-            write_layers(temporary, _listed(file, network.graph, names), arrays, file.config)
+            write_layers(temporary, _listed(file, network.graph, names), arrays, file.config, MODELS)
             again = inspect(temporary, architecture)
             if not _same(again, found):
                 raise WeightsError(
@@ -109,8 +110,9 @@ def _listed(file: StoredFile, graph: Graph, names: Mapping[str, str]) -> list[st
     A legacy file lists them in order: taken are those up to the network's last with weights, but for what is dropped.
     """
     if not file.layout.startswith("legacy"):
-        return list(dict.fromkeys(names.get(layer.source, layer.source) for layer in graph.layers))
-    weighted = [names[layer.source] for layer in graph.layers if layer.operator.tensors()]
+        every = (*graph.layers, *graph.weighted.values())
+        return list(dict.fromkeys(names.get(layer.source, layer.source) for layer in every))
+    weighted = [names[layer.source] for layer in graph.weighted.values()]
     end = max((position for position, name in enumerate(file.layer_names) if name in weighted), default=-1)
     kept = [name for name in file.layer_names[: end + 1] if name in weighted or name not in file.layers]
     return list(dict.fromkeys([*kept, *weighted]))

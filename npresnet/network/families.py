@@ -110,6 +110,7 @@ _MATTERPORT = Family(
     preprocessing="matterport",
     classifier=False,
     optional_stage5=True,
+    detector=True,
     signs=("(fpn|mrcnn)_.*|rpn_(bbox|class|conv_shared|model).*", "res2a_out"),
 )
 
@@ -243,6 +244,7 @@ FAMILIES: Mapping[str, Family] = {
             preprocessing="caffe",
             classifier=True,
             optional_stage5=False,
+            detector=False,
             signs=("fc1000", r"activation_\d+"),
         ),
         replace(
@@ -254,6 +256,7 @@ FAMILIES: Mapping[str, Family] = {
             pool="valid",
             preprocessing="frcnn",
             optional_stage5=False,
+            detector=False,
             signs=(r"rpn_out_(class|regress).*|dense_(class|regress)_\d+",),
         ),
         _APPLICATIONS,
@@ -414,6 +417,7 @@ FAMILIES: Mapping[str, Family] = {
             classifier=True,
             classes=2,
             optional_stage5=False,
+            detector=False,
             signs=(),
         ),
     )

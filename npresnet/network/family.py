@@ -158,6 +158,7 @@ class Family:
     inside         layers that scale pixels, which some files have in front; then pictures go in as they are
     inside_setting the setting of the package's own class of networks that puts them there
     optional_stage5  whether files without stage 5 are known
+    detector       whether files may hold a feature pyramid and what stands behind it, see ``detector.py``
 
     signs          by which a file is told from one of another family whose layers with weights have the same names:
                    regular expressions for names of layers, the surest first
@@ -197,6 +198,7 @@ class Family:
     inside: tuple[tuple[str, Rescale], ...] = ()
     inside_setting: str = ""
     optional_stage5: bool = False
+    detector: bool = False
     signs: tuple[str, ...] = ()
 
     @property

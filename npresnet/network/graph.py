@@ -52,6 +52,7 @@ class Graph:
     result      what the model itself returns, by the names of layers: one, a list, or {key: ...}; None where that is not known, or
                 cannot be run
     aliases     {layer of Keras that does nothing: the layer whose output is also its}
+    heads       further networks of the file, whose images are regions of this one's maps: a detector's
     """
 
     layers: tuple[Layer, ...]
@@ -60,6 +61,7 @@ class Graph:
     entries: tuple[str, ...] = ()
     result: Any = None
     aliases: Mapping[str, str] = field(default_factory=dict)
+    heads: Mapping[str, Graph] = field(default_factory=dict)
 
     @property
     def features(self) -> Mapping[str, str]:
@@ -96,9 +98,30 @@ class Graph:
         first: dict[Any, str] = {}
         return {
             layer.name: first.setdefault((layer.operator, layer.source, layer.share), layer.name)
-            for layer in self.layers
-            if layer.operator.tensors()
+            for layer in self.weighted.values()
         }
+
+    @cached_property
+    def weighted(self) -> dict[str, Layer]:
+        """{layer name: layer} of all that have tensors, those of the heads, too."""
+        every = (layer for graph in (self, *self.heads.values()) for layer in graph.layers)
+        return {layer.name: layer for layer in every if layer.operator.tensors()}
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """The layers that no other reads: whoever runs them runs all."""
+        read = {source for layer in self.layers for source in layer.inputs}
+        return tuple(layer.name for layer in self.layers if layer.name not in read)
+
+    def ends_for(self, height: int, width: int) -> tuple[str, ...]:
+        """The ``ends`` for images of this size; the feature maps alone where what is behind them takes no such images: a pyramid,
+        say, whose maps must halve."""
+        if self.features:
+            try:
+                self.shapes(height, width)
+            except UsageError:
+                return tuple(self.features.values())
+        return self.ends
 
     @cached_property
     def by_name(self) -> dict[str, Layer]:

@@ -23,6 +23,7 @@ from .architecture import Request, own_architecture
 from .building import build_graph
 from .by_names import cut_from, recognised
 from .described import NotDescribed, OwnNetwork, network_from_config
+from .detector import detector_in, with_detector
 from .family import Family
 from .found import Network, Notes, StoredLayers
 from .graph import Graph
@@ -55,6 +56,7 @@ def find_network(
     notes.doubts += file.doubts
     own = _own_network(file, notes, custom)
     found, habits = _found(file, path, request, own, notes)
+    found = _with_detector(found)
     graph = found.graph if own is None else _sized(found.graph, own.graph.size)
     pixels, why, doubt = preprocessing_of(found.architecture, graph, habits, preprocessing)
     doubts = [*found.doubts, *([doubt] if doubt else [])]
@@ -76,6 +78,21 @@ def _own_network(file: StoredFile, notes: Notes, custom: Mapping[str, str] | Non
         return None
 
 
+def _with_detector(found: Network) -> Network:
+    """A network of the table with the detector behind it, if the file holds one."""
+    architecture = found.architecture
+    if architecture.own or not architecture.family.detector:
+        return found
+    detector, trouble = detector_in(found.layers, found.graph)
+    if trouble is not None:
+        found = replace(found, doubts=[*found.doubts, trouble])
+    if detector is None:
+        return found
+    reasons = [*found.reasons, f"layers 'fpn_c5p5' and such behind it: {detector}"]
+    architecture = replace(architecture, detector=detector)
+    return replace(found, architecture=architecture, graph=with_detector(found.graph, detector), reasons=reasons)
+
+
 def _sized(graph: Graph, size: tuple[int, int] | None) -> Graph:
     """A graph for images of the size that the file's own description fixes."""
     entry, *others = graph.layers
@@ -86,7 +103,7 @@ def _sized(graph: Graph, size: tuple[int, int] | None) -> Graph:
 
 def _asked_for(graph: Graph, layers: StoredLayers, paths: Mapping[str, str]) -> StoredLayers:
     """Tensors under the names by which a graph asks for them, which may be paths through models; all others as they were."""
-    keys = {layer.source: paths.get(layer.source, layer.source) for layer in graph.layers if layer.operator.tensors()}
+    keys = {layer.source: paths.get(layer.source, layer.source) for layer in graph.weighted.values()}
     asked = {source: layers[key] for source, key in keys.items() if key in layers}
     return {key: tensors for key, tensors in layers.items() if key not in keys.values()} | asked
 

@@ -17,8 +17,10 @@ import numpy.typing as npt
 from ..files.safe_write import replaced
 from .architecture import Architecture
 from .building import build_graph
+from .detector import MODELS
 from .graph import Graph
-from .operators import BatchNorm, Conv2D
+from .operators import Add, BatchNorm, Conv2D, Multiply, Scale
+from .stored_form import as_stored
 from .weights import Inspection, Weights
 
 __all__ = ["random_weights", "seeded", "write_keras_file"]
@@ -50,25 +52,30 @@ class _Numbers:
 
 
 def random_weights(graph: Graph, seed: int = 0) -> Weights:
-    """He-initialised kernels and batch-norm statistics around those of a trained network: for each ``seed`` the same,
-    to the last bit, on every machine.
+    """He-initialised kernels, scales, and batch-norm statistics around those of a trained network: for each ``seed`` the
+    same, to the last bit, on every machine.
 
     Activations stay of order one through any depth: kernels have variance 2 / fan-in (He et al., "Delving deep into
-    rectifiers", 2015), and the last batch-norm of each block, which feeds a sum, is scaled down.
+    rectifiers", 2015), and the last layer with weights of each block, which feeds a sum (or a gate before it), is scaled
+    down.
     """
     random = _Numbers(seed)
-    last_of_block = {name for layer in graph.layers if layer.operator.kind == "add" for name in layer.inputs}
+    gated = {layer.name: layer.inputs[0] for layer in graph.layers if isinstance(layer.operator, Multiply)}
+    summed = {name for layer in graph.layers if isinstance(layer.operator, Add) for name in layer.inputs}
+    last_of_block = {gated.get(name, name) for name in summed}
     weights: dict[str, dict[str, npt.NDArray[np.float32]]] = {}
-    for layer in graph.layers:
+    for layer in graph.weighted.values():
         operator = layer.operator
         tensors = operator.tensors()
-        if "kernel" in tensors:
+        gain = 0.4 if layer.name in last_of_block else 1.0
+        if graph.twins[layer.name] != layer.name:
+            weights[layer.name] = weights[graph.twins[layer.name]]
+        elif "kernel" in tensors:
             shape = tensors["kernel"]
-            weights[layer.name] = {"kernel": random.normal(shape, math.sqrt(2 / math.prod(shape[:-1])))}
+            weights[layer.name] = {"kernel": random.normal(shape, gain * math.sqrt(2 / math.prod(shape[:-1])))}
             if "bias" in tensors:
                 weights[layer.name]["bias"] = random.uniform(-0.05, 0.05, shape[-1])
-        elif isinstance(operator, BatchNorm):
-            gain = 0.4 if layer.name in last_of_block else 1.0
+        elif isinstance(operator, BatchNorm | Scale):
             gamma = (0.8 * gain, 1.2 * gain)
             ranges = {"gamma": gamma, "beta": (-0.1, 0.1), "mean": (-0.1, 0.1), "variance": (0.7, 1.3)}
             values = {role: random.uniform(*ranges[role], operator.channels) for role in tensors}
@@ -89,18 +96,18 @@ def seeded(architecture: Architecture, seed: int = 0) -> Inspection:
 
 
 def write_keras_file(path: str | os.PathLike[str], graph: Graph, weights: Weights) -> Path:
-    """Write a network's weights in the legacy Keras layout; Keras itself loads the file by name.
+    """Write the weights of one of the families' networks in the legacy Keras layout; Keras itself loads the file by name.
 
     The file appears under its name only when it is complete. Returns its path.
     """
     from ..files.keras_h5 import write_layers  # here, because it takes h5py
 
-    names = [layer.name for layer in graph.layers]
+    held = {layer.source: layer for layer in graph.weighted.values()}
+    names = list(dict.fromkeys(layer.source for layer in (*graph.layers, *held.values())))
     tensors = (
-        (layer.name, {role: weights[layer.name][role] for role in layer.operator.tensors()})
-        for layer in graph.layers
-        if layer.operator.tensors()
+        (source, as_stored(layer.operator, {role: weights[layer.name][role] for role in layer.operator.tensors()}))
+        for source, layer in held.items()
     )
     with replaced(path) as temporary:
-        write_layers(temporary, names, tensors)
+        write_layers(temporary, names, tensors, models=MODELS)
     return Path(path)

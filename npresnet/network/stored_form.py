@@ -17,7 +17,7 @@ from ..files.stored import StoredLayer
 from .graph import Layer
 from .operators import Conv2D, Normalization, Operator
 
-__all__ = ["as_needed", "by_role", "stored_shapes"]
+__all__ = ["as_needed", "as_stored", "by_role", "stored_shapes"]
 
 _COUNT = ("count", "2")  # of a Normalization's pixels, by its name or by its place
 _SEPARABLE = ("depthwise_kernel", "pointwise_kernel", "bias")  # Keras's order
@@ -73,4 +73,17 @@ def as_needed(
         found["kernel"] = form(found.pop(role))
     elif role == "depthwise_kernel":  # of one channel, which is the same
         found["kernel"] = found.pop(role)
+    return found
+
+
+def as_stored(
+    operator: Operator, arrays: Mapping[str, npt.NDArray[np.float32]]
+) -> dict[str, npt.NDArray[np.float32]]:  # fmt: skip
+    """The tensors of a layer of one of the families' networks, as Keras 2 keeps them: what ``as_needed`` makes the same
+    tensors of."""
+    found = dict(arrays)
+    if isinstance(operator, Conv2D) and operator.groups > 1:  # the inverse of ``summed_depthwise_kernel``
+        kh, kw, few, channels = found["kernel"].shape
+        split = found.pop("kernel").reshape(kh, kw, few, operator.groups, few)
+        found["depthwise_kernel"] = split.swapaxes(2, 3).reshape(kh, kw, channels, few)
     return found

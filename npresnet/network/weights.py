@@ -77,18 +77,18 @@ class Inspection:
     @property
     def parameters(self) -> int:
         """Numbers in the network's own tensors, each counted once however often it is used."""
-        own = (shapes for name, shapes in self._shapes.items() if self.graph.twins[name] == name)
-        return sum(math.prod(shape) for shapes in own for shape in shapes)
+        return sum(math.prod(shape) for shape in self._shapes)
 
     @property
     def tensors(self) -> int:
-        """How many tensors the network's layers have."""
-        return sum(map(len, self._shapes.values()))
+        """How many tensors the network's layers have, each counted once however often it is used."""
+        return len(self._shapes)
 
     @property
-    def _shapes(self) -> dict[str, list[Shape]]:
-        """{layer: the shapes of its tensors}, of those that are all there: the numbers themselves need not be read for it."""
-        return {name: [*self.graph.by_name[name].operator.tensors().values()] for name in self.matched}
+    def _shapes(self) -> list[Shape]:
+        """Of all tensors that are there, each once: the numbers themselves need not be read for it."""
+        own = (name for name in self.matched if self.graph.twins[name] == name)
+        return [shape for name in own for shape in self.graph.weighted[name].operator.tensors().values()]
 
     @property
     def no_prediction(self) -> str:
@@ -201,14 +201,13 @@ def inspect(
         file = read_layers(root)
         network = find_network(file, Path(path), request, preprocessing, custom)
         report = _Report(root.files.lasting)
-        for layer in network.graph.layers:
-            if layer.operator.tensors():
-                twin = network.graph.twins[layer.name]
-                if twin == layer.name:
-                    report.compare(layer, network.layers.get(layer.source, {}))
-                else:
-                    report.repeat(layer.name, twin)
-        sources = {layer.source for layer in network.graph.layers}
+        for layer in network.graph.weighted.values():
+            twin = network.graph.twins[layer.name]
+            if twin == layer.name:
+                report.compare(layer, network.layers.get(layer.source, {}))
+            else:
+                report.repeat(layer.name, twin)
+        sources = {layer.source for layer in (*network.graph.layers, *network.graph.weighted.values())}
         unused = {name: len(tensors) for name, tensors in network.layers.items() if name not in sources}
         suspicious, half_loaded = _suspicious(network.graph, report.looks)
         weights = StoredWeights(root.files, report.stored) if root.files.keep() else report.weights

@@ -71,6 +71,7 @@ def _ncnn_model(nodes: Sequence[PeerNode], outputs: Mapping[str, str]) -> tuple[
     blobs = 0
     parts: list[bytes] = []
     raw = bytes(4)  # a tag before some weights: 0 is float32
+    flat: set[str] = set()  # what has a channel axis alone: means over all pixels, and what is made of them
 
     readers: dict[str, list[str]] = {node.name: [] for node in nodes}
     for node in nodes:
@@ -103,10 +104,16 @@ def _ncnn_model(nodes: Sequence[PeerNode], outputs: Mapping[str, str]) -> tuple[
         match node.kind:
             case "input":
                 layer("Input", name, [], value)
+            case "dense" | "conv" if flat.issuperset(node.inputs):
+                assert node.weights is not None
+                kernel: Array = node.weights.reshape(node.weights.shape[-2:])  # of a window of one pixel
+                layer("InnerProduct", name, sources, value, _0=kernel.shape[1], _1=1, _2=kernel.size, _9=int(node.relu))
+                store(kernel.T, node.bias)
             case "conv":
                 assert node.weights is not None
-                layer("Convolution", name, sources, value, _0=node.weights.shape[3], _1=kw, _11=kh, _3=sw, _13=sh,
-                      _4=left, _15=right, _14=top, _16=bottom, _5=1, _6=node.weights.size, _9=int(node.relu))  # fmt: skip
+                kind, groups = ("ConvolutionDepthWise", {"_7": node.groups}) if node.groups > 1 else ("Convolution", {})
+                layer(kind, name, sources, value, _0=node.weights.shape[3], _1=kw, _11=kh, _3=sw, _13=sh, _4=left,
+                      _15=right, _14=top, _16=bottom, _5=1, _6=node.weights.size, **groups, _9=int(node.relu))  # fmt: skip
                 store(oihw(node.weights), node.bias)
             case "maxpool":
                 layer("Pooling", name, sources, value, _0=0, _1=kw, _11=kh, _2=sw, _12=sh, _3=left, _14=right, _13=top,
@@ -117,16 +124,18 @@ def _ncnn_model(nodes: Sequence[PeerNode], outputs: Mapping[str, str]) -> tuple[
                 assert node.weights is not None
                 layer("Scale", name, sources, value, _0=node.weights.size, _1=1)
                 store(node.weights, node.bias, tagged=False)
+            case "sigmoid":
+                layer("Sigmoid", name, sources, value)
             case "add":
                 layer("BinaryOp", name, sources, value, _0=0)
+            case "multiply":
+                layer("BinaryOp", name, sources, value, _0=2)
             case "mean":
                 layer("Pooling", name, sources, value, _0=1, _4=1)
-            case "dense":
-                assert node.weights is not None
-                layer("InnerProduct", name, sources, value, _0=node.weights.shape[1], _1=1, _2=node.weights.size)
-                store(node.weights.T, node.bias)
             case "relu":
                 layer("ReLU", name, sources, value)
+        if node.kind == "mean" or (node.inputs and flat.issuperset(node.inputs)):
+            flat.add(name)
         if separate:
             layer("Softmax" if node.softmax else "ReLU", f"{name}/end", value, [name])
         layer("Split", f"{name}/copies", [name], readers[name])

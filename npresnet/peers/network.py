@@ -16,12 +16,28 @@ import numpy.typing as npt
 
 from ..errors import UsageError
 from ..network.graph import Graph
-from ..network.operators import Add, BatchNorm, Conv2D, Dense, GlobalAveragePool, Input, MaxPool, Pad, ReLU
+from ..network.operators import (
+    Activation,
+    Add,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    GlobalAveragePool,
+    Input,
+    MaxPool,
+    Multiply,
+    Pad,
+    ReLU,
+    Softmax,
+)
 from ..network.weights import Weights
 
 __all__ = ["NO_PADS", "PeerNode", "outputs_of", "same_pads", "simplify"]
 
 Array = npt.NDArray[Any]
+
+Kind = Literal["input", "pad", "conv", "maxpool", "scale", "relu", "sigmoid", "add", "multiply", "mean", "dense"]
+"""``multiply`` takes maps and a number for each of their channels, [n, 1, 1, c]."""
 
 NO_PADS = (0, 0, 0, 0)
 
@@ -31,24 +47,28 @@ class PeerNode:
     """One operation that every engine has.
 
     name      the layer whose output it computes: the last of those that were fused
-    kind      input, pad, conv, maxpool, scale, relu, add, mean, dense
+    kind      what it computes
     inputs    names of the nodes that feed it
-    weights   conv: float32[kh, kw, ci, co]; dense: float32[ci, co]; scale: float32[c]
+    weights   conv: float32[kh, kw, ci / groups, co]; dense: float32[ci, co]; scale: float32[c]
     bias      conv, dense, scale: float32[co]
     window, stride  (vertical, horizontal) in pixels; conv and maxpool
     pads      (top, bottom, left, right) in pixels, of zeros; in a maxpool padding never wins
+    groups    conv: how many parts the channels are split into, each convolved on its own
+    keep_dims  mean: whether the pixels' axes stay, [n, 1, 1, c], for convolutions to read; else [n, c]
     relu      whether max(x, 0) follows
     softmax   whether softmax follows; dense only
     """
 
     name: str
-    kind: Literal["input", "pad", "conv", "maxpool", "scale", "relu", "add", "mean", "dense"]
+    kind: Kind
     inputs: tuple[str, ...] = ()
     weights: Array | None = None
     bias: Array | None = None
     window: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = NO_PADS
+    groups: int = 1
+    keep_dims: bool = False
     relu: bool = False
     softmax: bool = False
 
@@ -100,10 +120,11 @@ def simplify(graph: Graph, weights: Weights, height: int, width: int) -> list[Pe
                     inputs = border.inputs
                 kind: Literal["conv", "maxpool"] = "conv" if isinstance(operator, Conv2D) else "maxpool"
                 bias = w.get("bias", np.zeros(operator.channels, np.float32)) if isinstance(operator, Conv2D) else None
-                nodes[name] = PeerNode(name, kind, inputs, w.get("kernel"), bias, window, operator.stride, pads)
+                groups = operator.groups if isinstance(operator, Conv2D) else 1
+                nodes[name] = PeerNode(name, kind, inputs, w.get("kernel"), bias, window, operator.stride, pads, groups)
             case BatchNorm(epsilon=epsilon):
-                scale = w["gamma"] / np.sqrt(w["variance"].astype(np.float64) + epsilon)
-                shift = w["beta"] - w["mean"] * scale
+                scale = w.get("gamma", 1.0) / np.sqrt(w["variance"].astype(np.float64) + epsilon)
+                shift = w.get("beta", 0.0) - w["mean"] * scale
                 conv = absorbed(source, ["conv"])
                 if conv is None:
                     conv = PeerNode(name, "scale", inputs, np.ones_like(scale), np.zeros_like(scale))
@@ -120,12 +141,19 @@ def simplify(graph: Graph, weights: Weights, height: int, width: int) -> list[Pe
                     if before is None
                     else replace(before, name=name, relu=True)
                 )
+            case Activation("sigmoid"):
+                nodes[name] = PeerNode(name, "sigmoid", inputs)
             case Add():
                 nodes[name] = PeerNode(name, "add", inputs)
-            case GlobalAveragePool():
-                nodes[name] = PeerNode(name, "mean", inputs)
+            case Multiply():
+                nodes[name] = PeerNode(name, "multiply", inputs)
+            case GlobalAveragePool(keep_dims):
+                nodes[name] = PeerNode(name, "mean", inputs, keep_dims=keep_dims)
+                h, w_ = 1, 1
             case Dense(softmax=softmax):
                 nodes[name] = PeerNode(name, "dense", inputs, w["kernel"], w["bias"], softmax=softmax)
+            case Softmax() if dense := absorbed(source, ["dense"]):
+                nodes[name] = replace(dense, name=name, softmax=True)
             case _:
                 raise UsageError(
                     f"layer {name!r}: the other engines get no networks with {operator.kind!r} layers; measure one of the "

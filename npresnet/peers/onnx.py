@@ -41,7 +41,7 @@ def onnx_model(graph: Graph, weights: Weights, batch: Batch) -> bytes:
         match node.kind:
             case "conv":
                 kernel, bias = constant(f"{name}/kernel", oihw(node.weights)), constant(f"{name}/bias", node.bias)
-                add("Conv", [*inputs, kernel, bias], value, **window)
+                add("Conv", [*inputs, kernel, bias], value, group=node.groups, **window)
             case "maxpool":
                 add("MaxPool", inputs, value, **window)
             case "pad":
@@ -51,8 +51,14 @@ def onnx_model(graph: Graph, weights: Weights, batch: Batch) -> bytes:
                 scale, shift = constant(f"{name}/scale", chw(node.weights)), constant(f"{name}/shift", chw(node.bias))
                 add("Mul", [*inputs, scale], f"{name}/scaled")
                 add("Add", [f"{name}/scaled", shift], value)
+            case "sigmoid":
+                add("Sigmoid", inputs, value)
             case "add":
                 add("Add", inputs, value)
+            case "multiply":
+                add("Mul", inputs, value)
+            case "mean" if node.keep_dims:
+                add("GlobalAveragePool", inputs, value)
             case "mean":
                 add("ReduceMean", [*inputs, constant(f"{name}/axes", np.array([2, 3]))], value, keepdims=0)
             case "dense":

@@ -79,7 +79,8 @@ class PyTorch(Peer):
                 y = images
             case "conv":
                 inside = x[0] if centred else functional.pad(x[0], border)
-                y = functional.conv2d(inside, weights, bias, node.stride, (top, left) if centred else 0)
+                padding = (top, left) if centred else 0
+                y = functional.conv2d(inside, weights, bias, node.stride, padding, groups=node.groups)
             case "maxpool":
                 # PyTorch pads pools on all sides alike; minus infinity, for padding never wins
                 y = x[0] if centred else functional.pad(x[0], border, value=-np.inf)
@@ -88,10 +89,15 @@ class PyTorch(Peer):
                 y = functional.pad(x[0], border)
             case "scale":
                 y = x[0] * weights + bias
+            case "sigmoid":
+                y = torch.sigmoid(x[0])
             case "add":
                 y = x[0] + x[1]
+            case "multiply":
+                y = x[0] * x[1]
             case "mean":
-                y = torch.flatten(functional.adaptive_avg_pool2d(x[0], 1), 1)
+                y = functional.adaptive_avg_pool2d(x[0], 1)
+                y = y if node.keep_dims else torch.flatten(y, 1)
             case "dense":
                 y = functional.linear(x[0], weights, bias)
             case "relu":

@@ -74,7 +74,7 @@ def tensorflow_function(graph: Graph, weights: Weights, batch: Batch, *, lite: b
             match node.kind:
                 case "input":
                     y = images
-                case "conv":
+                case "conv":  # groups show in the kernel's shape
                     y = tf.nn.conv2d(x[0], kernel, node.stride, "SAME" if same(node, x[0]) else border)
                     y = tf.nn.bias_add(y, bias)
                 case "maxpool" if lite and not same(node, x[0]):
@@ -86,10 +86,14 @@ def tensorflow_function(graph: Graph, weights: Weights, batch: Batch, *, lite: b
                     y = tf.pad(x[0], border)
                 case "scale":
                     y = x[0] * kernel + bias
+                case "sigmoid":
+                    y = tf.sigmoid(x[0])
                 case "add":
                     y = x[0] + x[1]
+                case "multiply":
+                    y = x[0] * x[1]
                 case "mean":
-                    y = tf.reduce_mean(x[0], [1, 2])
+                    y = tf.reduce_mean(x[0], [1, 2], keepdims=node.keep_dims)
                 case "dense":
                     y = tf.matmul(x[0], kernel) + bias
                 case "relu":

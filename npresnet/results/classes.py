@@ -16,13 +16,14 @@ from ..errors import UsageError
 __all__ = ["most_probable", "read_names"]
 
 
-def read_names(path: str | os.PathLike[str], classes: int) -> list[str]:
+def read_names(path: str | os.PathLike[str], classes: int, background: bool = False) -> list[str]:
     """The names of a classifier's classes, in their order.
 
     path     a text file in UTF-8 with one name per line; or, where its name ends in ``.json``, a list of names, or a
              dict by number such as Keras's ``imagenet_class_index.json``: {"0": ["n01440764", "tench"], ...}. Of a
              list in a name's place the last item counts.
     classes  how many there must be
+    background  whether class 0 is what is none: its name may be left out
 
     Raises UsageError for a file that cannot be read, is none of these, or holds another number of names.
     """
@@ -39,9 +40,12 @@ def read_names(path: str | os.PathLike[str], classes: int) -> list[str]:
             f"{path}: no names of classes ({error}); give text in UTF-8 with one name per line, or .json with a list of "
             'names or a dict such as {"0": ["n01440764", "tench"], ...}'
         ) from None
+    if background and len(names) == classes - 1:
+        names = ["background", *names]
     if len(names) != classes:
         raise UsageError(
             f"{path}: holds {len(names)} names, but the classifier has {classes} classes; give one name for each"
+            + (", but for number 0, the background, where you like" if background else "")
         )
     return [name.strip() for name in names]
 

@@ -8,8 +8,9 @@ hundred kilobytes, and lets a machine without TensorFlow check itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ..files.safe_write import file_hash
 from ..model import ResNet
 from ..network.architecture import Architecture
 from ..network.graph import Layer
+from . import detector
 from .compare import Difference, compare
 from .recording import Recording
 
@@ -83,10 +85,16 @@ def against_tensorflow(net: ResNet, weights: Path, images: Array, recording: Rec
         both = [use.name for use in network.layers if use.name in net.graph.by_name]
         return _rows(net, images, oracle.activations(network, images, both), recording)
     model = keras_model(net.architecture)
-    oracle.load_file(model, weights)
     names = _pools_without_names(net, model)
-    outputs = ((names.get(name, name), array) for name, array in oracle.activations(model, images))
-    return _rows(net, images, outputs, recording)
+    seen: dict[str, Array] = {}
+    found = detector.by_tensorflow(net, model, weights, images, seen)
+    outputs = ((names.get(name, name), array) for name, array in found)
+    return chain(_rows(net, images, outputs, recording), _choices(net, weights, images, seen))
+
+
+def _choices(net: ResNet, weights: Path, images: Array, seen: Mapping[str, Array]) -> Iterator[Row]:
+    for name, ours, theirs in detector.choices(net, weights, images, seen):
+        yield Row(name, "choice", ours.shape, compare(ours, theirs))
 
 
 def trained_in(weights: Path) -> str | None:
@@ -108,21 +116,17 @@ def _pools_without_names(net: ResNet, model: Any) -> dict[str, str]:
 
 def against_reference(net: ResNet, images: Array, recording: Recording | None = None) -> Iterator[Row]:
     """Compare every layer with this project's own float64 reference: needs nothing else, proves less."""
-    from ..cpu import by_layer
-
-    wide = images.astype(np.float64)
-    truth = by_layer.run(net.graph, net.weights, wide, _ends(net), algorithm="reference", threads=1)
-    return _rows(net, images, ((step.name, step.array) for step in truth), recording)
+    return _rows(net, images, detector.by_reference(net, images), recording)
 
 
 def _rows(
     net: ResNet, images: Array, oracle: Iterable[tuple[str, Array]], recording: Recording | None
 ) -> Iterator[Row]:
     """Both sides run in step, so that neither keeps all its activations; a layer that only one side has is a failure."""
-    ours = iter(net.trace(images, _ends(net)))
+    ours = detector.traced(net, images)
     waiting: dict[str, Any] = {}
     compared = set()
-    known = set(net.layers)
+    known = detector.compared(net, images)
     for name, expected in oracle:
         if name not in known or name == net.graph.layers[0].name:
             continue
@@ -134,16 +138,10 @@ def _rows(
         step = waiting.pop(name)
         compared.add(name)
         yield Row(name, step.kind, step.shape, compare(step.array, expected))
-    for layer in net.graph.layers[1:]:
+    for layer in [*known.values()][1:]:
         if layer.name not in compared and not _part(net, layer):
             missing = Difference(np.inf, np.inf, "the oracle has no layer of this name")
             yield Row(layer.name, layer.operator.kind, (), missing)
-
-
-def _ends(net: ResNet) -> list[str]:
-    """The layers that no other reads: whoever runs them runs all."""
-    read = {source for layer in net.graph.layers for source in layer.inputs}
-    return [layer.name for layer in net.graph.layers if layer.name not in read]
 
 
 def _part(net: ResNet, layer: Layer) -> bool:
@@ -171,8 +169,10 @@ def layers_against_recording(net: ResNet, recording: Recording, outputs: Sequenc
     expected = set(recording.layers)
     if outputs is not None:
         expected &= {layer.name for layer in net.graph.needed_for(outputs)}
-    for step in net.trace(recording.images, _ends(net) if outputs is None else outputs):
-        part = _part(net, net.graph.by_name[step.name]) and step.name not in recording.layers
+    layers = detector.compared(net, recording.images) if outputs is None else net.graph.by_name
+    steps = detector.traced(net, recording.images) if outputs is None else net.trace(recording.images, outputs)
+    for step in steps:
+        part = _part(net, layers[step.name]) and step.name not in recording.layers
         if step.kind == "input" or part:
             continue
         expected.discard(step.name)

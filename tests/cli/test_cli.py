@@ -615,7 +615,7 @@ def test_whole_demo(tmp_path):
 
 # What it looks like --------------------------------------------------------------------------------------------------
 
-HELP = ["", "demo", "info", "run", "convert", "verify", "warmup", "tune", "bench"]
+HELP = ["", "demo", "info", "run", "detect", "extract", "convert", "verify", "warmup", "tune", "bench", "study"]
 
 
 @pytest.mark.parametrize("command", HELP)
@@ -625,7 +625,7 @@ def test_help_fits_a_terminal(command, option):
     assert status == 0
     assert output.startswith("Usage: ")
     assert max(map(len, output.splitlines())) <= 80
-    assert "..." not in re.sub(r"\[ARGS\]\.\.\.|IMAGE\}?\.\.\.", "", output)  # no sentence is cut
+    assert "..." not in re.sub(r"(\[ARGS\]|\[INPUT\]|IMAGE\}?)\.\.\.", "", output)  # no sentence is cut
 
 
 def test_help_names_every_command():

@@ -26,6 +26,7 @@ from ..support.cases import (
     Conv2d,
     Conv2dTranspose,
     Crop,
+    CropAndResize,
     Dense,
     Gemm,
     GlobalAvgpool,
@@ -86,6 +87,7 @@ SAMPLES: dict[str, list[Case]] = {
     "softmax": [Softmax(11, 13)],
     "groupnorm": [Groupnorm((11, 3, 2, 6), 3), Groupnorm((11, 1, 1, 7), parameters="")],
     "unitnorm": [Unitnorm(11, 13)],
+    "crop_and_resize": [CropAndResize((3, 5, 6, 7), size=(3, 2), boxes=6)],
 }
 # operators whose out may be an input
 IN_PLACE = (

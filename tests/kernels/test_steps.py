@@ -18,10 +18,12 @@ from npresnet.kernels.channel_reduce import ChannelReduceStep
 from npresnet.kernels.channels import ChannelsStep
 from npresnet.kernels.combine import CombineStep
 from npresnet.kernels.conv2d_transpose import Col2imStep
+from npresnet.kernels.crop_and_resize import CropAndResizeStep
 from npresnet.kernels.geometry import Window, window
 from npresnet.kernels.globalmaxpool import GlobalMaxPoolStep
 from npresnet.kernels.groupnorm import GroupNormStep
 from npresnet.kernels.maxpool import MaxPoolStep
+from npresnet.kernels.paste_masks import PasteMaskStep
 from npresnet.kernels.resize import ResizeStep
 from npresnet.kernels.scale import AffineStep
 from npresnet.kernels.simd import LANES
@@ -273,6 +275,11 @@ def _resize(bilinear: bool) -> Callable[[Room, Map, Map], Step]:
     return lambda room, x, out: ResizeStep.of(x, out, (N, H, W), (H + 4, W - 3), bilinear)
 
 
+def _crop_and_resize(room: Room, x: Map, out: Map) -> Step:
+    boxes = room.constant(np.abs(_numbers(N, 3, 4)) / 2)
+    return CropAndResizeStep(x=x, out=out, boxes=boxes, count=N, each=3, height=H, width=W, rows=2, columns=4)
+
+
 CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Callable[[Room, Map, Map], Step]]] = {
     "maxpool": ((N, H, W, C), (N, 5, 6, C), _maxpool),
     "avgpool": ((N, H, W, C), (N, 5, 6, C), _avgpool),
@@ -302,6 +309,7 @@ CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Callable[[Room, Map, Ma
     "grouped": ((N, H, W, C), (N, H, W, C), _grouped),
     "winograd 2": ((N, H, W, C), (N, H, W, K), _winograd(2)),
     "winograd 4": ((N, H, W, C), (N, H, W, K), _winograd(4)),
+    "crop and resize": ((N, H, W, C), (3 * N, 2, 4, C), _crop_and_resize),
 }
 
 
@@ -324,11 +332,11 @@ def test_pitch(name, threads):
 
 
 def test_every_kind_of_step_has_a_case():
-    """Those of Winograd's in two steps have one of their own, below."""
+    """Those of Winograd's in two steps have one of their own, below; masks that are pasted are no maps."""
     room = Room(0)
     kinds = {type(make(room, room.map(_numbers(*x))[0], room.map(_blank(*out))[0])) for x, out, make in CASES.values()}
     declared = {kind for kind in Step.__subclasses__() if kind.__module__.startswith("npresnet.")}
-    assert declared == kinds | {WinogradInStep, WinogradOutStep}
+    assert declared == kinds | {WinogradInStep, WinogradOutStep, PasteMaskStep}
 
 
 @pytest.mark.parametrize("m", [2, 4])

@@ -77,20 +77,28 @@ def test_every_layout(tf, tmp_path, family, depth, options, layout):
 
 
 def test_detector(tf, tmp_path_factory, tmp_path):
-    """What is not the backbone's is dropped, and said."""
+    """Its pyramid and its heads are kept, as matterport's code looks for them; what is not part of it is dropped, and said."""
     source = write_detector(saved(tmp_path_factory, DETECTOR), tmp_path / "mask_rcnn.h5")
-    done = convert(source, tmp_path / "backbone.h5")
+    done = convert(source, tmp_path / "plain.h5")
+    assert done.dropped == {}
+    same_network(source, tmp_path / "plain.h5")
+    keras_takes(tmp_path / "plain.h5", DETECTOR.build())
+    with h5py.File(source, "r+") as file, h5py.File(tmp_path / "plain.h5") as plain:
+        for name in ("rpn_model", "mrcnn_class_conv1"):
+            assert plain[name].attrs["weight_names"].tolist() == file[name].attrs["weight_names"].tolist()
+        assert "rpn_conv_shared" not in plain
+        del file["mrcnn_class_bn2"]  # so that there is no class head
+        file.attrs["layer_names"] = [name for name in file.attrs["layer_names"] if name != b"mrcnn_class_bn2"]
+    done = convert(source, tmp_path / "less.h5")
     assert done.dropped == inspect(source).unused
-    assert {"rpn_conv_shared", "mrcnn_mask", "fpn_p2"} <= done.dropped.keys()
+    assert {"mrcnn_class_bn1", "mrcnn_mask"} <= done.dropped.keys()
     assert done.bytes < source.stat().st_size
-    assert inspect(tmp_path / "backbone.h5").unused == {}
-    with h5py.File(tmp_path / "backbone.h5") as file:
-        assert not [name for name in file if re.match("fpn_|rpn_|mrcnn_", name)]
+    assert inspect(tmp_path / "less.h5").unused == {}
+    with h5py.File(tmp_path / "less.h5") as file:
+        assert not [name for name in file if re.match("mrcnn_", name)]
         assert file["res2a_branch2a"].attrs["weight_names"].tolist() == [
             b"res2a_branch2a/kernel:0", b"res2a_branch2a/bias:0",
         ]  # fmt: skip
-    same_network(source, tmp_path / "backbone.h5")
-    keras_takes(tmp_path / "backbone.h5", DETECTOR.build())
 
 
 def test_trained_network(tmp_path):
@@ -103,12 +111,14 @@ def test_trained_network(tmp_path):
         assert old.predict(images).tobytes() == new.predict(images).tobytes()
 
 
-def test_grouped_convolutions(tf, tmp_path):
+@pytest.mark.parametrize("layout", ["weights", "v3"])
+def test_grouped_convolutions(tf, tmp_path, layout):
     """ResNeXt's, which files keep as depthwise kernels."""
     model = narrow("keras.applications ResNeXt", 50, groups=4)
-    save(model, tmp_path / "source.h5")
-    convert(tmp_path / "source.h5", tmp_path / "plain.h5")
-    same_network(tmp_path / "source.h5", tmp_path / "plain.h5")
+    source = tmp_path / f"source{SUFFIX[layout]}"
+    save(model, source, layout)
+    convert(source, tmp_path / "plain.h5")
+    same_network(source, tmp_path / "plain.h5")
     keras_takes(tmp_path / "plain.h5", model)
 
 

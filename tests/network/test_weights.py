@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from npresnet.errors import UsageError, WeightsError
+from npresnet.network.detector import Detector
 from npresnet.network.weights import inspect, load_weights
 
 from ..support.networks import Network, read, respell, save, saved, shared, thin, write_detector
@@ -206,14 +207,19 @@ def test_recompressed(path, layers, filters):
 
 @pytest.mark.parametrize("encoding", ["bytes", "str", "split"])
 def test_detector(tmp_path_factory, path, encoding):
-    """A file like ``mask_rcnn_coco.h5``: the heads are ignored, and listed."""
+    """A file like ``mask_rcnn_coco.h5``: what is behind the backbone is read, each tensor of it."""
     write_detector(saved(tmp_path_factory, MATTERPORT), path, encoding=encoding)
-    heads = {f"fpn_c{stage}p{stage}": 2 for stage in (2, 3, 4, 5)} | {f"fpn_p{stage}": 2 for stage in (2, 3, 4, 5)}
-    heads |= {"rpn_conv_shared": 2, "rpn_class_raw": 2, "rpn_bbox_pred": 2}
-    heads |= {"mrcnn_class_conv1": 2, "mrcnn_class_conv2": 2, "mrcnn_class_logits": 2, "mrcnn_bbox_fc": 2}
-    heads |= {"mrcnn_class_bn1": 4, "mrcnn_class_bn2": 4, "mrcnn_mask_deconv": 2, "mrcnn_mask": 2}
-    heads |= {f"mrcnn_mask_conv{i}": 2 for i in (1, 2, 3, 4)} | {f"mrcnn_mask_bn{i}": 4 for i in (1, 2, 3, 4)}
-    assert_read(path, MATTERPORT, unused=heads)
+    found = load_weights(path)
+    assert found.architecture.detector == Detector(16, 32, 3, 81, 7, 64, 16)
+    assert not found.unused
+    assert not found.problems
+    with h5py.File(path) as file:
+        for name, tensors in found.weights.items():
+            source = found.graph.weighted[name].source
+            group = file[source if source in file else "rpn_model"]
+            for role, array in tensors.items():
+                stored = {"mean": "moving_mean", "variance": "moving_variance"}.get(role, role)
+                assert np.array_equal(group[f"{source}/{stored}:0"], array), name
 
 
 @pytest.mark.parametrize("layout", ["weights", "model"])

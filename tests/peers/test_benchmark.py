@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import bench_ops, report, roofline, store
+from bench import bench_ops, report, store
 from npresnet import kernels
 from npresnet.cpu import by_layer as engine
 from npresnet.errors import NpResNetError, UsageError
@@ -24,7 +24,20 @@ from npresnet.network.architecture import Architecture
 from npresnet.network.building import build_graph
 from npresnet.network.families import FAMILIES
 from npresnet.network.graph import Graph, Layer
-from npresnet.network.operators import Add, BatchNorm, Conv2D, GlobalAveragePool, Input, MaxPool, Pad, ReLU
+from npresnet.network.operators import (
+    Activation,
+    Add,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    GlobalAveragePool,
+    Input,
+    MaxPool,
+    Multiply,
+    Pad,
+    ReLU,
+    Softmax,
+)
 from npresnet.network.seeded import random_weights, write_keras_file
 from npresnet.peers import measure as benchmark
 from npresnet.peers.case import Case, full_name
@@ -33,6 +46,7 @@ from npresnet.peers.engines import PEERS, missing, peer_class
 from npresnet.peers.measure import measure, summary
 from npresnet.peers.network import outputs_of, simplify
 from npresnet.peers.process import EngineFailed, Process
+from npresnet.study.roofline import fma_peak
 from npresnet.verify.compare import compare
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +78,36 @@ def preactivated() -> Graph:
     return Graph(tuple(layers), {"C": features})
 
 
+def grouped(groups: int = 4) -> Graph:
+    """What ResNeXt and squeeze-and-excitation networks have beside the others: grouped convolutions, with a border or a
+    batch-norm; a gate per channel; a batch-norm without gamma before the first border; a softmax of its own."""
+    layers = [
+        Layer("input", Input()),
+        Layer("input_bn", BatchNorm(3, 1e-3, scale=False), ("input",)),
+        Layer("pad", Pad((1, 1, 1, 1)), ("input_bn",)),
+        Layer("conv", Conv2D(3, 8, (3, 3), (2, 2)), ("pad",)),
+        Layer("relu", ReLU(), ("conv",)),
+        Layer("grouped", Conv2D(8, 16, (3, 3), (2, 2), "same", bias=False, groups=groups), ("relu",)),
+        Layer("bn", BatchNorm(16, 1e-3), ("grouped",)),
+        Layer("grouped_relu", ReLU(), ("bn",)),
+        Layer("border", Pad((1, 1, 1, 1)), ("grouped_relu",)),
+        Layer("again", Conv2D(16, 16, (3, 3), groups=groups), ("border",)),
+        Layer("mean", GlobalAveragePool(keep_dims=True), ("again",)),
+        Layer("reduce", Conv2D(16, 2, (1, 1)), ("mean",)),
+        Layer("reduce_relu", ReLU(), ("reduce",)),
+        Layer("expand", Conv2D(2, 16, (1, 1)), ("reduce_relu",)),
+        Layer("gate", Activation("sigmoid"), ("expand",)),
+        Layer("gated", Multiply(), ("again", "gate")),
+        Layer("sum", Add(), ("gated", "grouped_relu")),
+        Layer("last", ReLU(), ("sum",)),
+        Layer("last_mean", GlobalAveragePool(), ("last",)),
+        Layer("scores", Dense(16, 5, softmax=False), ("last_mean",)),
+        Layer("softmax", Softmax(), ("scores",)),
+    ]
+    features = {"C1": "relu", "C2": "grouped_relu", "C3": "gated", "C4": "last"}
+    return Graph(tuple(layers), {"C": features}, "softmax")
+
+
 def standard(family: str, depth: int, classes: int | None = None, stage5: bool = True) -> Graph:
     architecture = Architecture.standard(FAMILIES[family], depth, width=8, classes=classes, stage5=stage5)
     return build_graph(architecture)
@@ -75,6 +119,7 @@ NETWORKS = {
     "keras.applications-50": standard("keras.applications", 50, classes=7),
     "keras-resnet-18": standard("keras-resnet", 18, classes=7),
     "preactivated": preactivated(),
+    "grouped": grouped(),
 }
 SHAPE = (2, 45, 52)  # odd and even, so that "same" pads differ from side to side
 
@@ -102,17 +147,23 @@ def by_node(nodes, images):
             case "input":
                 y = images
             case "conv":
-                y = kernels.conv2d_reference(x[0], node.weights, node.bias, stride=node.stride, padding=node.pads)
+                y = kernels.grouped_conv2d_reference(
+                    x[0], node.weights, node.bias, groups=node.groups, stride=node.stride, padding=node.pads
+                )
             case "maxpool":
                 y = kernels.maxpool_reference(x[0], node.window, stride=node.stride, padding=node.pads)
             case "pad":
                 y = kernels.pad_reference(x[0], node.pads)
             case "scale":
                 y = x[0] * node.weights + node.bias
+            case "sigmoid":
+                y = 1 / (1 + np.exp(-x[0]))
             case "add":
                 y = x[0] + x[1]
+            case "multiply":
+                y = x[0] * x[1]
             case "mean":
-                y = x[0].mean((1, 2))
+                y = x[0].mean((1, 2), keepdims=node.keep_dims)
             case "dense":
                 y = x[0] @ node.weights + node.bias
             case "relu":
@@ -132,11 +183,13 @@ def test_nodes_compute_the_network(network):
 
 def test_nothing_is_left_to_fold():
     """Every known family comes down to convolutions, pools and sums: no engine gets a batch-norm or a border to do."""
-    for name, graph in NETWORKS.items():
-        kinds = {node.kind for node in simplify(graph, random_weights(graph), 64, 64)}
-        if name != "preactivated":
-            assert kinds <= {"input", "conv", "maxpool", "add", "mean", "dense"}, name
-    assert {"scale", "pad", "relu"} <= kinds  # the other, on purpose
+    kinds = {
+        name: {node.kind for node in simplify(graph, random_weights(graph), 64, 64)} for name, graph in NETWORKS.items()
+    }
+    assert {"scale", "pad", "relu"} <= kinds.pop("preactivated")  # on purpose
+    assert {"scale", "sigmoid", "multiply"} <= kinds.pop("grouped")  # what cannot be folded
+    for name, found in kinds.items():
+        assert found <= {"input", "conv", "maxpool", "add", "mean", "dense"}, name
 
 
 # Engines -------------------------------------------------------------------------------------------------------------
@@ -174,6 +227,19 @@ def test_engine_agrees(peer, network):
     assert set(found) == set(truth)
     for output, array in truth.items():
         assert compare(found[output], array).agrees(), (output, compare(found[output], array))
+
+
+@pytest.mark.usefixtures("lite_here")
+def test_wrong_number_of_groups_is_noticed(peer):
+    """Half as many, with kernels of shapes that fit: no engine can refuse it, so the comparison must."""
+    weights = random_weights(grouped(4), seed=5)
+    kernels_of_two = {name: np.tile(weights[name]["kernel"], (1, 1, 2, 1)) for name in ("grouped", "again")}
+    wrong = weights | {name: {**weights[name], "kernel": kernel} for name, kernel in kernels_of_two.items()}
+    images = np.random.default_rng(1).uniform(-120, 130, (1, 12, 13, 3)).astype(np.float32)
+    truth = by_node(simplify(grouped(4), weights, 12, 13), images)
+    found = peer(grouped(2), wrong, (1, 12, 13), threads_for(peer))(images)
+    agreeing = {output: compare(found[output], truth[layer]).agrees() for output, layer in grouped(2).features.items()}
+    assert agreeing == {"C1": True, "C2": False, "C3": False, "C4": False}
 
 
 def test_converter_that_fails():
@@ -419,7 +485,7 @@ def test_every_version_of_every_operator_can_be_timed(operator):
 
 
 def test_peak_is_a_speed():
-    assert 1e8 < roofline.fma_peak(1, seconds=1e-3) < 1e13
+    assert 1e8 < fma_peak(1, seconds=1e-3) < 1e13
 
 
 # Results and the report ----------------------------------------------------------------------------------------------

@@ -411,6 +411,30 @@ class Resize(Relu):
 
 
 @dataclass(frozen=True)
+class CropAndResize(Relu):
+    """``boxes`` of each map: the whole of it, one pixel, one turned round, one beyond it, and others on its edges or not."""
+
+    operator = "crop_and_resize"
+    batched = 2
+    size: Any = 7
+    boxes: int = 9
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} {self.boxes} boxes of {self.size}"
+
+    def arrays(self) -> tuple[Any, ...]:
+        rng = np.random.default_rng(zlib.crc32(str(self).encode()))
+        boxes = rng.uniform(-0.2, 1.2, (self.shape[0], self.boxes, 4)).astype(np.float32)
+        special = np.array([(0, 0, 1, 1), (0.5, 0.5, 0.5, 0.5), (0.9, 0.8, 0.1, 0.2), (1.1, 1.1, 2, 2)], np.float32)
+        boxes[:, : len(special)] = special[: self.boxes]
+        boxes[:, len(special) :: 2, 2:] = 1  # of which rounding puts the last sample on the map or beside it
+        return numbers(self, self.shape, self.values), boxes
+
+    def options(self) -> dict[str, Any]:
+        return {"size": self.size}
+
+
+@dataclass(frozen=True)
 class Concatenate(Relu):
     """``more``: the channels of further maps of these pixels."""
 
@@ -931,6 +955,14 @@ UNITNORM = [
     *_all_values(Unitnorm(2, 7), _NORMED),
 ]
 
+CROP_AND_RESIZE = [
+    CropAndResize((1, 1, 1, 1), size=1, boxes=4),
+    *(CropAndResize((2, 5, 8, 3), size=size) for size in (1, 7, (2, 1), (3, 14))),
+    *(CropAndResize((1, 32, 32, channels), size=7, boxes=30) for channels in (1, 16, 65)),
+    CropAndResize((1, 61, 33, 2), size=14, boxes=200),
+    *_all_values(CropAndResize((1, 6, 7, 3), size=5)),
+]
+
 CASES: dict[str, list[Any]] = {
     "pad": PAD,
     "channels": CHANNEL_ORDERS,
@@ -959,6 +991,7 @@ CASES: dict[str, list[Any]] = {
     "softmax": SOFTMAX,
     "groupnorm": GROUPNORM,
     "unitnorm": UNITNORM,
+    "crop_and_resize": CROP_AND_RESIZE,
 }
 """Every operator's cases, under the names of ``npresnet.kernels.LADDER``."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numba
 from llvmlite import ir
@@ -11,17 +12,19 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from npresnet.kernels.simd import LANES
+from ..kernels.simd import LANES
+
+__all__ = ["fma_peak"]
 
 _SUMS = 12  # independent sums: more than (latency 4 cycles) x (2 units), fewer than the 16 registers of AVX2
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 
 
-@intrinsic
-def _multiply_add(typingctx, steps):
+@intrinsic  # type: ignore[untyped-decorator]
+def _multiply_add(typingctx: Any, steps: Any) -> Any:
     """``_SUMS`` vectors, each multiplied and added to ``steps`` times, all in registers; returns one number of them."""
 
-    def codegen(context, builder, signature, arguments):
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         integer = ir.IntType(64)
         kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
         fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
@@ -49,8 +52,8 @@ def _multiply_add(typingctx, steps):
     return types.float32(types.int64), codegen
 
 
-@numba.njit(nogil=True)
-def _loop(steps):
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _loop(steps: Any) -> Any:
     return _multiply_add(steps)
 
 

@@ -1,0 +1,280 @@
+"""A whole job on a cluster: listed by the driver, computed by actors, written as parquet, and taken up again where it was.
+
+    DIR/job.json            its settings; with others the folder is refused
+    DIR/inputs/*.parquet    the images that are still to come, as of the last start; a file is what a task reads
+    DIR/features/*.parquet  the results
+    DIR/checkpoints/        Ray's: the paths in each file of results, in two phases, so that half a file never counts
+
+Ray would leave out what its checkpoints have by an actor of its own, which takes a processor for as long as the job runs. Here the
+driver does it, when it lists the inputs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from ..extraction.decoder import FORMATS, MOST_PIXELS
+from ..extraction.inputs import InputList, parse_sources
+from ..extraction.job import JobSettings
+from ..extraction.opening import preparation_of, prepare_folder, settings_of
+from ..extraction.rows import Extractor, chosen_layers
+from ..extraction.storage import write_whole
+from ..images.resizing import Size
+from ..model import load
+from .actor import Extract, shown_path
+from .planning import actors, imported_ray
+
+__all__ = ["ClusterSummary", "extract"]
+
+_LOST = 3  # runs
+
+
+@dataclass(frozen=True)
+class ClusterSummary:
+    """What a job has come to: images in all, rows and failures, those of this run, its seconds, and {kind of failure: images}."""
+
+    folder: Path
+    total: int
+    rows: int
+    failed: int
+    computed: int
+    seconds: float
+    errors: dict[str, int]
+
+
+def extract(
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    weights: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    layers: str | Sequence[str] | None = None,
+    pool: str = "mean",
+    dtype: str = "f32",
+    size: Size | None = None,
+    architecture: str | None = None,
+    preprocessing: str | None = None,
+    orient: bool = False,
+    fast_decode: bool = False,
+    formats: Sequence[str] = FORMATS,
+    most_pixels: int = MOST_PIXELS,
+    follow_links: bool = False,
+    cpus: int = 1,
+    size_of_pool: int | None = None,
+    batch_size: int = 64,
+    block: int = 256,
+    started: Callable[[int, int, int], None] | None = None,
+) -> ClusterSummary:
+    """As ``npresnet.extract``, on the cluster that this process is connected to, or on one of its own.
+
+    inputs, weights, out  on a disk that all nodes see, under the same names
+    cpus          processors of an actor; ``size_of_pool`` actors, None: as many as ``actors`` finds room for
+    batch_size    images that an actor is given at a time
+    block         images in a file of inputs, and so in one of results: what is computed again after a kill
+    started       called with the number of images, those that are done, and of actors, as often as that is planned
+
+    Killed and called again it goes on; images that the inputs have gained are added. When actors or nodes are lost it goes on with
+    those that are left, unless that happens three times without any image in between. Raises as ``npresnet.extract``, and
+    MissingExtraError without Ray.
+    """
+    ray = imported_ray()
+    from ray.data import ActorPoolStrategy
+
+    began = time.monotonic()
+    folder = Path(out).absolute()
+    prepare_folder(folder)
+    options: dict[str, Any] = {
+        "layers": layers, "pool": pool, "dtype": dtype, "size": size, "architecture": architecture, "preprocessing": preprocessing,
+        "orient": orient, "fast_decode": fast_decode, "formats": tuple(formats), "most_pixels": most_pixels,
+    }  # fmt: skip
+    settings = _settings(weights, **options)
+    _begin(folder, settings)
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False)
+    given = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
+    sources, standard_input = parse_sources(given)
+    constructor = {"weights": os.path.abspath(weights), **options, "sha256": settings.weights_sha256}
+    first = None  # images that were to come at the beginning
+    lost = 0  # runs that ended early, one after the other, without anything that is new
+    while True:
+        done = _done(folder / "checkpoints")
+        listing = InputList(sources, standard_input, folder, follow_links)
+        total, left = _write_inputs(folder / "inputs", listing, done, block)
+        if not total:
+            why = "".join(f", {count} x {why}" for why, count in listing.passed_over.items())
+            raise UsageError(f"inputs: no pictures among them{why}; check the path")
+        first = left if first is None else first
+        if not left:
+            return _summary(folder, total, first, time.monotonic() - began)
+        pool_size = size_of_pool or actors(cpus, checkpoints=False)
+        if started is not None:
+            started(total, total - left, pool_size)
+        try:
+            with _context(folder):
+                rows = ray.data.read_parquet(str(folder / "inputs"), override_num_blocks=-(-left // block))
+                rows = rows.map_batches(
+                    Extract,
+                    fn_constructor_kwargs=constructor,
+                    batch_size=min(batch_size, block),
+                    batch_format="numpy",
+                    num_cpus=cpus,
+                    compute=ActorPoolStrategy(size=pool_size),
+                    **_no_restarts(rows.map_batches),
+                )
+                rows.write_parquet(str(folder / "features"))
+        except ray.exceptions.RayError:  # an actor or a node, mostly; or an error of its own, which comes again
+            lost = 0 if len(_done(folder / "checkpoints")) > len(done) else lost + 1
+            if lost == _LOST:
+                raise
+
+
+def _settings(
+    weights: Any,
+    layers: Any,
+    pool: str,
+    dtype: str,
+    size: Size | None,
+    architecture: Any,
+    preprocessing: Any,
+    **how: Any,
+) -> JobSettings:
+    """The job's settings; a wrong argument is an error here, before any actor starts."""
+    net = load(weights, architecture, preprocessing=preprocessing)
+    named = chosen_layers(net, layers)
+    preparation = preparation_of(net, size, how["formats"], how["most_pixels"], how["orient"], how["fast_decode"])
+    Extractor(net, named, pool, dtype).row(preparation.shape)
+    return settings_of(net, named, pool, dtype, preparation)
+
+
+def _begin(folder: Path, settings: JobSettings) -> None:
+    """Write the settings down, or raise UsageError where others are there."""
+    path = folder / "job.json"
+    if path.exists():
+        found = json.loads(path.read_bytes())
+        if "ray" not in found:
+            raise UsageError(f"{folder}: a job of `npresnet extract` is there; give another folder")
+        there = found["ray"]
+        different = JobSettings(**{**there, "formats": tuple(there["formats"])}).differences(settings)
+        if different:
+            raise UsageError(
+                f"{folder}: another job is there already; {'; '.join(different)}; give it the same settings, or another folder"
+            )
+        return
+    write_whole(path, [json.dumps({"ray": asdict(settings)}, indent=1).encode()])
+
+
+def _no_restarts(function: Any) -> dict[str, Any]:
+    """For Rays that can be told so: an actor that is lost ends the run, and ``extract`` plans another one for the nodes that are left.
+
+    Ray itself would start the actor again, without end, and its tasks would wait for it: for ever where the node is lost on which it
+    had room.
+    """
+    others = any(each.kind is each.VAR_KEYWORD for each in inspect.signature(function).parameters.values())
+    return {"max_restarts": 0, "max_task_retries": 0} if others else {}
+
+
+@contextmanager
+def _context(folder: Path) -> Iterator[None]:
+    """Checkpoints in this context; and a task for each file of inputs, which Ray's newer reader would put together, for they are small."""
+    from ray.data import DataContext
+    from ray.data.checkpoint import CheckpointConfig
+
+    checkpoints = CheckpointConfig(
+        id_column="path",
+        checkpoint_path=str(folder / "checkpoints"),
+        delete_checkpoint_on_success=False,
+        checkpoint_manager_cls=_listed_already(),
+    )
+    context = DataContext.get_current()
+    asked = {"checkpoint_config": checkpoints, "use_datasource_v2": False}
+    before = {name: getattr(context, name) for name in asked if hasattr(context, name)}
+    try:
+        for name in before:
+            setattr(context, name, asked[name])
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
+
+
+def _listed_already() -> type:
+    """A manager of checkpoints that clears up what was not committed, and adds no actor that leaves rows out: they are not listed."""
+    from ray.data.checkpoint.checkpoint_filter import IdColumnCheckpointManager
+
+    class ListedAlready(IdColumnCheckpointManager):  # type: ignore[misc]
+        def load_checkpoint(
+            self, data_file_dir: str | None = None, data_file_filesystem: Any = None
+        ) -> tuple[None, int]:
+            if data_file_dir is not None:
+                self._clean_pending_checkpoints(data_file_dir, data_file_filesystem)
+            return None, 0
+
+    return ListedAlready
+
+
+def _done(folder: Path) -> set[str]:
+    """The paths whose results are committed."""
+    import pyarrow.parquet as pq
+    from ray.data.checkpoint.checkpoint_writer import PENDING_CHECKPOINT_SUFFIX
+
+    found: set[str] = set()
+    for path in folder.glob("*.parquet") if folder.is_dir() else ():
+        if not path.name.endswith(f"{PENDING_CHECKPOINT_SUFFIX}.parquet"):
+            found.update(pq.read_table(path, columns=["path"])["path"].to_pylist())
+    return found
+
+
+def _write_inputs(folder: Path, listing: InputList, done: set[str], block: int) -> tuple[int, int]:
+    """Write the images that are not done, ``block`` to a file; how many there are in all, and how many are written."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    seen: set[str] = set()
+    left: list[tuple[str, str]] = []
+    written = 0
+
+    def write() -> None:
+        names, items = zip(*left, strict=True)
+        pq.write_table(pa.table({"path": names, "item": items}), folder / f"{written // block:06d}.parquet")
+
+    for item in listing:
+        name = shown_path(item.path)
+        if name in seen:
+            raise UsageError(f"inputs: {name!r} is among them twice; a path stands for one image on a cluster")
+        seen.add(name)
+        if name in done:
+            continue
+        left.append((name, replace(item, file=os.path.join(listing.root, item.file)).line()))
+        if len(left) == block:
+            write()
+            written += block
+            left.clear()
+    if left:
+        write()
+    return len(seen), written + len(left)
+
+
+def _summary(folder: Path, total: int, computed: int, seconds: float) -> ClusterSummary:
+    import pyarrow.dataset as ds
+
+    errors: Counter[str] = Counter()
+    rows = 0
+    results = ds.dataset(folder / "features", format="parquet")
+    for batch in results.to_batches(columns=["status", "error"]):
+        for status, error in zip(batch["status"].to_pylist(), batch["error"].to_pylist(), strict=True):
+            rows += status == "ok"
+            if status != "ok":
+                errors[error] += 1
+    return ClusterSummary(folder, total, rows, sum(errors.values()), computed, seconds, dict(errors.most_common()))

@@ -1,0 +1,124 @@
+"""The learner's own convolution: loaded from a file, and held against the awkward cases before it is timed.
+
+A kernel that is wrong looks fast. So it is run on odd sizes, borders of every kind, strides, batches, zeros and NaN first, and
+whatever fails is said, with the case; no time is shown then.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UsageError
+from ..kernels.conv2d import conv2d_reference
+from ..verify.compare import compare
+
+__all__ = ["CASES", "Awkward", "check", "load_function"]
+
+Array = npt.NDArray[Any]
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Awkward:
+    """One call: x[n, h, w, ci], w[kh, kw, ci, co], and what is special about the numbers: "", "zeros", or "NaN"."""
+
+    shape: tuple[int, int, int, int]
+    kernel: tuple[int, int]
+    channels: int
+    stride: int = 1
+    padding: str = "same"
+    bias: bool = True
+    special: str = ""
+
+    def __str__(self) -> str:
+        sizes = ("x".join(map(str, sizes)) for sizes in (self.shape, (*self.kernel, self.shape[3], self.channels)))
+        extra = f", {self.special} in it" if self.special else ""
+        bias = "" if self.bias else ", no bias"
+        return "x {}, w {}, stride {}, padding {!r}{}{}".format(*sizes, self.stride, self.padding, bias, extra)
+
+    def arrays(self) -> tuple[Array, Array, Array | None]:
+        """(x, w, bias), the same in every process."""
+        random = np.random.default_rng(len(str(self)) * 1009 + sum(self.shape))
+        x = random.standard_normal(self.shape, np.float32)
+        w = random.standard_normal((*self.kernel, self.shape[3], self.channels), np.float32)
+        if self.special == "zeros":
+            x[:] = 0
+        if self.special == "NaN":
+            x[0, self.shape[1] // 2, self.shape[2] // 2, 0] = np.nan
+        return x, w, random.standard_normal(self.channels, np.float32) if self.bias else None
+
+
+CASES = (
+    Awkward((1, 8, 8, 4), (3, 3), 8),
+    *(
+        Awkward(shape, kernel, channels, stride, padding)
+        for (shape, channels), kernel, stride, padding in itertools.product(
+            (((1, 7, 9, 3), 5), ((2, 6, 5, 17), 33)), ((1, 1), (3, 3)), (1, 2), ("same", "valid")
+        )
+    ),
+    Awkward((1, 15, 14, 3), (7, 7), 10, 2),
+    Awkward((1, 1, 1, 5), (3, 3), 2),
+    Awkward((1, 9, 6, 2), (2, 3), 3),
+    Awkward((1, 13, 11, 64), (3, 3), 65),
+    Awkward((1, 6, 7, 4), (3, 3), 6, bias=False),
+    Awkward((1, 6, 7, 4), (3, 3), 6, bias=False, special="zeros"),
+    Awkward((1, 9, 9, 4), (3, 3), 6, special="NaN"),
+)
+"""Odd sizes and even ones, one image and two, channels beside every multiple of a vector, every kind of border."""
+
+
+def load_function(place: str) -> Function:
+    """The function of "my_conv.py:conv". Raises UsageError where there is none, or its file fails."""
+    path, _, name = place.rpartition(":")
+    if not path or not name:
+        raise UsageError(f"mine: got {place!r}; it must be FILE.py:FUNCTION, such as my_conv.py:conv")
+    if not Path(path).is_file():
+        raise UsageError(f"mine: {path}: there is no such file; give FILE.py:FUNCTION")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"mine: {path}: this is no Python file; its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the learner's own code raises
+        raise UsageError(f"mine: {path} cannot be run ({type(error).__name__}: {error})") from error
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise UsageError(f"mine: {path} has no function {name!r}")
+    function: Function = found
+    return function
+
+
+def check(function: Function) -> str:
+    """What is wrong with a convolution, in words, with the first case that shows it; "" where all cases agree.
+
+    It is called as ``function(x, w, bias, stride=1, padding="same")``, bias perhaps None, and must return
+    float32[n, ho, wo, co] as ``conv2d_reference`` does, NaN in the same places.
+    """
+    for case in CASES:
+        x, w, bias = case.arrays()
+        options = {"stride": case.stride, "padding": case.padding}
+        wide = None if bias is None else bias.astype(np.float64)
+        truth = conv2d_reference(x.astype(np.float64), w.astype(np.float64), wide, **options)  # type: ignore[arg-type]
+        before = x.copy(), w.copy()
+        try:
+            found = function(x, w, bias, **options)
+        except Exception as error:  # whatever the learner's own code raises
+            return f"{case}: it raises {type(error).__name__}: {error}"
+        if not isinstance(found, np.ndarray):
+            return f"{case}: it returns {type(found).__name__}; it must be a NumPy array"
+        difference = compare(found, truth)
+        if not difference.agrees():
+            far = f"relative error {difference.relative:.1e}, worst {difference.worst:.1e}"
+            return f"{case}: {difference.problem or far}"
+        if not all(np.array_equal(old, new, equal_nan=True) for old, new in zip(before, (x, w), strict=True)):
+            return f"{case}: it writes into its arguments"
+    return ""
