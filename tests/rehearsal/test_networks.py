@@ -393,7 +393,7 @@ def test_memory_that_is_short(net, log):
 # The host's time -----------------------------------------------------------------------------------------------------
 
 PYTHON_CALLS = 200
-"""Of one call of a network, recorded, with five outputs; each takes some 0.1 us. 150 and 161 were seen."""
+"""Of one call of a network, recorded, with five outputs; each takes some 0.1 us. Up to 161 were seen."""
 
 
 @pytest.mark.parametrize("place", [np.asarray, on_card])
