@@ -6,7 +6,6 @@ work on the array is done; ``__cuda_array_interface__`` is the other one.
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from ..errors import ImageError, UsageError
 from .card import Card
+from .driver import wait_for
 
 __all__ = ["DeviceArray", "device_images", "on_card"]
 
@@ -30,7 +30,9 @@ class DeviceArray:
     def __init__(self, card: Card, memory: Any) -> None:
         self._card = card
         self.memory = memory  # Numba's array
-        weakref.finalize(self, card.give_back, memory).atexit = False
+
+    def __del__(self) -> None:
+        self._card.give_back(self.memory)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -141,9 +143,9 @@ def _numba_array(card: Card, images: Any, own: Any) -> Any:
     if isinstance(images, DeviceArray):
         return images.memory
     if getattr(images, "__cuda_ndarray__", False):
-        cuda.default_stream().synchronize()  # Numba's arrays say at best on which stream they were made
+        wait_for(None)  # Numba's arrays say at best on which stream they were made
         if images.stream:
-            images.stream.synchronize()
+            wait_for(images.stream)
         return images
     if hasattr(images, "__dlpack__"):
         kind, index = (int(number) for number in images.__dlpack_device__())
@@ -160,7 +162,7 @@ def _numba_array(card: Card, images: Any, own: Any) -> Any:
             view = StridedMemoryView.from_dlpack(images, stream_ptr=int(own.handle))
             return cuda.as_cuda_array(_Described(view))
     # nor does this protocol, always: the default stream is a fair guess
-    cuda.default_stream().synchronize()
+    wait_for(None)
     return cuda.as_cuda_array(images)
 
 

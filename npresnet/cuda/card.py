@@ -8,17 +8,21 @@ import os
 import re
 import threading
 import weakref
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DeviceError, MissingExtraError, UsageError
+from .driver import checked, driver, simulated, wait_for
 from .recorded import wait_for_all
+
+if TYPE_CHECKING:
+    from .copies import Staged
 
 __all__ = ["Bindable", "Card", "Found", "Lane", "find_cards", "open_card", "parse_device", "why_no_cuda"]
 
@@ -37,7 +41,6 @@ TENSOR_CORES = (8, 0)
 """The oldest compute capability with the instructions of the kernels for tensor cores."""
 
 _SPARE = 8  # results' memory that is kept
-_KEPT = 8  # programs bound to a lane's memory
 _INSTEAD = "the same network runs with device='cpu'"
 
 
@@ -63,12 +66,6 @@ class Found:
     problem: str | None
 
 
-def _simulated() -> bool:
-    from numba import config
-
-    return bool(config.ENABLE_CUDASIM)
-
-
 def why_no_cuda() -> str | None:
     """What keeps this process from using any card, in words; None where cards can be used.
 
@@ -76,7 +73,7 @@ def why_no_cuda() -> str | None:
     """
     if importlib.util.find_spec("numba_cuda") is None:  # which the simulator takes, too
         return 'numba-cuda is not installed; `pip install "npresnet[cuda]"` adds it'
-    if _simulated():
+    if simulated():
         return None
     import numba_cuda
     from numba import cuda
@@ -133,13 +130,13 @@ def find_cards(opened: int | None = None) -> list[Found]:
         context = cuda.gpus[index]
         capability = tuple(context.compute_capability)
         problem = None
-        if capability < LOWEST and not _simulated():
+        if capability < LOWEST and not simulated():
             problem = (
                 f"its compute capability is {capability[0]}.{capability[1]}; CUDA 13 needs {LOWEST[0]}.{LOWEST[1]} "
                 "(a card of 2018 or later)"
             )
         free = total = 0
-        if problem is None and opened in (None, index) and not _simulated():
+        if problem is None and opened in (None, index) and not simulated():
             try:
                 with context:
                     free, total = (int(count) for count in cuda.current_context().get_memory_info())
@@ -185,6 +182,7 @@ class Card:
     def __init__(self, found: Found) -> None:
         self.index, self.name, self.capability, self.sms = found.index, found.name, found.capability, found.sms
         self._process = os.getpid()
+        self.context: Any = None  # the driver's, once there is a lane; before that, Numba looks for it
         self._lock = threading.Lock()
         self._idle: list[Lane] = []
         # Memory of results that nobody refers to any more. It comes from finalizers, which may run at any moment, also while
@@ -202,7 +200,7 @@ class Card:
 
     def check_precision(self, precision: str) -> None:
         """Refuse tensor cores that this card does not have: DeviceError."""
-        if precision != "fp32" and self.capability < TENSOR_CORES and not _simulated():
+        if precision != "fp32" and self.capability < TENSOR_CORES and not simulated():
             raise DeviceError(
                 f"precision: got {precision!r}, but device 'cuda:{self.index}' ({self.name}) has compute capability "
                 f"{self.capability[0]}.{self.capability[1]}, and that takes 8.0; give precision='fp32'"
@@ -211,11 +209,18 @@ class Card:
     @contextmanager
     def current(self) -> Iterator[None]:
         """Make this the card that the calls inside the block, by this thread, are about."""
-        from numba import cuda
-
         self.check_process()
-        with cuda.gpus[self.index]:
+        if self.context is None:
+            from numba import cuda
+
+            with cuda.gpus[self.index]:
+                yield
+            return
+        checked(driver().cuCtxPushCurrent(self.context))
+        try:
             yield
+        finally:
+            checked(driver().cuCtxPopCurrent())
 
     def memory(self) -> tuple[int, int]:
         """(free, total) bytes."""
@@ -264,7 +269,7 @@ class Card:
         if any(memory is not None for memory in found.values()):
             wait_for_all()
         else:
-            stream.synchronize()
+            wait_for(stream)
         for name, shape in shapes.items():
             if found[name] is None:
                 found[name] = self.array(shape, "the outputs")
@@ -330,9 +335,13 @@ class Lane:
     def __init__(self, card: Card) -> None:
         self.card = card
         self.stream = _own_stream()
+        if not simulated():
+            card.context = checked(driver().cuCtxGetCurrent())
         self._arena: Any = None
         self._staging: dict[str, Array] = {}
-        self._bound: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
+        self._staged: dict[tuple[str, tuple[int, ...]], Staged] = {}  # cut from it
+        # no longer than the programs are kept by their networks, whose weights they hold
+        self._bound: weakref.WeakKeyDictionary[Bindable[Any], Any] = weakref.WeakKeyDictionary()
 
     def arena(self, size: int) -> Any:
         """float32 memory on the card, of at least ``size`` bytes."""
@@ -345,25 +354,30 @@ class Lane:
     def bound(self, program: Bindable[_Bound]) -> _Bound:
         """``program`` with its activations in this lane's arena; kept, so that a shape of images is bound once."""
         arena = self.arena(program.arena_bytes)
-        if id(program) not in self._bound:
-            self._bound[id(program)] = (program, program.bind(arena))
-        self._bound.move_to_end(id(program))
-        while len(self._bound) > _KEPT:
-            self._bound.popitem(last=False)
-        bound: _Bound = self._bound[id(program)][1]
+        bound: _Bound | None = self._bound.get(program)
+        if bound is None:
+            bound = self._bound[program] = program.bind(arena)
         return bound
 
-    def staging(self, name: str, shape: tuple[int, ...]) -> Array:
+    def staging(self, name: str, shape: tuple[int, ...]) -> Staged:
         """Page-locked float32 memory, from and to which the card copies by itself while others compute."""
+        if (name, shape) not in self._staged:
+            from .copies import Staged
+
+            count = math.prod(shape)
+            if name not in self._staging or self._staging[name].size < count:
+                self._make_staging(name, count)
+            self._staged[name, shape] = Staged(self._staging[name][:count].reshape(shape))
+        return self._staged[name, shape]
+
+    def _make_staging(self, name: str, count: int) -> None:
         from numba import cuda
 
-        count = math.prod(shape)
-        if name not in self._staging or self._staging[name].size < count:
-            self._staging.pop(name, None)
-            self._staging[name] = self.card.allocated(
-                4 * count, "page-locked memory for copies", lambda: cuda.pinned_array(count, np.float32)
-            )
-        return self._staging[name][:count].reshape(shape)
+        self._staging.pop(name, None)
+        self._staged = {key: staged for key, staged in self._staged.items() if key[0] != name}
+        self._staging[name] = self.card.allocated(
+            4 * count, "page-locked memory for copies", lambda: cuda.pinned_array(count, np.float32)
+        )
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -378,15 +392,13 @@ def _own_stream() -> Any:
     """
     from numba import cuda
 
-    if _simulated():
+    if simulated():
         return cuda.stream()
-    from cuda.bindings import driver
-
-    error, handle = driver.cuStreamCreate(driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
+    error, handle = driver().cuStreamCreate(driver().CUstream_flags.CU_STREAM_NON_BLOCKING)
     if int(error) != 0:
         raise DeviceError(
             f"device 'cuda': a stream cannot be made (error {int(error)}); check the card with `nvidia-smi`"
         )
     stream = cuda.external_stream(int(handle))
-    weakref.finalize(stream, driver.cuStreamDestroy, handle).atexit = False
+    weakref.finalize(stream, driver().cuStreamDestroy, handle).atexit = False
     return stream

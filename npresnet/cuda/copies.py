@@ -6,16 +6,15 @@ thousand calls of Python for one call of a network.
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
 import numpy.typing as npt
 
 from ..kernels.cuda.launch import SIMULATED
-from .recorded import checked, driver_stream
+from .driver import checked, driver, stream_handle
 
-__all__ = ["Placed"]
+__all__ = ["Placed", "Staged"]
 
 Array = npt.NDArray[Any]
 
@@ -35,29 +34,26 @@ class Placed:
             self.array[at : at + count].copy_to_device(source.array[first : first + count], stream=stream)
             return
         to, of = self._address + at * self._each, source._address + first * self._each
-        checked(_driver().cuMemcpyDtoDAsync(to, of, count * self._each, driver_stream(stream)))
+        checked(driver().cuMemcpyDtoDAsync(to, of, count * self._each, stream_handle(stream)))
 
-    def upload(self, source: Array, stream: Any) -> None:
-        """Queue the copy of page-locked memory, a C-contiguous array of this shape, to here."""
+    def upload(self, source: Staged, stream: Any) -> None:
+        """Queue the copy of an array of this shape to here."""
         if SIMULATED:
-            self.array.copy_to_device(source, stream=stream)
+            self.array.copy_to_device(source.array, stream=stream)
             return
-        checked(_driver().cuMemcpyHtoDAsync(self._address, _address(source), source.nbytes, driver_stream(stream)))
+        checked(driver().cuMemcpyHtoDAsync(self._address, source.address, source.bytes, stream_handle(stream)))
 
-    def download(self, target: Array, stream: Any) -> None:
-        """Queue the copy of all of this to page-locked memory, a C-contiguous array of its shape."""
+    def download(self, target: Staged, stream: Any) -> None:
+        """Queue the copy of all of this to an array of its shape."""
         if SIMULATED:
-            self.array.copy_to_host(target, stream=stream)
+            self.array.copy_to_host(target.array, stream=stream)
             return
-        checked(_driver().cuMemcpyDtoHAsync(_address(target), self._address, target.nbytes, driver_stream(stream)))
+        checked(driver().cuMemcpyDtoHAsync(target.address, self._address, target.bytes, stream_handle(stream)))
 
 
-def _address(array: Array) -> int:
-    return int(array.__array_interface__["data"][0])
+class Staged:
+    """A C-contiguous array of the host: page-locked, or else each copy is waited for. With its address, and its bytes."""
 
-
-@functools.cache  # an import statement costs as much as a copy does, each time
-def _driver() -> Any:
-    from cuda.bindings import driver
-
-    return driver
+    def __init__(self, array: Array) -> None:
+        self.array = array
+        self.address, self.bytes = int(array.ctypes.data), array.nbytes

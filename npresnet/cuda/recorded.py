@@ -8,7 +8,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Recorded", "checked", "driver_stream", "record", "wait_for_all"]
+from .driver import checked, driver, simulated, stream_handle
+
+__all__ = ["Recorded", "record", "wait_for_all"]
 
 _alone = threading.Lock()
 """Held while something is being recorded, and by whoever waits for all that a card does: the driver refuses such a wait as long
@@ -17,34 +19,27 @@ as any stream is recorded, with an error for the thread that waits, and the reco
 
 def wait_for_all() -> None:
     """Wait until all that is queued on the current card is done, whichever stream and whichever library's it is."""
-    from numba import cuda
-
-    with _alone:
-        cuda.synchronize()
+    if not simulated():  # which never waits
+        with _alone:
+            checked(driver().cuCtxSynchronize())
 
 
 class Recorded:
     """A recorded piece of work. Made by ``record``."""
 
     def __init__(self, graph: Any) -> None:
-        from cuda.bindings import driver
-
         self._graph = graph
-        weakref.finalize(self, driver.cuGraphExecDestroy, graph).atexit = False
+        weakref.finalize(self, driver().cuGraphExecDestroy, graph).atexit = False
 
     def queue(self, stream: Any) -> None:
         """Queue all of it on ``stream``."""
-        from cuda.bindings import driver
-
-        checked(driver.cuGraphLaunch(self._graph, driver_stream(stream)))
+        checked(driver().cuGraphLaunch(self._graph, stream_handle(stream)))
 
 
 def record(stream: Any, queue: Callable[[Any], None]) -> Recorded | None:
     """What ``queue`` queues on ``stream``, recorded and not run; None where that cannot be: in the simulator, or when
     something in it cannot be recorded, which a warning says."""
-    from ..kernels.cuda.launch import SIMULATED
-
-    if SIMULATED:
+    if simulated():
         return None
     try:
         with _alone:
@@ -57,35 +52,19 @@ def record(stream: Any, queue: Callable[[Any], None]) -> Recorded | None:
 
 
 def _record(stream: Any, queue: Callable[[Any], None]) -> Recorded:
-    from cuda.bindings import driver
     from numba import cuda
 
-    handle = driver_stream(stream)
-    mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL  # other threads go on with theirs
-    checked(driver.cuStreamBeginCapture(handle, mode))
+    handle = stream_handle(stream)
+    mode = driver().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL  # other threads go on with theirs
+    checked(driver().cuStreamBeginCapture(handle, mode))
     graph = None
     try:
         with cuda.defer_cleanup():  # memory that is freed meanwhile would end the recording
             queue(stream)
     finally:  # ended in any case, or the stream could not be used again
-        error, graph = driver.cuStreamEndCapture(handle)
+        error, graph = driver().cuStreamEndCapture(handle)
     checked((error,))
     try:
-        return Recorded(checked(driver.cuGraphInstantiate(graph, 0)))
+        return Recorded(checked(driver().cuGraphInstantiate(graph, 0)))
     finally:
-        driver.cuGraphDestroy(graph)
-
-
-def checked(answer: tuple[Any, ...]) -> Any:
-    """The driver's result; RuntimeError with its words for an error."""
-    if int(answer[0]) != 0:
-        from cuda.bindings import driver
-
-        _, text = driver.cuGetErrorString(answer[0])
-        raise RuntimeError(text.decode() if isinstance(text, bytes) else str(answer[0]))
-    return answer[1] if len(answer) > 1 else None
-
-
-def driver_stream(stream: Any) -> int:
-    """A stream of Numba's in the driver's terms."""
-    return int(stream.handle)
+        driver().cuGraphDestroy(graph)

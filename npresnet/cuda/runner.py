@@ -25,7 +25,8 @@ from .arrays import DeviceArray, device_images, on_card
 from .by_layer import Tensors, layer_program
 from .by_plan import planned_program
 from .card import Card, Lane
-from .copies import Placed
+from .copies import Placed, Staged
+from .driver import wait_for
 from .measured import Choices, Measured, Measuring
 from .packing import Constants
 from .program import Bound, Program
@@ -114,7 +115,7 @@ class Runner:
         with self.card.lane() as lane:
             with self.card.current():
                 bound = lane.bound(program)
-                feed = partial(bound.images.upload, batch, lane.stream)
+                feed = partial(bound.images.upload, Staged(batch), lane.stream)
                 (seconds,) = timed(lane.stream, bound.queues, 1, feed)
                 feed()
             for step, queue, taken in zip(program.steps, bound.queues, seconds, strict=True):
@@ -135,7 +136,7 @@ class Runner:
             if not program.planned:
                 return None
             bound = lane.bound(program)
-            feed = partial(bound.images.upload, batch, lane.stream)
+            feed = partial(bound.images.upload, Staged(batch), lane.stream)
             medians = np.median(timed(lane.stream, bound.queues, repeats, feed), axis=0)
         return step_times([step.what for step in program.steps], len(batch), medians)
 
@@ -201,11 +202,11 @@ class Runner:
         suspects: list[int] = []
 
         def finish(chunk: _Pending) -> None:
-            chunk.lane.stream.synchronize()
+            wait_for(chunk.lane.stream)
             collect(chunk)
             if chunk.bound.suspects is not None:
                 marks = chunk.lane.staging("suspects", chunk.bound.suspects.shape)
-                suspects.extend(chunk.first + int(index) for index in np.nonzero(marks)[0])
+                suspects.extend(chunk.first + int(index) for index in np.nonzero(marks.array)[0])
 
         chunks = self._chunks(shape)
         with ExitStack() as stack:
@@ -228,7 +229,7 @@ class Runner:
                     finish(pending[turn])
             finally:
                 for chunk in pending.values():  # nothing may still be running when the lanes are given back
-                    chunk.lane.stream.synchronize()
+                    wait_for(chunk.lane.stream)
         return suspects
 
     def _run_from_host(self, images: Array, outputs: tuple[str, ...], exact: bool = False) -> dict[str, Any]:
@@ -237,7 +238,7 @@ class Runner:
 
         def feed(chunk: _Pending) -> None:
             staged = chunk.lane.staging("images", chunk.bound.images.shape)
-            _copy(images[chunk.first : chunk.first + chunk.images], staged, self._threads)
+            _copy(images[chunk.first : chunk.first + chunk.images], staged.array, self._threads)
             chunk.bound.images.upload(staged, chunk.lane.stream)
 
         def fetch(chunk: _Pending) -> None:
@@ -247,7 +248,7 @@ class Runner:
         def collect(chunk: _Pending) -> None:
             for name, output in chunk.bound.outputs.items():
                 into = results[name][chunk.first : chunk.first + chunk.images]
-                _copy(chunk.lane.staging(f"output {name}", output.shape), into, self._threads)
+                _copy(chunk.lane.staging(f"output {name}", output.shape).array, into, self._threads)
 
         for index in self._each_chunk(images.shape, outputs, feed, fetch, collect, exact):
             again = self._run_from_host(images[index : index + 1], outputs, exact=True)
@@ -274,7 +275,7 @@ class Runner:
             again = self._run_on_card(given.array[index : index + 1], outputs, exact=True)
             for name, array in again.items():
                 places[name].take(index, Placed(array.memory), 0, 1, cuda.default_stream())
-            cuda.default_stream().synchronize()
+            wait_for(None)
         return {name: DeviceArray(self.card, array) for name, array in results.items()}
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from .recorded import checked, driver_stream, record
+from .driver import checked, driver, simulated, stream_handle
+from .recorded import record
 
 __all__ = ["timed"]
 
@@ -22,9 +23,7 @@ def timed(
     """
     from numba import cuda
 
-    from ..kernels.cuda.launch import SIMULATED
-
-    if SIMULATED:
+    if simulated():
         return [[0.0] * len(queues) for _ in range(rounds)]
     events = [cuda.event() for _ in range(len(queues) + 1)]
 
@@ -52,8 +51,7 @@ def timed(
 
 def _mark(event: Any, stream: Any, recording: bool) -> None:
     """Note the time when the stream gets here; ``recording``: whenever the graph that is being recorded does."""
-    from cuda.bindings import driver
-
-    flags = driver.CUevent_record_flags
+    flags = driver().CUevent_record_flags
     flag = flags.CU_EVENT_RECORD_EXTERNAL if recording else flags.CU_EVENT_RECORD_DEFAULT
-    checked(driver.cuEventRecordWithFlags(driver.CUevent(int(event.handle)), driver_stream(stream), int(flag)))
+    at = driver().CUevent(int(event.handle))
+    checked(driver().cuEventRecordWithFlags(at, stream_handle(stream), int(flag)))

@@ -107,9 +107,10 @@ def network_input(images: object, channels: int = 3, dtype: DTypeLike = np.float
         )
     if array.size == 0:
         raise ImageError(f"{described}: empty; every dimension must be at least 1")
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity, as in a cast anywhere else
-        # Aligned and writeable too: compiled kernels would be compiled once more for a read-only array.
-        array = np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED", "WRITEABLE"])
+    # Aligned and writeable too: compiled kernels would be compiled once more for a read-only array.
+    if array.dtype != dtype or not array.flags.carray:
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity, as in a cast anywhere else
+            array = np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED", "WRITEABLE"])
     return array if array.ndim == 4 else array[None]
 
 

@@ -149,7 +149,7 @@ def test_a_card_that_cannot_be_opened(play, monkeypatch):
 @pytest.mark.parametrize("simulated", [False, True])
 def test_without_numba_cuda(monkeypatch, simulated):
     monkeypatch.setattr(cards, "_opened", {})
-    monkeypatch.setattr(cards, "_simulated", lambda: simulated)
+    monkeypatch.setattr(cards, "simulated", lambda: simulated)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: None)
     with pytest.raises(MissingExtraError, match=r'pip install "npresnet\[cuda\]"'):
         cards.open_card(0)
@@ -215,13 +215,15 @@ def test_memory_of_results_is_used_again(play, monkeypatch):
 
     play(a_card())
     waited: list[str] = []
-    monkeypatch.setattr(cuda, "synchronize", lambda: waited.append("all streams"))
+    asked = SimpleNamespace(cuCtxSynchronize=lambda: waited.append("all streams") or (0,))
+    monkeypatch.setattr("npresnet.cuda.recorded.driver", lambda: asked)
+    monkeypatch.setattr(cards, "wait_for", waited.append)
     monkeypatch.setattr(cuda, "device_array", lambda shape, dtype: np.empty(shape, dtype))
     card = cards.open_card(0)
 
     def results(*shapes: tuple[int, ...]) -> list[Any]:
         named = {str(number): shape for number, shape in enumerate(shapes)}
-        return list(card.results(named, SimpleNamespace(synchronize=lambda: waited.append("one"))).values())
+        return list(card.results(named, "one").values())
 
     first, second = (arrays.DeviceArray(card, memory) for memory in results((2, 3), (2, 3)))
     memories, other = [first.memory, second.memory], results((4, 3))[0]
@@ -322,8 +324,6 @@ def test_what_cannot_be_recorded_goes_step_by_step(monkeypatch, caplog):
 
 def test_nobody_waits_for_the_card_while_steps_are_recorded(play, monkeypatch):
     """The driver would refuse it, to whoever waits, and the recording would be lost."""
-    from numba import cuda
-
     play(a_card())
     card = cards.open_card(0)
     card.give_back(np.zeros((2, 3), np.float32))
@@ -338,7 +338,8 @@ def test_nobody_waits_for_the_card_while_steps_are_recorded(play, monkeypatch):
 
     waited: list[list[str]] = []
     monkeypatch.setattr("npresnet.cuda.recorded._record", slowly)
-    monkeypatch.setattr(cuda, "synchronize", lambda: waited.append(list(recording)))
+    asked = SimpleNamespace(cuCtxSynchronize=lambda: waited.append(list(recording)) or (0,))
+    monkeypatch.setattr("npresnet.cuda.recorded.driver", lambda: asked)
     beside(lambda: record("stream", lambda stream: None), lambda: card.results({"C1": (2, 3)}, None), begun, go)
     assert waited == [[]]
 
@@ -346,7 +347,8 @@ def test_nobody_waits_for_the_card_while_steps_are_recorded(play, monkeypatch):
 def test_waits_for_the_card_have_one_place():
     """``recorded.py`` sees to it that none comes at the wrong time."""
     for path in Path(cards.__file__).parent.glob("*.py"):
-        assert ("cuda.synchronize(" in path.read_text()) == (path.name == "recorded.py"), path.name
+        assert "cuda.synchronize(" not in path.read_text(), path.name
+        assert ("cuCtxSynchronize(" in path.read_text()) == (path.name == "recorded.py"), path.name
 
 
 def test_arrays_are_told_apart():

@@ -34,7 +34,7 @@ def streams(monkeypatch):
         return (0,)
 
     names = ("cuMemcpyDtoDAsync", "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync")
-    monkeypatch.setattr(copies, "_driver", lambda: SimpleNamespace(**dict.fromkeys(names, copy)))
+    monkeypatch.setattr(copies, "driver", lambda: SimpleNamespace(**dict.fromkeys(names, copy)))
     return seen
 
 
@@ -64,8 +64,8 @@ def test_a_copy_takes_a_few_calls_of_python(streams):
 def test_to_the_card_and_back(streams):
     there, given, back = np.zeros((2, 3), np.float32), numbers(2, 3), np.zeros((2, 3), np.float32)
     placed = copies.Placed(OnCard(there))
-    placed.upload(given, SimpleNamespace(handle=1))
-    placed.download(back, SimpleNamespace(handle=2))
+    placed.upload(copies.Staged(given), SimpleNamespace(handle=1))
+    placed.download(copies.Staged(back), SimpleNamespace(handle=2))
     np.testing.assert_array_equal(there, given)
     np.testing.assert_array_equal(back, given)
     assert streams == [1, 2]
@@ -73,7 +73,7 @@ def test_to_the_card_and_back(streams):
 
 def test_what_the_driver_refuses(monkeypatch):
     refuse = SimpleNamespace(cuMemcpyDtoDAsync=lambda *arguments: (700,))
-    monkeypatch.setattr(copies, "_driver", lambda: refuse)
+    monkeypatch.setattr(copies, "driver", lambda: refuse)
     placed = copies.Placed(OnCard(numbers(2, 3)))
     with pytest.raises(RuntimeError):
         placed.take(0, placed, 1, 1, SimpleNamespace(handle=0))

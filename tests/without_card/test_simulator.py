@@ -9,12 +9,12 @@ import re
 import subprocess
 import sys
 import threading
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from ..support.junit import passed
 from ..support.threads import beside
 
 FOLDER = Path(__file__).parents[1] / "cuda"
@@ -51,10 +51,7 @@ def test_in_the_simulator(tmp_path):
         print(process.communicate()[0])
         assert process.returncode == 0, name
     for name, least in LEAST.items():
-        (suite,) = ElementTree.parse(tmp_path / f"{name}.xml").getroot().iter("testsuite")
-        counts = {kind: int(suite.attrib[kind]) for kind in ("tests", "errors", "failures", "skipped")}
-        assert counts == {"tests": counts["tests"], "errors": 0, "failures": 0, "skipped": 0}, name
-        assert counts["tests"] >= least, name
+        assert passed(tmp_path / f"{name}.xml") >= least, name
 
 
 def test_imported_when_asked_for(run_python):
