@@ -16,6 +16,7 @@ from ..kernels.channel_reduce import ChannelReduceStep
 from ..kernels.channels import ChannelsStep
 from ..kernels.combine import CombineStep, Operand
 from ..kernels.conv2d_transpose import Col2imStep
+from ..kernels.crop_and_resize import CropAndResizeStep
 from ..kernels.geometry import Window
 from ..kernels.globalmaxpool import GlobalMaxPoolStep
 from ..kernels.groupnorm import GroupNormStep
@@ -113,6 +114,11 @@ def _touched(step: Step) -> Iterator[Touched]:
                 (step.x, step.n * step.height * step.width),
                 (step.out, step.n * step.rows * step.columns),
             )
+        case CropAndResizeStep():
+            yield from (
+                (step.x, step.count * step.height * step.width),
+                (step.out, step.count * step.each * step.rows * step.columns),
+            )
         case Col2imStep():
             _check_window(step.window)
             yield step.x, step.n * _positions(step.window)
@@ -147,6 +153,8 @@ def _stretches(step: Step) -> Iterator[tuple[Address, int]]:
             for operand in (step.a, step.b):
                 if not isinstance(operand.map.address, Packed):  # weights are as many as they were packed for
                     yield operand.map.address, _extent(operand, step)
+        case CropAndResizeStep():
+            yield step.boxes, 16 * step.count * step.each
         case WinogradInStep():
             yield step.v, v_bytes(step.given.m, step.given.tiles, step.given.x.channels)
         case WinogradOutStep():

@@ -225,12 +225,12 @@ def test_names_that_keras_would_not_understand(tmp_path, name):
 def test_what_reads_back_differently_is_not_kept(tmp_path, monkeypatch):
     """A converter's mistake, one bit of it, is no file."""
 
-    def spoilt(path, names, layers, config):
+    def spoilt(path, names, layers, *others):
         layers = [(name, dict(tensors)) for name, tensors in layers]
         kernel = layers[0][1]["kernel"].copy()
         kernel.view(np.uint32).flat[0] ^= 1
         layers[0][1]["kernel"] = kernel
-        write(path, names, layers, config)
+        write(path, names, layers, *others)
 
     write = module.write_layers
     monkeypatch.setattr(module, "write_layers", spoilt)
