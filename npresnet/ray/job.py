@@ -2,8 +2,12 @@
 
     DIR/job.json            its settings; with others the folder is refused
     DIR/inputs/*.parquet    the images that are still to come, as of the last start; a file is what a task reads
+    DIR/run/                what Ray writes: files of results, and checkpoints, with the paths of each, once it is whole
     DIR/features/*.parquet  the results
-    DIR/checkpoints/        Ray's: the paths in each file of results, in two phases, so that half a file never counts
+    DIR/checkpoints/        the paths in each file of results
+
+Ray does not wait for the end of its tasks when a run fails or a driver is killed: some go on, and commit what is computed once more
+meanwhile. So they write to a place of their own. The driver moves what is whole from there, and drops a file of which it has a path.
 
 Ray would leave out what its checkpoints have by an actor of its own, which takes a processor for as long as the job runs. Here the
 driver does it, when it lists the inputs.
@@ -33,7 +37,7 @@ from ..extraction.storage import write_whole
 from ..images.resizing import Size
 from ..model import load
 from .actor import Extract, shown_path
-from .planning import actors, imported_ray
+from .planning import actors, imported_ray, settled
 
 __all__ = ["ClusterSummary", "extract"]
 
@@ -107,7 +111,7 @@ def extract(
     first = None  # images that were to come at the beginning
     lost = 0  # runs that ended early, one after the other, without anything that is new
     while True:
-        done = _done(folder / "checkpoints")
+        done = _gathered(folder)
         listing = InputList(sources, standard_input, folder, follow_links)
         total, left = _write_inputs(folder / "inputs", listing, done, block)
         if not total:
@@ -115,6 +119,7 @@ def extract(
             raise UsageError(f"inputs: no pictures among them{why}; check the path")
         first = left if first is None else first
         if not left:
+            shutil.rmtree(folder / "run", ignore_errors=True)
             return _summary(folder, total, first, time.monotonic() - began)
         pool_size = size_of_pool or actors(cpus, checkpoints=False)
         if started is not None:
@@ -131,11 +136,12 @@ def extract(
                     compute=ActorPoolStrategy(size=pool_size),
                     **_no_restarts(rows.map_batches),
                 )
-                rows.write_parquet(str(folder / "features"))
+                rows.write_parquet(str(folder / "run" / "features"))
         except ray.exceptions.RayError:  # an actor or a node, mostly; or an error of its own, which comes again
-            lost = 0 if len(_done(folder / "checkpoints")) > len(done) else lost + 1
+            lost = 0 if len(_gathered(folder)) > len(done) else lost + 1
             if lost == _LOST:
                 raise
+            settled()
 
 
 def _settings(
@@ -191,7 +197,7 @@ def _context(folder: Path) -> Iterator[None]:
 
     checkpoints = CheckpointConfig(
         id_column="path",
-        checkpoint_path=str(folder / "checkpoints"),
+        checkpoint_path=str(folder / "run" / "checkpoints"),
         delete_checkpoint_on_success=False,
         checkpoint_manager_cls=_listed_already(),
     )
@@ -208,29 +214,48 @@ def _context(folder: Path) -> Iterator[None]:
 
 
 def _listed_already() -> type:
-    """A manager of checkpoints that clears up what was not committed, and adds no actor that leaves rows out: they are not listed."""
+    """A manager of checkpoints that adds no actor that leaves rows out: they are not listed."""
     from ray.data.checkpoint.checkpoint_filter import IdColumnCheckpointManager
 
     class ListedAlready(IdColumnCheckpointManager):  # type: ignore[misc]
         def load_checkpoint(
             self, data_file_dir: str | None = None, data_file_filesystem: Any = None
         ) -> tuple[None, int]:
-            if data_file_dir is not None:
-                self._clean_pending_checkpoints(data_file_dir, data_file_filesystem)
             return None, 0
 
     return ListedAlready
 
 
-def _done(folder: Path) -> set[str]:
-    """The paths whose results are committed."""
+def _gathered(folder: Path) -> set[str]:
+    """The paths that have a result, after what runs have committed was moved to ``features``; a path is there once.
+
+    The checkpoint moves last, so that a kill in between does no harm.
+    """
     import pyarrow.parquet as pq
     from ray.data.checkpoint.checkpoint_writer import PENDING_CHECKPOINT_SUFFIX
 
+    def paths(checkpoint: Path) -> list[str]:
+        return pq.read_table(checkpoint, columns=["path"])["path"].to_pylist()  # type: ignore[no-any-return]
+
+    for name in ("features", "checkpoints"):
+        (folder / name).mkdir(exist_ok=True)
     found: set[str] = set()
-    for path in folder.glob("*.parquet") if folder.is_dir() else ():
-        if not path.name.endswith(f"{PENDING_CHECKPOINT_SUFFIX}.parquet"):
-            found.update(pq.read_table(path, columns=["path"])["path"].to_pylist())
+    for checkpoint in (folder / "checkpoints").glob("*.parquet"):
+        found.update(paths(checkpoint))
+    for checkpoint in sorted((folder / "run" / "checkpoints").glob("*.parquet")):
+        if checkpoint.name.endswith(f"{PENDING_CHECKPOINT_SUFFIX}.parquet"):
+            continue
+        held = paths(checkpoint)
+        if found.isdisjoint(held):
+            for file in (folder / "run" / "features").glob(f"{checkpoint.stem}*"):
+                os.replace(file, folder / "features" / file.name)
+            os.replace(checkpoint, folder / "checkpoints" / checkpoint.name)
+            found.update(held)
+        else:
+            for place in (folder / "features", folder / "run" / "features"):
+                for file in place.glob(f"{checkpoint.stem}*"):
+                    file.unlink()
+            checkpoint.unlink()
     return found
 
 

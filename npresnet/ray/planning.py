@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from typing import Any
 
 from ..errors import MissingExtraError, UsageError
 
-__all__ = ["actors", "imported_ray"]
+__all__ = ["actors", "imported_ray", "settled"]
 
 
 def imported_ray() -> Any:
@@ -46,3 +48,22 @@ def room(nodes: list[int], cpus: int, kept: int) -> int:
             f"checkpoints, and an actor needs {cpus} on one node: no actor has room; give it fewer processors, or add a node"
         )
     return most
+
+
+def settled(patience: float = 60.0) -> None:
+    """Wait until Ray counts no node that is lost; it notices some seconds later, and until then would plan with it.
+
+    ``patience``: seconds, after which the nodes that do not answer are Ray's matter.
+    """
+    ray = imported_ray()
+    until = time.monotonic() + patience
+    while time.monotonic() < until and not all(_answers(node) for node in ray.nodes() if node["Alive"]):
+        time.sleep(0.2)
+
+
+def _answers(node: dict[str, Any]) -> bool:
+    try:
+        socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), timeout=5).close()
+    except OSError:
+        return False
+    return True

@@ -53,7 +53,7 @@ def same_as_one_machine(out: Path, photos: Path, weights: Path, folder: Path) ->
 
 
 def committed(out: Path) -> set[str]:
-    return {path.name for path in (out / "checkpoints").glob("*.parquet") if "pending" not in path.name}
+    return {path.name for path in out.glob("**/checkpoints/*.parquet") if "pending" not in path.name}
 
 
 def main() -> int:
