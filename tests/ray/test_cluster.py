@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -155,30 +154,3 @@ def test_the_driver_is_killed(cluster, photos, weights, reference, tmp_path):
 
 def committed(folder: Path) -> set[str]:
     return {path.name for path in folder.glob("**/checkpoints/*.parquet") if "pending" not in path.name}
-
-
-def test_a_node_is_lost(cluster, photos, weights, reference, tmp_path):
-    """In the midst of a job; its work is done by others. The last test of this cluster."""
-
-    ended = threading.Event()
-
-    def lose() -> None:
-        while not committed(tmp_path) and not ended.wait(0.02):
-            pass
-        cluster.remove_node(cluster.nodes[1], allow_graceful=False)
-
-    thread = threading.Thread(target=lose, daemon=True)
-    thread.start()
-    runs: list[tuple[int, int, int]] = []
-    try:
-        found = npresnet.ray.extract(
-            photos, weights, tmp_path, cpus=2, started=lambda *each: runs.append(each), **USUAL
-        )
-    finally:
-        ended.set()
-    thread.join()
-    assert (found.rows, found.failed) == (96, 0)
-    assert same(rows(tmp_path), reference)
-    assert [actors for _, _, actors in runs] == [2] + [1] * (
-        len(runs) - 1
-    )  # planned again for what is left, if need be
