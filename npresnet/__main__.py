@@ -14,13 +14,17 @@ def main() -> None:
         watch()
         try:
             from .cli.app import app
+
+            app()
         except ModuleNotFoundError as error:
             if error.name is None or error.name.split(".")[0] not in ("typer", "rich", "click"):
                 raise
             needed = f"npresnet: the command line needs {error.name}, which is not installed"
             print(f'{needed}: pip install "npresnet[cli]"', file=sys.stderr)
             sys.exit(2)
-        app()
+        except (ImportError, MemoryError) as error:  # where memory is limited; a command that has begun sees to it
+            print(f"npresnet: cannot start ({str(error) or 'out of memory'}); is there enough memory?", file=sys.stderr)
+            sys.exit(2)
 
 
 if __name__ == "__main__":
