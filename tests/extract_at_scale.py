@@ -300,7 +300,7 @@ main()
             [sys.executable, "-c", code, photos, weights, out, str(limit)], capture_output=True, text=True
         )
         last = (done.stderr.strip().splitlines() or [""])[-1]
-        clear = done.returncode == 0 or last.startswith(("npresnet:", "MemoryError", "ImportError", "OpenBLAS"))
+        clear = done.returncode == 0 or ("Traceback" not in done.stderr and last.startswith(("npresnet:", "OpenBLAS")))
         seen[f"status {done.returncode}"] = seen.get(f"status {done.returncode}", 0) + 1
         if not clear or not (not out.exists() or whole(out)):
             tell(f"with {limit} MB", f"status {done.returncode}: {last[-80:]}", False)

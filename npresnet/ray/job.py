@@ -19,6 +19,8 @@ import inspect
 import json
 import os
 import shutil
+import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -125,11 +127,11 @@ def extract(
         if started is not None:
             started(total, total - left, pool_size)
         try:
-            with _context(folder):
+            with _context(folder), _marked(folder / "run") as marker:
                 rows = ray.data.read_parquet(str(folder / "inputs"), override_num_blocks=-(-left // block))
                 rows = rows.map_batches(
-                    Extract,
-                    fn_constructor_kwargs=constructor,
+                    _ExtractInRun,
+                    fn_constructor_kwargs={"marker": str(marker), **constructor},
                     batch_size=min(batch_size, block),
                     batch_format="numpy",
                     num_cpus=cpus,
@@ -142,6 +144,36 @@ def extract(
             if lost == _LOST:
                 raise
             settled()
+
+
+class _ExtractInRun(Extract):
+    """Ends with its run, whose marker is a file.
+
+    When a run fails, Ray lets go of its actors and ends none. One that anything still refers to keeps its processors, and the actors of
+    the next run wait for them, for ever.
+    """
+
+    def __init__(self, marker: str, **options: Any) -> None:
+        threading.Thread(target=_exit_without, args=(marker,), name="npresnet-run", daemon=True).start()
+        super().__init__(**options)
+
+
+def _exit_without(marker: str) -> None:
+    while os.path.exists(marker):
+        time.sleep(1)
+    os._exit(0)
+
+
+@contextmanager
+def _marked(folder: Path) -> Iterator[Path]:
+    """A file that is there as long as this run is."""
+    folder.mkdir(exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix="marker-", dir=folder)
+    os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        os.unlink(name)
 
 
 def _settings(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import ray
 from ray.data import DataContext
 
 import npresnet.ray
 from npresnet.errors import UsageError
+from npresnet.ray.job import _gathered
 from tests.support.pictures import good_pictures
 
 
@@ -38,3 +41,19 @@ def test_a_job_is_taken_up_again(two_processors, photos, weights, tmp_path):
     good_pictures(some / "more", 10, seed=70)
     found = npresnet.ray.extract(some, weights, tmp_path / "out", **options)
     assert (found.computed, found.rows) == (10, 42)
+
+
+def test_what_a_failed_run_commits_late_counts_once(tmp_path):
+    def committed(name, *paths, pending=""):
+        for kind, file in (("features", f"{name}-0.parquet"), ("checkpoints", f"{name}{pending}.parquet")):
+            (tmp_path / "run" / kind).mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.table({"path": paths}), tmp_path / "run" / kind / file)
+
+    committed("a_000000", "1", "2")
+    committed("a_000001", "3", pending=".pending")
+    assert _gathered(tmp_path) == {"1", "2"}
+    committed("a_000002", "4")
+    committed("b_000000", "2", "4", "5")
+    assert _gathered(tmp_path) == {"1", "2", "4"}
+    assert {file.name for file in (tmp_path / "features").iterdir()} == {"a_000000-0.parquet", "a_000002-0.parquet"}
+    assert not list((tmp_path / "run" / "features").glob("b_*"))
