@@ -50,14 +50,15 @@ def room(nodes: list[int], cpus: int, kept: int) -> int:
     return most
 
 
-def settled(patience: float = 60.0) -> None:
+def settled(looks: int = 300) -> None:
     """Wait until Ray counts no node that is lost; it notices some seconds later, and until then would plan with it.
 
-    ``patience``: seconds, after which the nodes that do not answer are Ray's matter.
+    ``looks``: five in a second, after which the nodes that do not answer are Ray's matter; not seconds, for a machine may be halted.
     """
     ray = imported_ray()
-    until = time.monotonic() + patience
-    while time.monotonic() < until and not all(_answers(node) for node in ray.nodes() if node["Alive"]):
+    for _ in range(looks):
+        if all(_answers(node) for node in ray.nodes() if node["Alive"]):
+            return
         time.sleep(0.2)
 
 
