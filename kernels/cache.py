@@ -23,6 +23,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "lasting_directory",
     "remove_temporary",
     "source_hash",
+    "write_whole",
 ]
 
 NOWHERE = "this user has no cache directory that can be written; NPRESNET_CACHE_DIR may name one"
@@ -123,6 +125,16 @@ def kernel_cache(*settings: str) -> str | None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return str(path)
     return None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that other processes see whole, or as it was before. Raises OSError."""
+    part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def existing_cache(*settings: str) -> str | None:

@@ -17,7 +17,6 @@ import contextlib
 import ctypes
 import functools
 import hashlib
-import os
 import re
 import sys
 import threading
@@ -26,7 +25,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from .cache import kernel_cache
+from .cache import kernel_cache, write_whole
 from .processor import SETTINGS, identity
 from .simd import LANES
 
@@ -73,12 +72,7 @@ def keep(name: str, symbol: str, code: bytes) -> None:
     errors = sorted({found.decode() for found in re.findall(rb"(?<=\0)(?:numba|NRT)_\w+(?=\0)", code)} - _IN_PLACE)
     assert _FOR_ERRORS.issuperset(errors), f"{name} needs Numba: {errors}"
     content = "\n".join([name, symbol, *errors]).encode() + b"\n\n" + code
-    part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
-    try:
-        part.write_bytes(hashlib.sha256(content).digest() + content)
-        part.replace(path)  # whole, or not at all
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, hashlib.sha256(content).digest() + content)
 
 
 @functools.cache

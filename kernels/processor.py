@@ -6,10 +6,10 @@ order whatever the tile, and which algorithm computes a layer depends on the net
 
     settings                      what the choice rests on: ResNet-50, batch 1, one thread, on a Xeon (Emerald Rapids)
     tile 6 x 4, four steps        AVX-512: 9 x 3 registers are 12 % slower, 12 x 2 and eight steps the same, two steps 3 % slower
-    tile 6 x 2, four steps        AVX2, there with registers of 256 bits: 4 x 3 registers and eight steps are the same within 2 %,
-                                  two steps 13 % slower
+    tile 6 x 2, four steps        AVX2, there with LLVM's features narrowed to it: 4 x 3 registers are 4 % slower, two steps 7 %,
+                                  eight steps 2 % faster
     tile 6 x 2, four steps        128 bits: nothing was measured
-    256 KB of A, 28 tiles         half and double are the same within 1 % with 2 MB of L2; where L2 is smaller, so are they
+    256 KB of A, 28 tiles         half and double are the same within 2 % with 2 MB of L2; where L2 is smaller, so are they
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import NamedTuple
 import llvmlite
 import llvmlite.binding as llvm
 
-from .cache import existing_cache, kernel_cache
+from .cache import existing_cache, kernel_cache, write_whole
 from .simd import LANES
 
 __all__ = ["SETTINGS", "Settings", "alternatives", "identity", "keep", "l2_bytes", "usual"]
@@ -120,9 +120,7 @@ def keep(settings: Settings) -> Path | None:
     path = _file(kernel_cache("tuned"))
     with suppress(OSError):
         if path:
-            part = path.with_name(f"{path.name}.{os.getpid()}")
-            part.write_text(json.dumps(str(settings)))
-            part.replace(path)
+            write_whole(path, json.dumps(str(settings)).encode())
             return path
     return None
 

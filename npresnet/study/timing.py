@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 
 from ..kernels.threads import available_threads, run
 from ..peers.machine import describe
+from ..peers.measure import summary
 
 __all__ = ["Ceilings", "Timing", "ceilings", "measured", "timing_of"]
 
@@ -47,8 +47,9 @@ class Ceilings:
 
 def timing_of(samples: Sequence[float]) -> Timing:
     """Of the seconds of some runs."""
-    low, middle, high = statistics.quantiles(samples, n=4, method="inclusive") if len(samples) > 1 else [samples[0]] * 3
-    return Timing(middle, (low, high), len(samples))
+    found = summary([samples])
+    low, high = found["quartiles"]
+    return Timing(found["median"], (low, high), len(samples))
 
 
 def measured(call: Callable[[], Any], repeats: int = 5) -> Timing:
