@@ -21,6 +21,7 @@ from ..kernels.geometry import Window
 from ..kernels.globalmaxpool import GlobalMaxPoolStep
 from ..kernels.groupnorm import GroupNormStep
 from ..kernels.maxpool import MaxPoolStep
+from ..kernels.paste_masks import PasteMaskStep
 from ..kernels.resize import ResizeStep
 from ..kernels.scale import AffineStep
 from ..kernels.softmax import SoftmaxStep
@@ -119,6 +120,8 @@ def _touched(step: Step) -> Iterator[Touched]:
                 (step.x, step.count * step.height * step.width),
                 (step.out, step.count * step.each * step.rows * step.columns),
             )
+        case PasteMaskStep():  # it has no maps
+            pass
         case Col2imStep():
             _check_window(step.window)
             yield step.x, step.n * _positions(step.window)
@@ -155,6 +158,10 @@ def _stretches(step: Step) -> Iterator[tuple[Address, int]]:
                     yield operand.map.address, _extent(operand, step)
         case CropAndResizeStep():
             yield step.boxes, 16 * step.count * step.each
+        case PasteMaskStep():
+            yield step.masks, 4 * step.count * step.rows * step.columns
+            yield step.boxes, 32 * step.count
+            yield step.out, step.count * step.height * step.width
         case WinogradInStep():
             yield step.v, v_bytes(step.given.m, step.given.tiles, step.given.x.channels)
         case WinogradOutStep():

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from npresnet import kernels
 from npresnet.cpu.bounds import check_bounds, touched
 from npresnet.cpu.building import InMemory
 from npresnet.cpu.by_plan import Plan
@@ -35,6 +36,8 @@ def kinds(kind: type[Step] = Step) -> list[type[Step]]:
 
 def test_every_kind_of_step_is_known() -> None:
     """A new one that is not would be an error in every fuzz; here it is told by name."""
+    for name in kernels.__all__:  # whatever of them other tests have imported
+        getattr(kernels, name)
     for kind in kinds():
         with suppress(AttributeError):  # it is known, but this one has no fields
             touched(object.__new__(kind))
