@@ -218,8 +218,13 @@ def _status(folder: Path) -> None:
 
 def _verify(folder: Path, weights: Path | None, sample: str, architecture: str | None) -> None:
     from ..extraction.checks import verify
+    from ..extraction.job import Job
 
-    net = None if weights is None else load_network(weights, architecture, "cpu", "auto", None)
+    job = Job.read(folder)
+    how = job.settings
+    net = load_network(
+        weights or Path(job.weights), architecture, how.device, how.algorithm, None, how.precision, how.preprocessing
+    )
     found = verify(folder, _percent(sample), net)
     fact("rows", f"{found.rows:,}, all of them whole; {found.computed:,} computed again, {len(found.wrong):,} differ")
     if found.changed:

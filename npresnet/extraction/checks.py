@@ -77,7 +77,7 @@ def verify(folder: Path, sample: float = 0.01, net: ResNet | None = None) -> Ver
             if trailer is None:
                 continue
             array = files.rows(trailer, check=True)
-            for item, record in zip(found, files.records(), strict=True):
+            for item, record in zip(found, files.records(trailer), strict=True):
                 if record.row is None:
                     continue
                 rows += 1
@@ -130,7 +130,7 @@ def merge(folder: Path, out: Path) -> int:
     def notes() -> Iterator[bytes]:
         before = 0
         for each, trailer in there:
-            for record in each.records():
+            for record in each.records(trailer):
                 if record.row is not None:
                     record.row += before
                 yield record.line().encode() + b"\n"

@@ -143,8 +143,8 @@ class ExtractedFeatures:
 
     def records(self) -> Iterator[Record]:
         """What became of each image, in order; ``row`` counts within its shard."""
-        for files, _ in self._files:
-            yield from files.records()
+        for files, trailer in self._files:
+            yield from files.records(trailer)
 
     def __len__(self) -> int:
         """Rows."""

@@ -99,12 +99,17 @@ class ShardFiles:
         except (ValueError, TypeError, IndexError) as error:
             raise UsageError(f"{self.notes}: damaged ({error}); delete it, and give the same command again") from None
 
-    def records(self) -> list[Record]:
-        """What became of its images, in order; none where the shard is not there."""
+    def records(self, trailer: Trailer) -> list[Record]:
+        """What became of its images, in order, as the commit with this ``trailer`` has it.
+
+        Raises UsageError where another commit has taken its place: its rows are others.
+        """
         try:
             lines = self.notes.read_bytes().splitlines()
         except FileNotFoundError:
-            return []
+            lines = []
+        if not lines or Trailer(**json.loads(lines[-1])) != trailer:
+            raise self._gone(self.notes)
         return [Record(**json.loads(line)) for line in lines[:-1]]
 
     def rows(self, trailer: Trailer, check: bool = False) -> Rows:
@@ -118,9 +123,7 @@ class ShardFiles:
         try:
             rows: Rows = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
-            raise UsageError(
-                f"{path}: is gone; was the shard computed again meanwhile? open the features once more"
-            ) from None
+            raise self._gone(path) from None
         except (OSError, ValueError) as error:
             rows, why = np.empty(0), str(error)
         else:
@@ -130,6 +133,10 @@ class ShardFiles:
         if why:
             raise UsageError(f"{path}: damaged ({why}); delete {self.notes.name}, and give the same command again")
         return rows
+
+    @staticmethod
+    def _gone(path: Path) -> UsageError:
+        return UsageError(f"{path}: is gone; was the shard computed again meanwhile? open the features once more")
 
     def commit(self, records: Sequence[Record], rows: Rows) -> Trailer:
         """Write the shard. Raises OutputError; then what was there before is there still."""

@@ -56,7 +56,7 @@ def summarise(job: Job, computed: int = 0, seconds: float = 0.0, digest: bool = 
         there += 1
         rows, failed = rows + trailer.rows, failed + trailer.failed
         if trailer.failed:
-            for record in files.records():
+            for record in files.records(trailer):
                 if record.error:
                     errors[record.error] += 1
                     examples.setdefault(record.error, (record.path, record.text))
@@ -74,7 +74,7 @@ def features_digest(job: Job) -> str:
         if trailer is None:
             continue
         rows = files.rows(trailer)
-        for record in files.records():
+        for record in files.records(trailer):
             if record.row is not None:
                 name = os.fsencode(record.path)
                 digest.update(len(name).to_bytes(8, "little") + name + np.ascontiguousarray(rows[record.row]).tobytes())

@@ -48,7 +48,7 @@ class OpenShard:
         if todo.again is not None:
             trailer = self._files.trailer()
             assert trailer is not None
-            self._old, self._old_rows = self._files.records(), self._files.rows(trailer)
+            self._old, self._old_rows = self._files.records(trailer), self._files.rows(trailer)
 
     @property
     def complete(self) -> bool:
@@ -90,7 +90,10 @@ def to_repeat(job: Job, shards: Sequence[Shard]) -> list[Todo]:
     """Of shards that are there, those with images that have failed, or whose files are not what they were."""
     found = []
     for shard, items in job.items(shards):
-        records = ShardFiles(job.folder, shard.number).records()
+        files = ShardFiles(job.folder, shard.number)
+        trailer = files.trailer()
+        assert trailer is not None
+        records = files.records(trailer)
         again = [
             place
             for place, (item, record) in enumerate(zip(items, records, strict=True))

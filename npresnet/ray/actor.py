@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import NpResNetError, UsageError
+from ..errors import UsageError
 from ..extraction.decoder import FORMATS, MOST_PIXELS
 from ..extraction.decoders import DEADLINE, Decoded, Decoders, usual_batch
 from ..extraction.inputs import Item
-from ..extraction.opening import preparation_of
+from ..extraction.opening import preparation_of, weights_hash
 from ..extraction.rows import Extractor, chosen_layers
-from ..files.safe_write import file_hash
 from ..images.resizing import Size
 from ..model import load
 from .planning import imported_ray
@@ -66,11 +65,11 @@ class Extract:
             raise UsageError("pool: got 'none'; maps are pooled here: mean, max or gem")
         self.threads = threads or assigned_cpus()
         os.environ["NUMBA_NUM_THREADS"] = str(self.threads)  # for whatever else runs in this process
-        if sha256 is not None and file_hash(weights) != sha256:
+        net = load(weights, architecture, threads=self.threads, preprocessing=preprocessing)
+        if sha256 is not None and weights_hash(net) != sha256:
             raise UsageError(
                 f"{weights}: other weights on this node than the job began with; give all nodes the same file"
             )
-        net = load(weights, architecture, threads=self.threads, preprocessing=preprocessing)
         self._layers = chosen_layers(net, layers)
         self._extractor = Extractor(net, self._layers, pool, dtype)
         how = preparation_of(net, size, formats, most_pixels, orient, fast_decode)
@@ -87,8 +86,8 @@ class Extract:
             try:
                 for window in self._decoders.windows(iter(items)):
                     rows += self._extractor.rows(window)
-            except NpResNetError:
-                self._decoders.close()  # what it was at is of no use any more
+            except BaseException:  # whatever it was: answers to this batch would be taken for the next one's
+                self._decoders.close()
                 self._decoders = Decoders(*self._decoding)
                 raise
             return self._table(rows)

@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import NpResNetError, UsageError
 from ..extraction.decoder import FORMATS, MOST_PIXELS
 from ..extraction.inputs import InputList, parse_sources
 from ..extraction.job import JobSettings
@@ -111,9 +111,11 @@ def extract(
     sources, standard_input = parse_sources(given)
     constructor = {"weights": os.path.abspath(weights), **options, "sha256": settings.weights_sha256}
     first = None  # images that were to come at the beginning
-    lost = 0  # runs that ended early, one after the other, without anything that is new
+    had, idle = -1, 0  # images that were done before the last run; runs, one after the other, that added none
+    failure: Exception | None = None  # of the last run
     while True:
         done = _gathered(folder)
+        had, idle = len(done), 0 if len(done) > had else idle + 1
         listing = InputList(sources, standard_input, folder, follow_links)
         total, left = _write_inputs(folder / "inputs", listing, done, block)
         if not total:
@@ -123,6 +125,10 @@ def extract(
         if not left:
             shutil.rmtree(folder / "run", ignore_errors=True)
             return _summary(folder, total, first, time.monotonic() - began)
+        if idle == _LOST:
+            raise failure or NpResNetError(
+                f"{folder}: {_LOST} runs have ended well and added nothing; this is a fault of npresnet"
+            )
         pool_size = size_of_pool or actors(cpus, checkpoints=False)
         if started is not None:
             started(total, total - left, pool_size)
@@ -139,10 +145,9 @@ def extract(
                     **_no_restarts(rows.map_batches),
                 )
                 rows.write_parquet(str(folder / "run" / "features"))
-        except ray.exceptions.RayError:  # an actor or a node, mostly; or an error of its own, which comes again
-            lost = 0 if len(_gathered(folder)) > len(done) else lost + 1
-            if lost == _LOST:
-                raise
+            failure = None
+        except ray.exceptions.RayError as error:  # an actor or a node, mostly; or one of its own, which comes again
+            failure = error
             settled()
 
 
@@ -284,7 +289,9 @@ def _gathered(folder: Path) -> set[str]:
             os.replace(checkpoint, folder / "checkpoints" / checkpoint.name)
             found.update(held)
         else:
-            for place in (folder / "features", folder / "run" / "features"):
+            # The same task once more, whose first results count; or one of which a kill has left half here, half there.
+            gathered = (folder / "checkpoints" / checkpoint.name).exists()
+            for place in (folder / "run" / "features", *(() if gathered else (folder / "features",))):
                 for file in place.glob(f"{checkpoint.stem}*"):
                     file.unlink()
             checkpoint.unlink()

@@ -57,3 +57,7 @@ def test_what_a_failed_run_commits_late_counts_once(tmp_path):
     assert _gathered(tmp_path) == {"1", "2", "4"}
     assert {file.name for file in (tmp_path / "features").iterdir()} == {"a_000000-0.parquet", "a_000002-0.parquet"}
     assert not list((tmp_path / "run" / "features").glob("b_*"))
+    committed("a_000000", "1", "2")  # Ray has tried a task again that had committed
+    assert _gathered(tmp_path) == {"1", "2", "4"}
+    assert {file.name for file in (tmp_path / "features").iterdir()} == {"a_000000-0.parquet", "a_000002-0.parquet"}
+    assert not list((tmp_path / "run" / "features").glob("a_*0-0.parquet"))
