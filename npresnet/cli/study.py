@@ -162,7 +162,7 @@ def window(
 
 def _place(text: str) -> tuple[int, int, int]:
     words = text.split(",")
-    if len(words) != 3 or not all(word.strip().isdigit() for word in words):
+    if len(words) != 3 or not all(word.strip().isdecimal() for word in words):
         raise UsageError(f"--at: got {text!r}; it must be row, column and channel of an output, such as 0,0,5")
     row, column, channel = map(int, words)
     return row, column, channel
@@ -251,6 +251,7 @@ def errors(
         list(counted(against_tensorflow(net, path, images, recording), "layers by TensorFlow", len(net.layers) - 1))
     elif against is not None:
         recording = Recording.open(against)
+        recording.check(weights or demo_weights()[0])
         images = recording.images[:1]
         if len(recording.images) != 1:
             raise UsageError(f"--against: {against} is of {len(recording.images)} images; errors are measured on one")

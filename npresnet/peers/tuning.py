@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..kernels.processor import Settings, alternatives, keep, usual
 from .case import Case
@@ -90,11 +89,18 @@ def tune_processor(
     return Tuned(best, tuple(trials), keep(best))
 
 
-def _ratios(workers: list[Any]) -> list[float]:
-    """Each one's least time over the first one's: others on the same machine can only make a run longer."""
+def _ratios(workers: list[Worker]) -> list[float]:
+    """Each one's least time over the first one's: others on the same machine can only make a run longer. Infinity for one that has
+    failed."""
     runs = max(1, round(_TURN / min(workers[0].time(2, 1))))
     least = [float("inf")] * len(workers)
     for number in range(_ROUNDS):
         for index in range(len(workers)) if number % 2 else reversed(range(len(workers))):
-            least[index] = min(least[index], *workers[index].time(runs, 1))
+            if number == 0 or least[index] < float("inf"):
+                try:
+                    least[index] = min(least[index], *workers[index].time(runs, 1))
+                except EngineFailed:
+                    if index == 0:
+                        raise
+                    least[index] = float("inf")
     return [seconds / least[0] for seconds in least]

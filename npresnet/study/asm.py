@@ -59,7 +59,6 @@ WIDTHS: Mapping[str, tuple[str, str, int]] = {
 }
 """Width -> (lanes of float32, a processor that has it and no more, vector registers)."""
 
-# kernel -> (module of the kernels, its name there, types of its arguments where Numba is to infer none, k steps in one turn)
 CPU_KERNELS: Mapping[str, tuple[str, str, str, str]] = {
     "tile": ("tile", "multiply", "", "the micro-kernel: a tile of sums in registers"),
     "gemm_naive": ("gemm", "_gemm_naive", "mmvmii", "one sum at a time"),
@@ -297,6 +296,8 @@ def _bytes_of(text: str) -> int:
         return 0
     name = text.partition(" ")[0]
     if name.endswith(("ss", "d")) and "ps" not in name:
+        return 4
+    if "{1to" in text:  # one number, spread over all lanes
         return 4
     widths = {"z": 64, "y": 32, "x": 16}
     return max((widths[kind] for kind in re.findall(r"%([xyz])mm", text)), default=8)

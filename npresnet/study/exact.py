@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from ..errors import UsageError
 
-__all__ = ["ONE", "ZERO", "Surd", "parse_surd", "product"]
+__all__ = ["ONE", "ZERO", "Surd", "parse_surd"]
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,6 @@ class Surd:
 ZERO, ONE = Surd(Fraction(0)), Surd(Fraction(1))
 
 
-def product(numbers: list[Surd]) -> Surd:
-    """Of all of them; 1 of none."""
-    total = ONE
-    for number in numbers:
-        total = total * number
-    return total
-
-
 _RATIONAL = r"(\d+)(?:/(\d+))?"
 
 
@@ -66,12 +58,9 @@ def parse_surd(text: str) -> Surd:
     """ "0", "-2", "1/2", "sqrt2", "-sqrt2/2", "3sqrt2/4" as a number, "1/sqrt2" as well. Raises UsageError."""
     compact = text.replace(" ", "").replace("√2", "sqrt2")
     sign = -1 if compact.startswith("-") else 1
-    body = compact.lstrip("+-")
-    with_zero = None
-    if found := re.fullmatch(_RATIONAL, body):
-        with_zero = found[2] and int(found[2]) == 0
-        if not with_zero:
-            return Surd(Fraction(sign * int(found[1]), int(found[2] or 1)))
+    body = compact[1:] if compact[:1] in ("+", "-") else compact
+    if (found := re.fullmatch(_RATIONAL, body)) and int(found[2] or 1):
+        return Surd(Fraction(sign * int(found[1]), int(found[2] or 1)))
     if body == "1/sqrt2":
         return Surd(Fraction(0), Fraction(sign, 2))
     if (found := re.fullmatch(r"(\d*)sqrt2(?:/(\d+))?", body)) and int(found[2] or 1):

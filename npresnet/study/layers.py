@@ -154,7 +154,7 @@ def layers(net: ResNet, images: Array, timing: bool = True, repeats: int = 5) ->
     graph = net.graph
     plan = plan_of(net, (n, height, width))
     shapes = graph.shapes(height, width, list(plan.outputs))
-    fields = fields_of(graph, graph.shapes(height, width))
+    fields = fields_of(graph, graph.shapes(height, width, graph.ends_for(height, width)))
     steps = _by_layer(plan.steps)
     roof = ceilings(net.threads) if timing else None
     times, whole = _timed(net, images, list(plan.outputs), repeats) if timing else ({}, None)
@@ -188,7 +188,7 @@ def layers(net: ResNet, images: Array, timing: bool = True, repeats: int = 5) ->
             winograd = executed != counted
             kinds = (("executed", executed), ("by definition", counted)) if winograd else (("", counted),)
             dots += [Roof(layer.name, f / moved, n * f / timed.seconds, share, kind) for kind, f in kinds]
-    weights = sum(math.prod(shape) for layer in graph.layers for shape in layer.operator.tensors().values())
+    weights = net._inspection.parameters
     return LayersStudy(
         str(net.architecture), (n, height, width), rows, sum(row.mac for row in rows), weights, roof, whole,
         total if timing else None, own if timing else None, dots,

@@ -108,7 +108,8 @@ def maps(net: ResNet, images: Array, layers: Sequence[str] | None = None) -> Map
     image, graph = images[:1], net.graph
     asked = list(layers or graph.features or [graph.layers[-1].name])
     names = {name: graph.features.get(name, name) for name in asked}
-    shapes = graph.shapes(*image.shape[1:3])
+    height, width = image.shape[1:3]
+    shapes = graph.shapes(height, width, [*graph.ends_for(height, width), *map(graph.resolved, names.values())])
     fields = fields_of(graph, shapes)
     for name in names.values():
         if len(shapes[graph.resolved(name)]) != 3:
@@ -148,7 +149,7 @@ def receptive_field(net: ResNet, layer: str, size: tuple[int, int]) -> Field:
     """What the cells of a layer's map see of an image of ``size`` (h, w). Raises UsageError for a layer that is not here, and for
     one whose cells do not each see a box: behind a pool over the whole map, say."""
     name = net.graph.features.get(layer, layer)
-    found = fields_of(net.graph, net.graph.shapes(*size)).get(net.graph.resolved(name))
+    found = fields_of(net.graph, net.graph.shapes(*size, net.graph.ends_for(*size))).get(net.graph.resolved(name))
     if found is None:
         raise UsageError(
             f"layer {layer!r}: its cells see no box of the picture, for it has no cells, or a map behind it was pooled or "

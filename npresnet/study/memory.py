@@ -85,7 +85,7 @@ class MemoryStudy:
     """A plan's memory, for images of ``batch`` = (n, h, w).
 
     steps          names of the plan's steps, in order: the chart's horizontal axis
-    arena_bytes    what is asked for; top: where the highest block ends, rounded up to cache lines: the same
+    arena_bytes    what is asked for: where the highest block ends, rounded up to cache lines
     sum_bytes      of all blocks: what they would take without being used again
     peak_bytes     the most that is needed at any one step: no arrangement can do with less
     total_bytes    of all that is held
@@ -145,7 +145,7 @@ def _blocks(plan: Plan) -> list[Block]:
 
 
 def _held(net: ResNet, plan: Plan) -> list[Held]:
-    stored = sum(4 * math.prod(shape) for layer in net.graph.layers for shape in layer.operator.tensors().values())
+    stored = 4 * net._inspection.parameters
     needed = {name for step in plan.steps for name in step.layers}
     growth = _winograd_growth(net, plan)
     outputs = 4 * plan.batch[0] * sum(math.prod(shape) for shape in plan.outputs.values())

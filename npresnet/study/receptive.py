@@ -105,7 +105,7 @@ def fields_of(graph: Graph, shapes: Mapping[str, Shape]) -> dict[str, Field]:
     one = Span(0, 0, 1)
     found = {entry.name: Field(one, one)} if len(shapes[entry.name]) == 3 else {}
     for layer in graph.layers[1:]:
-        if isinstance(layer.operator, Input) or len(shapes[layer.name]) != 3:
+        if isinstance(layer.operator, Input) or len(shapes.get(layer.name, ())) != 3:
             continue
         inputs = [found[name] for name in layer.inputs if name in found]
         if len(inputs) == len(layer.inputs):

@@ -106,6 +106,7 @@ def chosen_layer(graph: Graph, shapes: dict[str, Shape], name: str | None) -> La
                 f"groups, such as {some}; `npresnet study layers` lists them"
             )
         return layer
+    found = [layer for layer in found if layer.name in shapes]  # images of this size may not reach all of them
     if not found:
         raise UsageError("this network has no convolution without groups; give another file")
     square = [layer for layer in found if isinstance(layer.operator, Conv2D) and layer.operator.kernel == (3, 3)]
@@ -130,7 +131,8 @@ def subject_of(net: ResNet, images: Array, name: str | None = None) -> StudiedLa
     name  of the layer; None as for ``chosen_layer``, which also says what is refused
     """
     image = images[:1]
-    layer = chosen_layer(net.graph, net.graph.shapes(*image.shape[1:3]), name)
+    height, width = image.shape[1:3]
+    layer = chosen_layer(net.graph, net.graph.shapes(height, width, net.graph.ends_for(height, width)), name)
     operator = layer.operator
     assert isinstance(operator, Conv2D)
     source, pads = padded_input(net.graph, layer)

@@ -12,6 +12,7 @@ Then one real tile is worked through, and the whole layer is computed in float32
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from ..kernels.conv2d import conv2d_reference
 from ..kernels.winograd import matrices, transform_kernel, winograd_reference
 from ..model import ResNet
 from ..verify.compare import compare
-from .exact import ONE, ZERO, Surd, parse_surd, product
+from .exact import ONE, ZERO, Surd, parse_surd
 from .forms import Column, Grid
 from .subject import StudiedLayer, subject_of
 
@@ -138,7 +139,7 @@ def exact_matrices(points: Sequence[Surd]) -> tuple[Matrix, Matrix, Matrix]:
         for i in range(m):
             at[i][j] = power
             power = power * p
-        scale = product([p - q for q in others])
+        scale = math.prod((p - q for q in others), start=ONE)
         g[j] = [ONE / scale, p / scale, p * p / scale]
         bt[j][: n - 1] = _polynomial(others)
     at[m - 1][n - 1] = ONE
@@ -160,18 +161,11 @@ def identity(at: Matrix, g: Matrix, bt: Matrix) -> bool:
     """Whether the matrices compute a correlation of 3 taps: exactly, for every output, tap and input."""
     n = len(g)
     return all(
-        _sum([at[o][j] * g[j][t] * bt[j][i] for j in range(n)]) == (ONE if i == o + t else ZERO)
+        sum((at[o][j] * g[j][t] * bt[j][i] for j in range(n)), ZERO) == (ONE if i == o + t else ZERO)
         for o in range(len(at))
         for t in range(3)
         for i in range(n)
     )
-
-
-def _sum(numbers: list[Surd]) -> Surd:
-    total = ZERO
-    for number in numbers:
-        total = total + number
-    return total
 
 
 def winograd(

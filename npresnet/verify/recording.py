@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UsageError
+from ..errors import UsageError, WeightsError
 from ..files.safe_write import file_hash, replaced
 from ..network.weights import Weights
 from ..version import __version__
@@ -81,6 +81,15 @@ class Recording:
         if array.shape != shape:
             return Difference(np.inf, np.inf, f"shape {array.shape} instead of {shape}")
         return compare(array.ravel()[_places(shape, self.samples)], values)
+
+    def check(self, weights: Path) -> None:
+        """Raise WeightsError where the recording was made from another weight file."""
+        found = file_hash(weights)
+        if found != self.weights_hash:
+            raise WeightsError(
+                f"{weights}: its SHA-256 is {found[:16]}..., but the recording was made from {self.weights_name} with "
+                f"{self.weights_hash[:16]}...; give that file, or record this one"
+            )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the recording as ``.npz``; the name appears only with the complete file."""

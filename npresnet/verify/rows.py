@@ -17,8 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import WeightsError
-from ..files.safe_write import file_hash
 from ..model import ResNet
 from ..network.architecture import Architecture
 from ..network.graph import Layer
@@ -155,12 +153,7 @@ def against_recording(net: ResNet, weights: Path, recording: Recording) -> Itera
 
     Raises WeightsError when the recording was made from another weight file.
     """
-    found = file_hash(weights)
-    if found != recording.weights_hash:
-        raise WeightsError(
-            f"{weights}: its SHA-256 is {found[:16]}..., but the recording was made from {recording.weights_name} with "
-            f"{recording.weights_hash[:16]}...; give that file, or record this one"
-        )
+    recording.check(weights)
     yield from layers_against_recording(net, recording)
 
 
