@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ..errors import MissingExtraError, UsageError
 from ..model import ResNet
+from ..results.colours import coloured
 from ..version import __version__
 from .asm import TABLES as ASM_TABLES
 from .asm import Listing, asm
@@ -34,7 +35,7 @@ from .maps import TABLES as MAPS_TABLES
 from .maps import MapsStudy, maps
 from .memory import TABLES as MEMORY_TABLES
 from .memory import MemoryStudy, memory
-from .png import coloured, data_uri
+from .png import data_uri
 from .subject import subject_of
 from .warps import CARD_TABLES, CardRecording
 from .watch import TABLES as WATCH_TABLES

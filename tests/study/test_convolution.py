@@ -22,8 +22,8 @@ from npresnet.study.ladder import of_subject as ladder_of
 from npresnet.study.mine import CASES, check
 from npresnet.study.subject import StudiedLayer, subject_of
 from npresnet.study.timing import Ceilings
-from npresnet.study.window import im2col_row, region, reuse
 from npresnet.study.window import of_subject as window_of
+from npresnet.study.window import region, reuse
 from npresnet.study.winograd import exact_matrices, identity, parse_points
 from npresnet.study.winograd import of_subject as winograd_of
 
@@ -66,7 +66,6 @@ def test_a_window_makes_what_the_engine_does(net, images, layer):
         assert [tap.total for tap in found.taps] == pytest.approx(products.sum(2).ravel().tolist())
         assert all(tap.total == 0 for tap in found.taps if tap.padded)
         assert found.engine == output[at]
-    assert np.array_equal(im2col_row(subject, 3), cols[3])
     assert found.matrix == cols.shape
     assert found.matrix_bytes == cols.nbytes
     assert found.blow_up == cols.nbytes / subject.x.nbytes
