@@ -425,15 +425,16 @@ def asm(
     ] = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu or cuda.")] = "cpu",
     arch: Annotated[str, typer.Option(metavar="NAME", help="Of a card: sm_80, sm_90.")] = "sm_90",
+    ptx: Annotated[bool, typer.Option("--ptx", help="Of a card: PTX; else its machine code.")] = False,
     json_file: JsonOption = None,
 ) -> None:
     """The innermost loop as the machine runs it, beside its Python."""
     from ..study import asm as topic
-    from ..study.asm import TABLES
+    from ..study.listing import TABLES
 
     if json_file is not None:
         check_writable(json_file)
-    found = topic(kernel, width, device, arch)
+    found = topic(kernel, width, device, arch, ptx)
     data = plain(found)
     fact("kernel", f"{found.kernel} for {found.target}: {found.idea}")
     _show(TABLES, data)
@@ -441,14 +442,12 @@ def asm(
     fact("a turn", f"{found.fma} FMA, {found.flop} FLOP{each}")
     fact(
         "registers",
-        f"{found.registers} of {found.available}" + (f"; room for {found.warps} warps of 64" if found.warps else ""),
+        f"{found.registers} of {found.available}"
+        + (f"; room for {found.warps} warps of {found.most_warps}" if found.warps else ""),
     )
     fact("verdict", found.verdict)
-    if not found.mapped and device == "cpu":
-        fact(
-            "lines",
-            "not shown: this loop is written in vector instructions, or the compiler made another one with line numbers",
-        )
+    if not found.mapped:
+        fact("lines", "not shown: asked for line numbers, the compiler makes another loop")
     _keep(json_file, "asm", data)
 
 

@@ -20,8 +20,7 @@ from ..errors import MissingExtraError, UsageError
 from ..model import ResNet
 from ..results.colours import coloured
 from ..version import __version__
-from .asm import TABLES as ASM_TABLES
-from .asm import Listing, asm
+from .asm import asm
 from .charts import Chart, Strip, memory_chart, roofline_chart, strips
 from .errors import TABLES as ERRORS_TABLES
 from .errors import ErrorsStudy, errors
@@ -31,6 +30,8 @@ from .ladder import LadderStudy
 from .ladder import of_subject as ladder_of
 from .layers import TABLES as LAYERS_TABLES
 from .layers import LayersStudy, layers
+from .listing import TABLES as ASM_TABLES
+from .listing import Listing
 from .maps import TABLES as MAPS_TABLES
 from .maps import MapsStudy, maps
 from .memory import TABLES as MEMORY_TABLES

@@ -14,12 +14,13 @@ import pytest
 from npresnet import study
 from npresnet.errors import MissingExtraError, UsageError
 from npresnet.files.safe_write import file_hash
-from npresnet.study.asm import WIDTHS, hot_loop, role_of
+from npresnet.study.asm import WIDTHS
 from npresnet.study.caches import Cache, conflicts, reuse_distances, sectors
 from npresnet.study.plans import plan_of
 from npresnet.study.recorded import Log, python_of
 from npresnet.study.warps import run_blocks, watch_card
 from npresnet.study.watch import CROPS
+from npresnet.study.x86 import hot_loop, role_of
 
 try:
     import numba_cuda
