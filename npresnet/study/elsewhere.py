@@ -12,25 +12,41 @@ from typing import Any
 
 from ..errors import UsageError
 
-__all__ = ["call"]
+__all__ = ["ProcessEnded", "call"]
 
 _CHILD = "from npresnet.study.elsewhere import _answer; _answer()"
 
 
-def call(what: str, environment: Mapping[str, str], function: Callable[..., Any], *arguments: Any) -> Any:
+class ProcessEnded(UsageError):
+    """The other process has ended without an answer; ``how``: by which signal or status, and its last words."""
+
+    def __init__(self, what: str, how: str) -> None:
+        super().__init__(f"{what} failed in a process of its own ({how})")
+        self.how = how
+
+
+def call(
+    what: str, environment: Mapping[str, str], function: Callable[..., Any], *arguments: Any, limit: float | None = None
+) -> Any:
     """``function(*arguments)`` of this package, by another Python with ``environment`` besides this one's.
 
-    what  is being done, for the message
+    what   is being done, for the message
+    limit  seconds after which that process is killed
 
-    Raises what the function raises of the package's own errors; UsageError where that process ends in another way.
+    Raises UsageError as the function; ProcessEnded where that process ends without an answer; TimeoutError after ``limit``.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", _CHILD], input=pickle.dumps((function, arguments)), env=os.environ | environment,
-        capture_output=True, check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-c", _CHILD]
+    given = pickle.dumps((function, arguments))
+    try:
+        done = subprocess.run(
+            command, input=given, env=os.environ | environment, capture_output=True, timeout=limit, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"{what}: no answer after {limit} seconds") from None
     if done.returncode:
-        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it says nothing"]
-        raise UsageError(f"{what} failed in a process of its own: {last[0]}")
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit status {done.returncode}"
+        raise ProcessEnded(what, ", ".join([how, *last]))
     found = pickle.loads(done.stdout)
     if isinstance(found, UsageError):
         raise found

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
+from .sources import function_of
 
 __all__ = ["Log", "RecordedArray", "python_of"]
 
@@ -110,9 +111,7 @@ def python_of(kernel: Any, **constants: Any) -> Callable[..., Any]:
 
     Raises UsageError for what is no kernel of the project's kind.
     """
-    function = (
-        getattr(kernel, "py_func", None) or getattr(kernel, "__wrapped__", None) or getattr(kernel, "function", kernel)
-    )
+    function = function_of(kernel)
     if not isinstance(function, types.FunctionType):
         raise UsageError(f"watch: {kernel!r} is written in vector instructions, not in Python; it cannot be recorded")
     names: Mapping[str, Any] = function.__globals__

@@ -85,7 +85,7 @@ class StudiedLayer:
         """The same on the first rows of the map, as many as take at most ``flop``, or one row of outputs: they are taken as a
         map of their own, with the same padding all around."""
         window = self.window
-        rows = max(1, min(window.ho, int(window.ho * flop / self.flop)))
+        rows = max(1, int(min(window.ho, window.ho * flop / self.flop)))
         if rows == window.ho:
             return self
         needed = (rows - 1) * window.sh + (window.kh - 1) * window.dh + 1 - self.pads[0] - self.pads[1]

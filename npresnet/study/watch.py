@@ -9,7 +9,6 @@ every order of summing gives the same bits: what was recorded must equal what th
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from ..kernels.geometry import window
 from .caches import LINE, Cache, reuse_distances
 from .forms import Column, Grid
 from .recorded import Log, python_of
+from .sources import text_of
 from .warps import CARD_KERNELS, CARD_TABLES, CardRecording, watch_card
 
 __all__ = ["CROPS", "TABLES", "ArrayUse", "CacheUse", "LoopRecording", "Reuse", "tables_of", "watch"]
@@ -258,7 +258,7 @@ def watch(kernel: str = "gemm_blocked", l1: int = _L1, l2: int = _L2) -> LoopRec
     uses = [_use(log, number, name, *given[name]) for number, name in enumerate(log.names)]
     addresses = _addresses(log)
     return LoopRecording(
-        kernel, crop.idea, inspect.getsource(inspect.unwrap(getattr(loop, "py_func", loop))), dict(crop.constants), uses,
+        kernel, crop.idea, text_of(loop), dict(crop.constants), uses,
         simulated(addresses, l1, l2), _histogram(addresses), [(n, e, int(w)) for n, e, w in log.accesses[:_SHOWN]],
         len(log.accesses), exact,
     )  # fmt: skip

@@ -48,9 +48,9 @@ def demo(tmp_path_factory):
 
 @pytest.fixture
 def instead(demo, monkeypatch):
-    commands = sys.modules["npresnet.cli.study"]
-    monkeypatch.setattr(commands, "demo_weights", lambda: (demo, False))
-    monkeypatch.setattr(commands, "parse_sizes", lambda option, text, graph: [(64, 64)])
+    for module in ("study", "topics"):
+        monkeypatch.setattr(sys.modules[f"npresnet.cli.{module}"], "demo_weights", lambda: (demo, False))
+    monkeypatch.setattr(sys.modules["npresnet.cli.topics"], "parse_sizes", lambda option, text, graph: [(64, 64)])
     for topic in ("layers", "ladder"):  # what a machine can do at most takes a second to measure
         importlib.import_module(f"npresnet.study.{topic}")
         module = sys.modules[f"npresnet.study.{topic}"]  # the package's name for it is the function's

@@ -23,9 +23,10 @@ import pytest
 from npresnet import study
 from npresnet.kernels import conv2d_reference
 from npresnet.study.forms import FORMS, at, plain, shown
-from npresnet.study.ladder import RUNGS, Rung, of_subject
+from npresnet.study.ladder import of_subject
 from npresnet.study.layers import UNITS
 from npresnet.study.page import gather, render
+from npresnet.study.rungs import RUNGS, Rung
 from npresnet.study.subject import subject_of
 
 pytest.importorskip("jinja2")
