@@ -329,7 +329,10 @@ def memory(
 @guarded
 def watch(
     kernel: Annotated[
-        str, typer.Option(metavar="NAME", help="gemm_naive, gemm_blocked, im2col, gemm_cuda_tiled, ...")
+        str,
+        typer.Option(
+            metavar="NAME", help="gemm_naive, gemm_blocked, gemm_packed, im2col, winograd, gemm_cuda_tiled, ..."
+        ),
     ] = "gemm_blocked",
     l1: Annotated[int, typer.Option(metavar="BYTES", help="Of the simulated L1, 4 ways.")] = 1024,
     l2: Annotated[int, typer.Option(metavar="BYTES", help="Of the simulated L2.")] = 4096,
@@ -341,10 +344,7 @@ def watch(
 
     if json_file is not None:
         check_writable(json_file)
-    try:
-        found = topic(kernel, l1, l2)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    found = topic(kernel, l1, l2)
     data = plain(found)
     fact("kernel", f"{found.kernel}: {found.idea}")
     print(printable_lines(found.source))
@@ -352,6 +352,7 @@ def watch(
     if isinstance(found, LoopRecording):
         constants = ", ".join(f"{name} = {value}" for name, value in found.constants.items())
         fact("recorded", f"{found.total:,} accesses" + (f"; smaller here: {constants}" if constants else ""))
+        fact("in pieces", f"{found.piece_count:,}, each {found.piece}")
     else:
         m, k, n = found.shape
         fact(

@@ -53,7 +53,7 @@ __all__ = ["About", "Book", "check_extra", "gather", "render"]
 Array = npt.NDArray[Any]
 
 _POINTS = ("0, 1, -1", "0, sqrt2/2, -sqrt2/2, sqrt2, -sqrt2", "0, 1, -1, 2, -2")
-_WATCHED = ("gemm_naive", "gemm_blocked", "im2col")
+_WATCHED = ("gemm_naive", "gemm_blocked", "gemm_packed", "im2col", "winograd")
 _CARDS = ("gemm_cuda_naive", "gemm_cuda_tiled")
 
 
