@@ -258,7 +258,7 @@ CROPS: Mapping[str, Crop] = {
     ),
     "gemm_blocked": _gemm(
         "gemm_blocked", "blocks of B that stay in cache, eight steps of k per pass over a row of C",
-        "a block of B, and what it meets of A and C", "k1 = min(", _KC=8, _NC=16,
+        "a block of B, and what it meets of A and C (the last takes the bias, too)", "k1 = min(", _KC=8, _NC=16,
     ),
     "pack_b": _loop(
         "B brought into the order in which it will be read: panels, row after row", "gemm", "_pack_b", _unpacked,

@@ -238,11 +238,11 @@ def card_rungs(subject: StudiedLayer) -> list[Rung] | str:
     from ..cuda.driver import simulated
 
     if reason := why_no_cuda():
-        return f"no card: {reason}"
+        return f"not run: {reason}"
     try:
         open_card(0)
     except NpResNetError as error:
-        return f"no card: {error}"
+        return f"not run: {error}"
     from numba import cuda
 
     from ..kernels.cuda import LADDER

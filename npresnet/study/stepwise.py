@@ -99,7 +99,9 @@ class Stepwise:
             if key not in self._emitted:
                 self._emitted[key] = _emitted(signature.args, codegen)
             self._work_off(self._emitted[key], arguments)
-            self.log.pieces.append(len(self.log.accesses))  # with what it takes to make an intrinsic's input, that is a piece
+            self.log.pieces.append(
+                len(self.log.accesses)
+            )  # with what it takes to make an intrinsic's input, that is a piece
 
         return run
 

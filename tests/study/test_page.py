@@ -428,6 +428,36 @@ def test_boxes_of_cells_are_receptive_fields(browser, path, net, images):
     seen.close()
 
 
+OUTLINES = """(number) => { const element = document.querySelectorAll('.recording')[number]; return [...element.querySelectorAll('.cells')].map(grid => {
+  const frame = grid.querySelector('b'); if (frame.hidden) return null;
+  const cells = [...grid.querySelectorAll('i')], box = frame.getBoundingClientRect();
+  const inside = cells.map((cell, n) => [n, cell.getBoundingClientRect()]).filter(([, c]) =>
+    c.left > box.left && c.right < box.right && c.top > box.top && c.bottom < box.bottom).map(([n]) => n);
+  return [inside[0], inside.at(-1), inside.length]; }); }"""
+"""Of each array of a recording: the first and the last cell within its outline, and how many these are; null where there is none."""
+
+
+def test_pieces_are_outlined(browser, path, parsed):
+    """Around exactly the cells that the JSON says; by a button, which the keyboard reaches, from piece to piece."""
+    seen = opened(browser, path)
+    for number, recording in enumerate(parsed.json["watch"]):
+        element = seen.page.locator(".recording").nth(number)
+        for _ in range(3):
+            element.locator(".next").press("Enter")
+        words = element.locator(".piece").inner_text()
+        piece = recording["pieces"][int(words.removeprefix("number ")) - 1]
+        assert int(element.locator(".seek").input_value()) in (piece["first"], len(recording["accesses"]) - 1)
+        drawn = seen.page.evaluate(OUTLINES, number)
+        for array, box, found in zip(recording["arrays"], piece["boxes"], drawn, strict=True):
+            if box is None:
+                assert found is None
+                continue
+            top, bottom, left, right = box
+            width = array["columns"]
+            assert found == [top * width + left, (bottom - 1) * width + right - 1, (bottom - top) * (right - left)]
+    seen.close()
+
+
 def test_without_scripts_all_tables_remain(browser, path, parsed):
     seen = opened(browser, path, java_script_enabled=False)
     page = seen.page

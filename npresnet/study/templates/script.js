@@ -182,7 +182,7 @@
     const grids = all(".cells", element).map((grid, number) => {
       const cells = heats[number].map((count) => {
         const cell = document.createElement("i");
-        cell.style.setProperty("--h", `${Math.round(6 + (64 * count) / most)}%`);
+        cell.style.setProperty("--h", `${Math.round(6 + 64 * Math.sqrt(count / most))}%`);
         return cell;
       });
       frames[number] = document.createElement("b");
