@@ -15,7 +15,7 @@ from ..peers.engines import PEERS
 from ..study.forms import plain
 from .demo import demo_weights
 from .options import ThreadsOption, parse_counts, parse_words
-from .printing import counted, fact, fail, guarded, progress, shape_text
+from .printing import counted, fact, fail, progress, shape_text
 from .topics import (
     ImageArgument,
     JsonOption,
@@ -27,6 +27,7 @@ from .topics import (
     opened,
     printable_lines,
     show,
+    studied,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ study = typer.Typer(
 
 
 @study.command()
-@guarded
+@studied
 def layers(
     weights: WeightsArgument = None,
     image: ImageArgument = None,
@@ -74,7 +75,7 @@ def layers(
 
 
 @study.command()
-@guarded
+@studied
 def window(
     weights: WeightsArgument = None,
     image: ImageArgument = None,
@@ -113,7 +114,7 @@ def _place(text: str) -> tuple[int, int, int]:
 
 
 @study.command()
-@guarded
+@studied
 def winograd(
     weights: WeightsArgument = None,
     image: ImageArgument = None,
@@ -164,7 +165,7 @@ def winograd(
 
 
 @study.command()
-@guarded
+@studied
 def errors(
     weights: WeightsArgument = None,
     image: ImageArgument = None,
@@ -213,7 +214,7 @@ def errors(
 
 
 @study.command()
-@guarded
+@studied
 def ladder(
     weights: WeightsArgument = None,
     image: ImageArgument = None,
@@ -267,7 +268,7 @@ def ladder(
 
 
 @study.command()
-@guarded
+@studied
 def maps(
     weights: WeightsArgument = None,
     image: ImageArgument = None,
@@ -292,7 +293,7 @@ def maps(
 
 
 @study.command()
-@guarded
+@studied
 def memory(
     weights: WeightsArgument = None,
     size: SizeOption = None,
@@ -326,7 +327,7 @@ def memory(
 
 
 @study.command()
-@guarded
+@studied
 def watch(
     kernel: Annotated[
         str,
@@ -366,7 +367,7 @@ def watch(
 
 
 @study.command()
-@guarded
+@studied
 def asm(
     kernel: Annotated[
         str, typer.Option(metavar="NAME", help="tile, gemm_naive, gemm_blocked, conv2d_direct; gemm_cuda_tiled, ...")
@@ -403,7 +404,7 @@ def asm(
 
 
 @study.command()
-@guarded
+@studied
 def page(
     weights: WeightsArgument = None,
     image: ImageArgument = None,

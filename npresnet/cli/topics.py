@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +22,7 @@ from ..files.safe_write import check_writable, replaced
 from ..study.forms import Grid
 from .demo import demo_weights
 from .options import load_network, parse_sizes
-from .printing import fact, printable, say, shape_text
+from .printing import fact, guarded, printable, say, shape_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,6 +41,7 @@ __all__ = [
     "opened",
     "printable_lines",
     "show",
+    "studied",
 ]
 
 WeightsArgument = Annotated[
@@ -52,10 +58,38 @@ LayerOption = Annotated[
 SizeOption = Annotated[
     str | None, typer.Option(metavar="SIZE", help="224, or 640x480 (width x height); else the file's, or 224.")
 ]
-JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers as JSON.")]
+JsonOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--json",
+        metavar="FILE",
+        help="Write all numbers as JSON; - for standard output, and all else to standard error.",
+    ),
+]
+STDOUT = Path("-")
 TimingOption = Annotated[
     bool, typer.Option("--timing/--no-timing", help="Time it; without, the same file gives the same bytes.")
 ]
+
+
+def studied(command: Callable[..., None]) -> Callable[..., None]:
+    """``guarded``, for a command that may be asked for its JSON on standard output: then nothing else goes there."""
+
+    @guarded
+    @wraps(command)
+    def run(*args: Any, json_file: Path | None = None, **options: Any) -> None:
+        if json_file != STDOUT:
+            return command(*args, json_file=json_file, **options)
+        with tempfile.TemporaryDirectory() as folder:
+            kept = Path(folder, "found.json")
+            try:
+                with redirect_stdout(sys.stderr):
+                    command(*args, json_file=kept, **options)
+            finally:
+                if kept.exists():
+                    sys.stdout.write(kept.read_text())
+
+    return run
 
 
 def opened(
@@ -106,7 +140,8 @@ def keep(json_file: Path | None, topic: str, data: Any) -> None:
             temporary.write_text(
                 json.dumps({"study": topic, "npresnet": __version__, "data": data}, indent=1, allow_nan=False) + "\n"
             )
-        fact("saved", str(json_file))
+        if sys.stdout is not sys.stderr:  # where nobody has asked for a file
+            fact("saved", str(json_file))
 
 
 def printable_lines(text: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from ..errors import MissingExtraError, UsageError
 from .listing import Line, Listing, beside_python, innermost, roles, source_lines
@@ -22,7 +24,7 @@ def of_card(kernel: str, arch: str, ptx: bool) -> Listing:
     capability = int(found[1]), int(found[2])
     try:
         from ..kernels.cuda import gemm
-        from ..kernels.cuda.assembly import assemble, capabilities, intermediate
+        from ..kernels.cuda.assembly import capabilities, intermediate
         from ..kernels.cuda.launch import SIMULATED
         from ..kernels.cuda.occupancy import multiprocessor, resident_warps
     except ImportError as error:
@@ -36,7 +38,7 @@ def of_card(kernel: str, arch: str, ptx: bool) -> Listing:
         raise UsageError(f"arch: got {arch!r}; the CUDA that is installed compiles for {some}")
     declared = getattr(gemm, CARD_KERNELS[kernel])
     file, (threads, _) = declared.function.__code__.co_filename, declared.bounds
-    made = assemble(declared, capability)
+    made = _assembled(declared, capability, lines=False)
     try:
         if ptx:
             texts = [str(intermediate(declared, capability, lines=lines)) for lines in (False, True)]
@@ -45,7 +47,7 @@ def of_card(kernel: str, arch: str, ptx: bool) -> Listing:
             loops = made.loops()
             loop = max(loops, key=lambda loop: (loop.count("FFMA") / loop.total(), loop.count("FFMA")))
             plain = sass_lines(made.text.splitlines()[loop.start : loop.end + 1])
-            again = assemble(declared, capability, lines=True)
+            again = _assembled(declared, capability, lines=True)
             same = again.loops()[loops.index(loop)]
             marked = sass_lines(again.text.splitlines()[: same.end + 1])[-len(plain) :]
     except FileNotFoundError as error:
@@ -60,6 +62,14 @@ def of_card(kernel: str, arch: str, ptx: bool) -> Listing:
         _verdict(fma, len(rows), ptx),
         made.shared, resident_warps(sm, made.registers, threads, made.shared) if sm else None, sm.warps if sm else None,
     )  # fmt: skip
+
+
+@functools.cache
+def _assembled(kernel: Any, capability: tuple[int, int], lines: bool) -> Any:
+    """``assemble``, which takes seconds, once: PTX is asked for beside what becomes of it."""
+    from ..kernels.cuda.assembly import assemble
+
+    return assemble(kernel, capability, lines)
 
 
 def _verdict(fma: int, count: int, ptx: bool) -> str:

@@ -100,7 +100,7 @@ RUNGS = (
 """The ladder of a convolution, each rung with its idea; the engine's own comes last."""
 
 MARKS = (
-    Rung("NumPy, tap by tap", "the reference: one product of NumPy's BLAS per tap, on threads of its own", conv2d_reference, conv2d_reference,
+    Rung("NumPy tap by tap", "the reference: one product of NumPy's BLAS per tap, on threads of its own", conv2d_reference, conv2d_reference,
          threaded=False, outside=True),
     Rung("im2col + NumPy's BLAS", "the whole matrix at once, times the kernels; BLAS has threads of its own", _through(_blas), outside=True,
          threaded=False),

@@ -19,6 +19,10 @@ from npresnet.study.forms import plain
 
 pytest.importorskip("typer")
 
+from typer import testing
+
+from npresnet.cli.app import app
+
 from ..cli.test_cli import cli
 
 
@@ -70,6 +74,16 @@ def test_json_is_what_the_library_gives(tmp_path):
     net = npresnet.load("w.h5")
     expected = study.window(net, np.load("i.npy"), "res2a_branch2a", (0, 0, 3))
     assert json.loads((tmp_path / "found.json").read_text())["data"] == plain(expected)
+
+
+def test_json_alone_on_standard_output(tmp_path):
+    """For a pipe: tables go to standard error."""
+    result = testing.CliRunner().invoke(app, ["study", "window", *ON_A_NETWORK["window"], "--json", "-"])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["study"] == "window"
+    assert "Each tap of the kernel" in result.stderr
+    assert "saved" not in result.stderr
+    assert not Path("-").exists()
 
 
 @pytest.mark.parametrize(("topic", "options"), [("watch", ("--kernel", "im2col")), ("asm", ("--kernel", "gemm_naive"))])

@@ -477,14 +477,14 @@ def test_machine_code_of_a_card():
 
 @card
 def test_ptx():
-    found = study.asm("gemm_cuda_tiled", device="cuda", arch="sm_89", ptx=True)
+    found = study.asm("gemm_cuda_tiled", device="cuda", arch="sm_90", ptx=True)
     assert found.fma == sum(row.text.startswith("fma.rn.f32") for row in found.instructions) == 16
     assert found.loads == sum("ld.shared" in row.text for row in found.instructions) == 8
     assert found.mapped
     assert {row.python for row in found.instructions if row.role == "load"} == {
         "sums[i * _TN + j] += tile_a[k, row + i] * tile_b[k, column + j]"
     }
-    assert (found.target, found.warps, found.most_warps) == ("sm_89, PTX", 16, 48)
+    assert (found.target, found.warps, found.most_warps) == ("sm_90, PTX", 16, 64)
 
 
 @card
