@@ -72,8 +72,8 @@ def mold(picture: npt.NDArray[Any], config: DetectorConfig, threads: int) -> Mol
     size, window = fit(picture.shape[:2], mode, config.IMAGE_MIN_DIM, config.IMAGE_MAX_DIM, config.IMAGE_MIN_SCALE)
     if size[0] % 64 or size[1] % 64:
         raise ImageError(
-            f"picture of {size[1]}x{size[0]} px with IMAGE_RESIZE_MODE={mode!r}: its sides must be multiples of 64, as the pyramid "
-            "halves them six times; crop it, or set the mode to 'square' or 'pad64'"
+            f"{size[1]}x{size[0]} px, and with IMAGE_RESIZE_MODE={mode!r} its sides must be multiples of 64, as the pyramid halves "
+            "them six times; crop it, or set the mode to 'square' or 'pad64'"
         )
     how: Any = {"window": window, "size": size, "mean": config.MEAN_PIXEL}
     if picture.dtype == np.uint8:
@@ -149,12 +149,21 @@ def detect(net: Net, detector: Detector | None, pictures: Any, config: DetectorC
     for number, item in enumerate(pictures if several else [pictures], 1):
         name = os.fspath(item) if isinstance(item, (str, os.PathLike)) else f"picture {number}"
         for picture in read_pictures(item, name, net.graph.channels):
-            yield detect_one(net, detector, picture, config)
+            yield detect_one(net, detector, picture, config, name)
 
 
-def detect_one(net: Net, detector: Detector, picture: npt.NDArray[Any], config: DetectorConfig) -> Detections:
-    """What is in a picture [h, w, 3] of values 0 to 255. Raises UsageError, ImageError for sizes that cannot be; WeightsError where
-    numbers are beyond those of float32."""
+def detect_one(
+    net: Net, detector: Detector, picture: npt.NDArray[Any], config: DetectorConfig, name: str = "picture"
+) -> Detections:
+    """What is in a picture [h, w, 3] of values 0 to 255; ``name`` is what errors call it. Raises ImageError for sizes that cannot be,
+    WeightsError where numbers are beyond those of float32."""
+    try:
+        return _detected(net, detector, picture, config)
+    except (ImageError, WeightsError) as error:
+        raise type(error)(f"{name}: {error}") from None
+
+
+def _detected(net: Net, detector: Detector, picture: npt.NDArray[Any], config: DetectorConfig) -> Detections:
     molded = mold(picture, config, net.threads)
     seen, size, window = look(net, molded.image), molded.size, molded.normal_window
     places = anchors(size, config.RPN_ANCHOR_SCALES, config.RPN_ANCHOR_RATIOS)
