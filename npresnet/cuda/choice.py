@@ -3,6 +3,7 @@
 A block of threads does bm * bn * k multiply-adds. How long an SM is busy, the slowest of these decides:
 
     arithmetic  the SM's rate for that precision, less what else the kernel issues (``issue_share``)
+    shared      what its warps ask of shared memory (``shared_turns``)
     cache       tiles of both factors from the L2, at its bandwidth
     memory      what must be read and written at least, at the device memory's bandwidth
     latency     of the L2, once for each tile, divided by the tiles in flight: of one block, times the blocks on the SM
@@ -38,6 +39,7 @@ __all__ = [
     "convolutions",
     "issue_share",
     "issued_by_stem",
+    "shared_turns",
     "stems",
     "winograd_fits",
 ]
@@ -46,12 +48,14 @@ __all__ = [
 class Prediction(NamedTuple):
     """The model's opinion of a convolution, in clock cycles of the card.
 
-    arithmetic, cache, memory  if nothing but multiply-adds, tiles from the L2, or device memory took time
-    latency                    if nothing but the L2's latency took time
-    start                      what no amount of parallel work shortens
+    arithmetic, shared, cache, memory  if nothing but multiply-adds, shared memory, tiles from the L2, or device memory took
+                                       time
+    latency                            if nothing but the L2's latency took time
+    start                              what no amount of parallel work shortens
     """
 
     arithmetic: float
+    shared: float
     cache: float
     memory: float
     latency: float
@@ -59,7 +63,7 @@ class Prediction(NamedTuple):
 
     @property
     def cycles(self) -> float:
-        return self.start + max(self.arithmetic, self.cache, self.memory, self.latency)
+        return self.start + max(self.arithmetic, self.shared, self.cache, self.memory, self.latency)
 
     @property
     def limit(self) -> str:
@@ -120,7 +124,7 @@ _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
 _LEAST_TURNS = 4  # of the main loop, for each part of a split
 
 _SHARES = {
-    "128x128": 0.80, "128x64": 0.78, "64x64": 0.70, "64x32": 0.57,
+    "128x128": 0.81, "128x64": 0.80, "64x64": 0.72, "64x32": 0.64,
     "tf32_128x128x16s3": 1.0, "tf32_128x256x8s4": 1.0, "tf32_128x64x16s4": 1.0, "tf32_64x64x16s4": 0.81,
     "3xtf32_128x64x16s4": 1.0, "3xtf32_64x64x16s4": 1.0,
 }  # fmt: skip
@@ -130,6 +134,17 @@ def issue_share(tile: AnyTile) -> float:
     """Of the products that an SM could do, those that a tile's kernel issues, as counted in its machine code: what else a
     warp issues in the main loop takes the rest. ``tests/without_card/test_assembly.py`` counts anew."""
     return _SHARES[str(tile)]
+
+
+def shared_turns(tile: AnyTile) -> float:
+    """Cycles that shared memory is busy in one turn of a tile's main loop: it serves 32 words in each. Of fp32's loads, of four
+    words by each lane, half are the same as a neighbour's. ``tests/cuda/test_banks.py`` counts what warps ask for."""
+    warps = tile.threads // 32
+    if isinstance(tile, Tile):
+        loads = warps * tile.bk * (tile.tm + tile.tn) / 4 * 2
+    else:  # matrices of 8 x 4 words, 128 bytes each, for every 8 steps of k
+        loads = warps * tile.bk / 8 * 4 * (tile.wm / 16 + tile.wn / 16)
+    return loads + (tile.bm + tile.bn) * tile.bk / 32
 
 
 def _kernel(tile: AnyTile) -> Kernel:
@@ -148,6 +163,7 @@ def _predict(
     alone = _ALONE if together == 1 else 1.0
     return Prediction(
         arithmetic=alone * turns * tile.bm * tile.bn * tile.bk / (_RATE[precision] * issue_share(tile)),
+        shared=turns * shared_turns(tile),
         cache=turns * 4 * (tile.bm + tile.bn) * tile.bk / _CACHE,
         memory=4 * moved / (_MEMORY * sms),
         latency=turns * _LATENCY / (together * in_flight),
@@ -280,6 +296,6 @@ def stems(sms: int, size: Stem, convolution: Convolution, one: Choice) -> list[S
             busy = blocks * turns * (21 * step + turn)
             waiting = ceil_div(blocks, kernel.together) * turns * (21 * (step + _WAIT) + turn)
             start = 2 * _START + 4 * (3 * pixels + planes) / (_MEMORY * sms)
-            prediction = Prediction(busy, 0.0, 4 * (planes + result) / (_MEMORY * sms), waiting, start)
+            prediction = Prediction(busy, 0.0, 0.0, 4 * (planes + result) / (_MEMORY * sms), waiting, start)
             candidates.append(StemChoice(width, rows, prediction))
     return sorted(candidates, key=_cost)

@@ -160,7 +160,7 @@ def test_stem_and_pool_in_one_step(output, sms, monkeypatch):
     """Where nobody wants what lies in between; six channels, which is no multiple of four. On a large card the convolution
     alone goes in parts."""
     monkeypatch.setattr(open_card(0), "sms", sms)
-    chosen = choice.StemChoice(4, 2, choice.Prediction(0, 0, 0, 0, 0))
+    chosen = choice.StemChoice(4, 2, choice.Prediction(0, 0, 0, 0, 0, 0))
     monkeypatch.setattr(measured, "stems", lambda *arguments: [chosen])  # so small an image gets other kernels
     graph = beginning(output)
     images = numbers("stem and pool", (2, 17, 22, 3))
@@ -230,7 +230,7 @@ def test_3xtf32_is_not_used_before_a_max_pool():
 def _forced(monkeypatch, winograd: bool, splits: int) -> None:
     """Let every 3x3 convolution go by Winograd, or every one in parts."""
 
-    nothing = choice.Prediction(0, 0, 0, 0, 0)
+    nothing = choice.Prediction(0, 0, 0, 0, 0, 0)
 
     def chosen(sms, size, precision, allowed):
         tile = min(choice.TILES, key=lambda tile: tile.bm * tile.bn)
