@@ -74,7 +74,8 @@ class Prediction(NamedTuple):
 class Choice(NamedTuple):
     """How a convolution is computed, and what the model thinks of that.
 
-    form  of the kernel's weights; see ``packing.py``
+    splits  blocks that share the sum of a tile; of Winograd's, parts that are done one after the other
+    form    of the kernel's weights; see ``packing.py``
     """
 
     tile: AnyTile
@@ -85,12 +86,13 @@ class Choice(NamedTuple):
 
     def __str__(self) -> str:
         split = f" / {self.splits}" if self.splits > 1 else ""
-        return f"F(4x4,3x3) {self.tile}" if self.winograd else f"{self.tile}{split}"
+        return f"F(4x4,3x3) {self.tile}{split}" if self.winograd else f"{self.tile}{split}"
 
     def workspace(self, size: Convolution) -> tuple[int, ...]:
         """Of how many numbers each array is that it works in."""
         if self.winograd:
-            return tuple(ELEMENTS_OF_A_TILE * tiles_of(size) * channels for channels in (size.ci, size.co))
+            tiles = ceil_div(tiles_of(size), self.splits)
+            return tuple(ELEMENTS_OF_A_TILE * tiles * channels for channels in (size.ci, size.co))
         return (self.splits * size.rows * size.co,) if self.splits > 1 else ()
 
     def queue(
@@ -108,7 +110,9 @@ class Choice(NamedTuple):
         """Queue it: arrays as those of ``fused.convolve``, ``work`` as ``workspace`` says."""
         if self.winograd:
             v, products = work
-            by_winograd.winograd(stream, self.tile, size, x, weights, bias, residual, relu, v, products, out)
+            by_winograd.winograd(
+                stream, self.tile, self.splits, size, x, weights, bias, residual, relu, v, products, out
+            )
         else:
             parts = work[0] if work else None
             fused.convolve(stream, self.tile, self.splits, size, x, weights, bias, residual, relu, parts, out)
@@ -117,6 +121,7 @@ class Choice(NamedTuple):
 _RATE = {"fp32": 128.0, "tf32": 512.0, "3xtf32": 512.0 / 3}  # multiply-adds per clock cycle of one SM, at best
 _CACHE = 24.0  # bytes that an SM gets from the L2 per clock cycle: 5.5 TB/s over 132 SMs at 1.75 GHz
 _MEMORY = 13.0  # bytes per clock cycle of one SM to or from memory: 3 TB/s likewise
+_CACHED = 24e6  # bytes that stay in the L2, of 50 MB, from one launch to the next
 _START = 3000.0  # cycles: a launch in a graph, the first tiles in flight, the last ones stored
 _LATENCY = 700.0  # cycles, about, from the first instruction of a tile's copy out of the L2 until it is there
 _ALONE = 1.35  # while a block waits at its barrier, another one on the SM multiplies, if there is one
@@ -205,13 +210,18 @@ def convolutions(sms: int, size: Convolution, precision: str, winograd: bool) ->
             candidates.append(Choice(tile, splits, False, form, prediction))
     if winograd and winograd_fits(size) and precision == "fp32" and size.ci >= 32:
         count = tiles_of(size)
-        weights = ELEMENTS_OF_A_TILE * size.ci * size.co
-        moved = image + 2 * result + weights + 2 * ELEMENTS_OF_A_TILE * count * (size.ci + size.co)
+        once = image + 2 * result + ELEMENTS_OF_A_TILE * size.ci * size.co
+        between = 2 * ELEMENTS_OF_A_TILE * count * (size.ci + size.co)  # written by one launch, read by the next
+        parts = ceil_div(2 * between, int(_CACHED))  # 4 bytes a number, and each number is in it twice
         for tile in tiles:
-            prediction = _predict(sms, tile, precision, count, size.co, size.ci, ELEMENTS_OF_A_TILE, moved, 3)
+            prediction = _predict(sms, tile, precision, count, size.co, size.ci, ELEMENTS_OF_A_TILE, once, 3)
             # the transforms move while nothing is multiplied
-            prediction = prediction._replace(start=prediction.start + prediction.memory, memory=0.0)
-            candidates.append(Choice(tile, 1, True, "winograd", prediction))
+            start = prediction.start + prediction.memory
+            whole = prediction._replace(start=start + 4 * between / (_MEMORY * sms), memory=0.0)
+            candidates.append(Choice(tile, 1, True, "winograd", whole))
+            if parts > 1:
+                start += 3 * (parts - 1) * _START + 4 * between / (_CACHE * sms)
+                candidates.append(Choice(tile, parts, True, "winograd", prediction._replace(start=start, memory=0.0)))
     return sorted(candidates, key=_cost)
 
 

@@ -235,7 +235,7 @@ def _forced(monkeypatch, winograd: bool, splits: int) -> None:
     def chosen(sms, size, precision, allowed):
         tile = min(choice.TILES, key=lambda tile: tile.bm * tile.bn)
         if winograd and allowed and (size.kh, size.sh) == (3, 1):
-            return [choice.Choice(tile, 1, True, "winograd", nothing)]
+            return [choice.Choice(tile, splits, True, "winograd", nothing)]
         return [choice.Choice(tile, splits, False, "direct", nothing)]
 
     monkeypatch.setattr(measured, "convolutions", chosen)
@@ -252,7 +252,7 @@ def test_in_parts(monkeypatch):
 @pytest.mark.parametrize("special", [None, np.nan, np.inf])
 def test_winograd(monkeypatch, special):
     """Also where NaN and infinity go in: that image is run again without Winograd, the other is not."""
-    _forced(monkeypatch, winograd=True, splits=1)
+    _forced(monkeypatch, winograd=True, splits=3)
     graph = graph_of(
         ("conv", Conv2D(4, 4, (3, 3), (1, 1), "same"), "input"),
         ("bn", BatchNorm(4, 1e-3), "conv"),
@@ -266,7 +266,7 @@ def test_winograd(monkeypatch, special):
     assert_agree(net.run(images, ("relu",)), engine_run(graph, images, ("relu",)), 2e-6)
     assert [key[2] for key in net._programs.kept()] == ([False] if special is None else [False, True])
     assert net.algorithms((6, 7), ("relu",)) == {
-        "conv": "F(4x4,3x3) 64x32", "bn": "in conv", "relu": "in conv"
+        "conv": "F(4x4,3x3) 64x32 / 3", "bn": "in conv", "relu": "in conv"
     }  # fmt: skip
 
 
