@@ -437,6 +437,34 @@ def test_images_on_the_card():
         np.asarray(found, copy=False)
 
 
+def test_results_in_memory_that_comes_again():
+    """Written there by the steps themselves, from the second time on: for each its own numbers, also of two names for one region and of
+    what a copy of another shape is made of, and whoever holds results keeps them."""
+    graph = graph_of(
+        ("conv", Conv2D(3, 6, (1, 1), (1, 1), "valid"), "input"),
+        ("relu", ReLU(), "conv"),
+        ("flat", Flatten(), "relu"),
+        ("classes", Dense(6 * 2 * 3, 5, softmax=True), "flat"),
+    )
+    names = ("input", "relu", "flat", "classes")
+    batches = [numbers(("again", turn), (2, 2, 3, 3)) for turn in range(5)]
+    net = make(graph)
+
+    def places(found: dict[str, Any]) -> list[int]:
+        return [id(array.memory) for array in found.values()]
+
+    held = net.run(cuda.to_device(batches[0]), names)
+    seen = []
+    for batch in batches[1:]:
+        found = net.run(cuda.to_device(batch), names)
+        assert_agree({name: np.asarray(array) for name, array in found.items()}, truth(graph, batch, names))
+        seen.append(places(found))
+        del found
+    assert seen[1:] == seen[:1] * 3
+    assert not set(places(held)) & set(seen[0])
+    assert_agree({name: np.asarray(array) for name, array in held.items()}, truth(graph, batches[0], names))
+
+
 @pytest.mark.parametrize("place", [np.asarray, cuda.to_device], ids=["host", "card"])
 def test_a_size_of_images_is_worked_out_once(place, monkeypatch):
     """And not in each call, which the card would wait for."""
