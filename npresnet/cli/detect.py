@@ -99,9 +99,11 @@ def detect(
                     (pixels,) = read_pictures(image, str(image), 3)
                     found = detect_one(net, detector, pixels, chosen, str(image))
                 except (ImageError, WeightsError) as error:
+                    done += 1
                     failed.append(str(error))
                     file.fail(str(image), str(error))
                 else:
+                    done += 1
                     file.add(str(image), pixels.shape[:2], found)
                     counts.update(names[class_id] for class_id in found.class_ids)
                     if len(images) <= _MANY:
@@ -109,7 +111,6 @@ def detect(
                     if picture:
                         drawn.append(_picture_path(out.parent, image, taken))
                         save_detected_picture(drawn[-1], pixels, found, names)
-                done += 1
                 if time.perf_counter() - saved > _EVERY:
                     file.save(out, paths[done:])
                     saved = time.perf_counter()
