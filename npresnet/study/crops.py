@@ -16,7 +16,7 @@ from . import elsewhere
 from .recorded import Log, in_pieces, python_of
 from .sources import text_of
 
-__all__ = ["CROPS", "Crop", "Recorded"]
+__all__ = ["CROPS", "KernelCrop", "NotedRun"]
 
 Array = npt.NDArray[Any]
 Given = Mapping[str, tuple[Array, str]]
@@ -24,7 +24,7 @@ Given = Mapping[str, tuple[Array, str]]
 
 
 @dataclass(frozen=True)
-class Recorded:
+class NotedRun:
     """What became of a kernel's arrays, in the order of ``given``."""
 
     log: Log
@@ -32,7 +32,7 @@ class Recorded:
 
 
 @dataclass(frozen=True)
-class Crop:
+class KernelCrop:
     """A kernel and the small arrays that it is run on.
 
     given      makes the arrays
@@ -45,7 +45,7 @@ class Crop:
 
     idea: str
     given: Callable[[], Given]
-    run: Callable[[], Recorded]
+    run: Callable[[], NotedRun]
     compiled: Callable[[Mapping[str, Array]], Array]
     source: Callable[[], str]
     piece: str
@@ -107,20 +107,20 @@ def _patches() -> Given:
 def _loop(
     idea: str, module: str, loop: str, given: Callable[[], Given], call: Callable[..., Any], compiled: Callable[..., Array],
     piece: str, line: str, **constants: int,
-) -> Crop:  # fmt: skip
+) -> KernelCrop:  # fmt: skip
     """A loop in plain Python: ``call`` gives it the arrays, by name, and other arguments; a piece begins at ``line`` of its text."""
 
-    def run() -> Recorded:
+    def run() -> NotedRun:
         log = Log()
         arrays = {name: array.copy() for name, (array, _) in given().items()}
         function = in_pieces(log, python_of(getattr(_module(module), loop), **constants), line)
         call(function, {name: log.array(name, array) for name, array in arrays.items()})
-        return Recorded(log, list(arrays.values())[-1])
+        return NotedRun(log, list(arrays.values())[-1])
 
-    return Crop(idea, given, run, compiled, lambda: text_of(getattr(_module(module), loop)), piece, constants)
+    return KernelCrop(idea, given, run, compiled, lambda: text_of(getattr(_module(module), loop)), piece, constants)
 
 
-def _gemm(name: str, idea: str, piece: str, line: str, **constants: int) -> Crop:
+def _gemm(name: str, idea: str, piece: str, line: str, **constants: int) -> KernelCrop:
     return _loop(
         idea, "gemm", f"_{name}", _product, lambda loop, a: loop(a["a"], a["b"], a["bias"], a["c"], 0, _M),
         lambda a: _kernel(name)(a["a"], a["b"], a["bias"]), piece, line, **constants,
@@ -145,16 +145,16 @@ _TILE = {"LANES": _LANES, "MR": _ROWS, "NR": _COLUMNS}
 
 
 def _vectors(
-    idea: str, given: Callable[[], Given], record: Callable[[], Recorded], compiled: Callable[..., Array], source: Callable[[], str],
+    idea: str, given: Callable[[], Given], record: Callable[[], NotedRun], compiled: Callable[..., Array], source: Callable[[], str],
     piece: str,
-) -> Crop:  # fmt: skip
+) -> KernelCrop:  # fmt: skip
     """A kernel in vector instructions, in a process whose vectors are as narrow as the crop, and the same on every machine."""
 
-    def run() -> Recorded:
-        found: Recorded = elsewhere.call("watch", _NARROW, record)
+    def run() -> NotedRun:
+        found: NotedRun = elsewhere.call("watch", _NARROW, record)
         return found
 
-    return Crop(idea, given, run, compiled, source, piece, _TILE)
+    return KernelCrop(idea, given, run, compiled, source, piece, _TILE)
 
 
 def _packed() -> Given:
@@ -165,7 +165,7 @@ def _packed() -> Given:
     return given | {"bias": bias, "zeros": (np.zeros(_COLUMNS, np.float32), "what stands for no residual"), "c": c}
 
 
-def _record_packed() -> Recorded:
+def _record_packed() -> NotedRun:
     from .stepwise import Stepwise
 
     arrays = {name: array for name, (array, _) in _packed().items()}
@@ -174,7 +174,7 @@ def _record_packed() -> Recorded:
     called = (_module("tile").multiply, arrays["zeros"].ctypes.data)
     block = python_of(_module("gemm").multiply_block, call=lambda kernel, given: machine.run(kernel, *given))
     block(called, a.ctypes.data, a.strides[0], _M, arrays["packed"], arrays["bias"], c.ctypes.data, c.strides[0])
-    return Recorded(machine.log, c)
+    return NotedRun(machine.log, c)
 
 
 def _packed_compiled(arrays: Mapping[str, Array]) -> Array:
@@ -207,7 +207,7 @@ def _transformed() -> Given:
     }
 
 
-def _record_winograd() -> Recorded:
+def _record_winograd() -> NotedRun:
     from .stepwise import Stepwise
 
     arrays = {name: array for name, (array, _) in _transformed().items()}
@@ -218,7 +218,7 @@ def _record_winograd() -> Recorded:
     step = steps.step_alone(arrays["x"], arrays["u"][None], arrays["bias"], arrays["zeros"], arrays["out"], _M_OUT)
     machine = Stepwise(arrays, {"_view": step, "_input_view": step.given, "_output_view": step.made})
     machine.run(step.compiled, 0, 0, scratch.ctypes.data)
-    return Recorded(machine.log, arrays["out"])
+    return NotedRun(machine.log, arrays["out"])
 
 
 def _winograd_compiled(arrays: Mapping[str, Array]) -> Array:
@@ -239,7 +239,7 @@ def _texts(*kernels: tuple[str, str]) -> str:
     return "\n\n".join(text_of(getattr(_module(module), name)) for module, name in kernels)
 
 
-CROPS: Mapping[str, Crop] = {
+CROPS: Mapping[str, KernelCrop] = {
     "conv2d_direct": _loop(
         "the sum as loops: for each pixel, tap by tap, a number of x times a row of kernels", "conv2d", "_conv2d_direct",
         _convolution, lambda loop, a: loop(a["x"], a["w"], a["bias"], _WINDOW, a["out"], 0, _IMAGE[1]),

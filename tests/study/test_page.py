@@ -193,6 +193,14 @@ def test_a_rung_that_is_wrong_is_named(net, images, monkeypatch):
     assert "disagrees with float64" in render(found, images[0])
 
 
+def test_a_spill_turns_its_row_red(book, images):
+    assert '<tr class="spill">' not in render(book, images[0])
+    first, *others = book.asm[0].instructions
+    spilled = [replace(first, text="vmovaps %zmm4, 128(%rsp)", role="spill"), *others]
+    found = replace(book, asm=[replace(book.asm[0], instructions=spilled), *book.asm[1:]])
+    assert re.search(r'<tr class="spill">\s*<td[^>]*><span[^>]*>spill</span>', render(found, images[0]))
+
+
 # P7: names are text --------------------------------------------------------------------------------------------------
 
 
