@@ -329,6 +329,6 @@ def step_alone(x: Array, panels: Array, bias: Array, zeros: Array, out: Array, m
 
 
 def winograd(x: Array, panels: Array, bias: Array, out: Array, threads: int, m: int = 4) -> None:
-    """The same, done; arrays as there."""
+    """Run ``step_alone`` on up to ``threads`` threads; arrays as there."""
     zeros = np.zeros(out.shape[3] + NR, np.float32)
     run(step_alone(x, panels, bias, zeros, out, m), threads, x, panels, bias, zeros, out)
