@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ImageError, MissingExtraError
+from ..images.conventions import CONVENTIONS
 from ..images.prepare import prepare
 from ..images.reading import Decoding, decode_picture, load_prepared, unreadable
 from ..images.resizing import parse_size
@@ -63,8 +64,11 @@ class Preparation:
     @property
     def decoding(self) -> Decoding:
         size = parse_size(self.size)
-        reduce_to = None if isinstance(size, str) or not self.fast_decode else size
-        return Decoding(self.formats, self.most_pixels, self.orient, reduce_to)
+        pair = None if isinstance(size, str) else size
+        nearest = CONVENTIONS[self.preprocessing].interpolation == "nearest"
+        return Decoding(
+            self.formats, self.most_pixels, self.orient, pair if self.fast_decode else None, pair if nearest else None
+        )
 
 
 class PreparedImage(NamedTuple):
