@@ -162,6 +162,8 @@ with JobLock.held(Path({str(tmp_path)!r})) as lock:
     assert other.stdout.readline() == "held\n"
     with pytest.raises(UsageError, match=r"another process is at work on these shards \(0 to 4\)"):
         npresnet.extract(photos, net, tmp_path, **USUAL)
+    with JobLock.held(tmp_path) as lock, pytest.raises(UsageError, match="another process is at work there"):
+        lock.whole()
     other.kill()
     other.communicate()
     with JobLock.held(tmp_path), pytest.raises(UsageError, match="another thread of this process"):
@@ -238,6 +240,27 @@ def test_lists_archives_and_arrays(reference, photos, net, tmp_path, monkeypatch
     np.testing.assert_array_equal(found.array[:24], features.array)
     np.testing.assert_array_equal(found[names[3]], features.array[3])
     assert found.paths[5].endswith("some.npy#5")
+
+
+@pytest.mark.usefixtures("inline")
+def test_an_archive_that_is_replaced(photos, net, tmp_path):
+    """Between two shares, by one with the same members in another order: no row is another member's."""
+    names = sorted(str(path.relative_to(photos)) for path in photos.rglob("*.*"))
+
+    def write(order):
+        with tarfile.open(tmp_path / "some.tar", "w") as archive:
+            for name in order:
+                archive.add(photos / name, name)
+
+    write(names)
+    npresnet.extract(tmp_path / "some.tar", net, tmp_path / "whole", **USUAL)
+    npresnet.extract(tmp_path / "some.tar", net, tmp_path / "out", shard=(1, 2), **USUAL)
+    write(names[:18] + names[:17:-1])
+    found = npresnet.extract(tmp_path / "some.tar", net, tmp_path / "out", shard=(2, 2), **USUAL)
+    assert (found.rows, found.errors) == (18, {"unreadable": 6})
+    whole, features = npresnet.open_features(tmp_path / "whole"), npresnet.open_features(tmp_path / "out")
+    np.testing.assert_array_equal(features.array, whole.array[:18])
+    assert all("another archive than the one that was listed" in text for text in features.errors.values())
 
 
 @pytest.mark.usefixtures("inline")
