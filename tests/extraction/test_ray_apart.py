@@ -66,7 +66,7 @@ def test_another_job_is_refused(net, tmp_path, monkeypatch):
         _begin(tmp_path, replace(settings, pool="max"), "/photos", False)
     with pytest.raises(UsageError, match="its inputs are named from /photos, these from /others"):
         _begin(tmp_path, settings, "/others", False)
-    with pytest.raises(UsageError, match="a job of `python -m npresnet.ray` is there"):
+    with pytest.raises(UsageError, match=r"a job of `python -m npresnet\.ray` is there"):
         npresnet.open_features(tmp_path)
     monkeypatch.setattr(np, "__version__", "0.1")
     with pytest.raises(UsageError, match=r"numpy: .* there, 0\.1 now \(--other-versions takes both\)"):
