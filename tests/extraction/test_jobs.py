@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,11 @@ import pytest
 import npresnet
 from npresnet.errors import ImageError, UsageError
 from npresnet.extraction.checks import merge, verify
+from npresnet.extraction.decoder import FORMATS, MOST_PIXELS
+from npresnet.extraction.inputs import InputList, parse_sources
+from npresnet.extraction.job import Job
 from npresnet.extraction.locks import JobLock
+from npresnet.extraction.opening import preparation_of, settings_of
 from tests.support.pictures import good_pictures
 
 USUAL = {"size": "32x32", "images_per_shard": 5}
@@ -240,6 +245,24 @@ def test_lists_archives_and_arrays(reference, photos, net, tmp_path, monkeypatch
     np.testing.assert_array_equal(found.array[:24], features.array)
     np.testing.assert_array_equal(found[names[3]], features.array[3])
     assert found.paths[5].endswith("some.npy#5")
+
+
+def test_memory_does_not_grow_with_the_list(net, tmp_path):
+    """Images are listed, and read again by shards, without all of them in memory at once."""
+    how = preparation_of(net, "32x32", FORMATS, MOST_PIXELS, False, False)
+    settings = settings_of(net, {"c5": net.graph.features["C5"]}, "mean", "f32", how)
+    peaks = []
+    for count in (1000, 8000):
+        names = tmp_path / f"{count}.txt"
+        names.write_text("".join(f"folder/picture-{number:06d}.jpg\n" for number in range(count)))
+        sources, _ = parse_sources([names])
+        job = Job(tmp_path, settings, "", "/", [], {}, tuple(sources))
+        tracemalloc.start()
+        job = job.with_more(InputList(sources, b"", tmp_path), 100, known=False)
+        assert sum(len(items) for _, items in job.items(job.shards)) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 @pytest.mark.usefixtures("inline")
