@@ -110,13 +110,13 @@ def extract(
     first = None  # images that were to come at the beginning
     had, idle = -1, 0  # images that were done before the last run; runs, one after the other, that added none
     failure: Exception | None = None  # of the last run
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False)
     with disk_errors(folder), JobLock.held(folder) as lock:
         lock.whole()
         _begin(folder, settings, InputList(sources, standard_input, folder).root, other_versions)
         for marker in (folder / "run").glob("marker-*"):  # of a driver that was killed
             marker.unlink(missing_ok=True)
-        if not ray.is_initialized():
-            ray.init(log_to_driver=False)
         while True:
             done = _gathered(folder)
             had, idle = len(done), 0 if len(done) > had else idle + 1
