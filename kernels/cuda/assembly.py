@@ -75,13 +75,14 @@ class Assembly:
 
     def issued(self, products: int, instruction: str = "FFMA") -> float:
         """Instructions that a warp issues in one turn of the main loop, the one with the barrier, for ``products``
-        instructions of the given name in it: the inner loop that holds them counts as often as that takes."""
+        instructions of the given name in it: an inner loop that holds such ones counts as often as it takes to do those that are
+        not outside of it."""
         loops = self.loops()
         main = next(loop for loop in loops if loop.count("BAR") and loop.count(instruction))
         inner = [loop for loop in loops if main.start < loop.start and loop.end < main.end and loop.count(instruction)]
         total = float(main.total())
         for loop in inner:
-            total += loop.total() * (products / loop.count(instruction) - 1)
+            total += loop.total() * (products - main.count(instruction)) / loop.count(instruction)
         return total
 
 
