@@ -30,13 +30,13 @@ TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # RGB, of values 0..1
 TORCH_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 
-def subtract_mean_pixel(image: Picture, mean: NDArray[np.float64] = MEAN_PIXEL) -> Float32:
-    """RGB minus (123.7, 116.8, 103.9), or another mean. Source: matterport's ``mrcnn/model.py:mold_image``.
+def subtract_mean_pixel(image: Picture) -> Float32:
+    """RGB minus (123.7, 116.8, 103.9). Source: matterport's ``mrcnn/model.py:mold_image``.
 
     The original subtracts a float64 mean, so in float64, and feeds the result to a float32 network: rounding the mean
     to float32 first would change last bits.
     """
-    values: Float32 = (image.astype(np.float32) - _row(mean, image)).astype(np.float32, order="C")
+    values: Float32 = (image.astype(np.float32) - _row(MEAN_PIXEL, image)).astype(np.float32, order="C")
     return values
 
 

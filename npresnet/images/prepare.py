@@ -89,6 +89,10 @@ def read_pictures(item: object, name: str, channels: int) -> Picture:
                 f"{name}: the network takes {channels} channels, and a picture file has no such colours (alpha is none); give "
                 f"an array [h, w, {channels}], or a .npy of prepared input"
             )
+        if name.lower().endswith(".npy"):
+            raise ImageError(
+                f"{name}: an array, where a picture is asked for; load it with numpy.load, and give the array"
+            )
         return load_picture(item, grey=channels == 1)[None]
     if isinstance(item, np.ndarray):
         try:
