@@ -135,7 +135,9 @@ if config.ENABLE_CUDASIM:
         """C + A @ B of a warp's matrices; takes and returns this thread's elements (see above)."""
         lane, lanes = _exchanged((a0, a1, a2, a3, b0, b1))
         if lanes[_LANES] is None:
-            held = cut(np.array(lanes[:_LANES], np.float32)).astype(np.float64).reshape(8, 4, 6)  # [group, quad, element]
+            held = (
+                cut(np.array(lanes[:_LANES], np.float32)).astype(np.float64).reshape(8, 4, 6)
+            )  # [group, quad, element]
             a = held[..., :4].reshape(8, 4, 2, 2).transpose(3, 0, 2, 1).reshape(16, 8)
             b = held[..., 4:].transpose(2, 1, 0).reshape(8, 8)
             lanes[_LANES] = (a @ b).tolist()
