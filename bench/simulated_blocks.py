@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numba import types
 from numba.cuda.simulator import kernel
+from numba.cuda.simulator.cudadrv.devicearray import FakeWithinKernelCUDAArray
 from numba.cuda.simulator.kernelapi import Dim3
 
 __all__ = ["Manager", "quicken", "together"]
@@ -32,9 +33,10 @@ def quicken() -> None:
     the imports that they begin with each time: kernels write ``int32(...)`` around nearly every index."""
     kernel.BlockManager = Manager
     usual, made = types.Number.__call__, {"int32": np.int32, "float32": np.float32, "float64": np.float64}
+    numbers = {int, bool, float, np.int32, np.int64, np.float32, np.float64}
 
     def cast(self: Any, *given: Any) -> Any:
-        if len(given) == 1 and self.name in made and not isinstance(given[0], types.Type):
+        if len(given) == 1 and type(given[0]) in numbers and self.name in made:
             return made[self.name](given[0])
         return usual(self, *given)
 
@@ -125,6 +127,8 @@ class Manager(kernel.BlockManager):  # type: ignore[misc]
         """Run all threads of one block. Raises what the first of them raised."""
         block, (width, height, _) = Dim3(*grid_point), self._block_dim
         threads = (_Thread(block, (x, y, z), x + width * (y + height * z)) for x, y, z in np.ndindex(*self._block_dim))
+        # NumPy's arrays themselves: what the simulator puts around them makes three calls of each number that is read
+        args = tuple(arg._item._ary if isinstance(arg, FakeWithinKernelCUDAArray) else arg for arg in args)
         here, active = threading.get_ident(), threading._active  # type: ignore[attr-defined]
         outside = active[here]
 

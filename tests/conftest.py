@@ -60,20 +60,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
-_objects = 0  # that Python knew of when Keras last forgot its models
+def _stay() -> None:
+    """What is there now, modules and compiled functions, stays for good: to look for garbage in it takes seconds each time."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_collection_finish() -> None:
+    _stay()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten_models() -> Iterator[None]:
-    """Keras keeps whatever was made with it: gigabytes, in the end. To forget takes seconds, so there must be something."""
-    global _objects
+    """Keras keeps whatever was made with it: gigabytes, in the end."""
     yield
-    keras = {"keras", "tf_keras"} & set(sys.modules)
-    if keras and len(gc.get_objects()) > _objects + 100_000:
-        for name in keras:
+    if len(gc.get_objects()) > 100_000:  # since the last time
+        for name in {"keras", "tf_keras"} & set(sys.modules):
             sys.modules[name].backend.clear_session()
-        gc.collect()
-        _objects = len(gc.get_objects())
+        _stay()
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ from npresnet.files.hdf5.source import MEMORY, Budget, OutsideSubset, Source
 from npresnet.files.hdf5.tree import Group, StoredTensor
 
 SLOWEST = 2.0  # seconds of processor time for one mutant
-PATIENCE = 5.0  # seconds for h5py; a mutant on which it takes longer has no second opinion
+PATIENCE = 0.5  # seconds for h5py, which needs a thousandth; a mutant on which it takes longer has no second opinion
 
 # Seeds ---------------------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,6 @@ Sources: NVIDIA's "Parallel Thread Execution ISA": ld, st, cp.async, cvt, "Matri
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -101,22 +100,24 @@ if config.ENABLE_CUDASIM:
         return (np.asarray(value, np.float32).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
 
     _LANES = 32
-    _shown: dict[tuple[int, int], Sequence[float]] = {}  # by thread and turn; the simulator runs one block at a time
+    _shown: dict[tuple[int, int], list[Any]] = {}  # by warp and turn; the simulator runs one block at a time
     _barriers: dict[int, threading.Barrier] = {}  # by warp
 
     def _exchanged(mine):
-        """This thread's lane, and what every lane of its warp shows to the others; lane i of the warp is element i."""
+        """This thread's lane, and what every lane of its warp shows to the others: lane i of the warp is element i, and the
+        one behind them is None, for what the first that makes something of all of them may leave there."""
         thread: Any = threading.current_thread()  # the simulator's; ``cuda.threadIdx`` is known in kernels only
         lane, first = thread.threadIdx.x % _LANES, thread.threadIdx.x // _LANES * _LANES
         barrier = _barriers.get(first) or _barriers.setdefault(first, threading.Barrier(_LANES))
         turn = _own()["turn"] = 1 - _own().get("turn", 0)  # nobody shows something new before all have seen this
-        _shown[first + lane, turn] = mine
+        lanes = _shown.setdefault((first, turn), [None] * (_LANES + 1))
+        lanes[lane], lanes[_LANES] = mine, None
         try:
             barrier.wait(timeout=100)
         except threading.BrokenBarrierError:
             _barriers.pop(first, None)
             raise RuntimeError("a warp's threads did not all come to the same instruction") from None
-        return lane, [_shown[first + other, turn] for other in range(_LANES)]
+        return lane, lanes
 
     def load_matrices(shared, index):
         """Four matrices [8, 4] from shared memory, for the fragments of ``mma`` (LDSM.4): lane 8 * i + r names the place of
@@ -132,20 +133,17 @@ if config.ENABLE_CUDASIM:
 
     def mma(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
         """C + A @ B of a warp's matrices; takes and returns this thread's elements (see above)."""
-        lane, lanes = _exchanged(cut(np.array((a0, a1, a2, a3, b0, b1), np.float32)).tolist())
-        group, quad = lane // 4, lane % 4
-        results = []
-        for half, column, total in (
-            (0, 2 * quad, c0), (0, 2 * quad + 1, c1), (1, 2 * quad, c2), (1, 2 * quad + 1, c3),
-        ):  # fmt: skip
-            exact = float(total)
-            for k in range(2):  # the first four of a row and of a column, and the others
-                for of_a, of_b in zip(
-                    lanes[4 * group : 4 * group + 4], lanes[4 * column : 4 * column + 4], strict=True
-                ):
-                    exact += of_a[half + 2 * k] * of_b[4 + k]
-            results.append(np.float32(exact))
-        return tuple(results)
+        lane, lanes = _exchanged((a0, a1, a2, a3, b0, b1))
+        if lanes[_LANES] is None:
+            held = (
+                cut(np.array(lanes[:_LANES], np.float32)).astype(np.float64).reshape(8, 4, 6)
+            )  # [group, quad, element]
+            a = held[..., :4].reshape(8, 4, 2, 2).transpose(3, 0, 2, 1).reshape(16, 8)
+            b = held[..., 4:].transpose(2, 1, 0).reshape(8, 8)
+            lanes[_LANES] = (a @ b).tolist()
+        upper, lower, column = lanes[_LANES][lane // 4], lanes[_LANES][lane // 4 + 8], lane % 4 * 2
+        sums = zip((c0, c1, c2, c3), (*upper[column : column + 2], *lower[column : column + 2]), strict=True)
+        return tuple(np.float32(float(before) + more) for before, more in sums)
 
 else:
     from llvmlite import ir

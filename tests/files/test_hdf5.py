@@ -769,12 +769,12 @@ def test_attributes_that_no_keras_file_has(path, strict, value, words):
 # Damage at random ----------------------------------------------------------------------------------------------------
 
 
-def test_eight_thousand_mutants():
-    report = fuzz_hdf5.run_all(7, 0, 8_000, processes=2)
+def test_five_thousand_mutants():
+    report = fuzz_hdf5.run(7, range(5_000))
     assert report.findings == []
-    assert sum(report.outcomes.values()) == 8_000
-    assert report.outcomes["refused"] > 3200  # neither all
-    assert report.outcomes["read as h5py does"] > 800  # nor none
+    assert sum(report.outcomes.values()) == 5_000
+    assert report.outcomes["refused"] > 2000  # neither all
+    assert report.outcomes["read as h5py does"] > 500  # nor none
 
 
 def _unpack(self, layout):

@@ -20,7 +20,7 @@ from npresnet.verify.compare import compare
 from npresnet.verify.rows import against_tensorflow
 
 from ..support.agreement import check_file, randomize
-from ..support.networks import _write, read, save
+from ..support.networks import _write, applications, read, save
 
 pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")
@@ -179,12 +179,8 @@ def test_learned_normalization(tmp_path: Path) -> None:
 # Networks of the table, with something of their own ------------------------------------------------------------------
 
 
-def applications(**options: Any) -> Any:
-    return keras.applications.ResNet50(weights=None, include_top=False, input_shape=(64, 64, 3), **options)
-
-
 def test_fine_tuned_with_a_head_of_its_own(tmp_path: Path) -> None:
-    base = applications()
+    base = applications("ResNet50", input_shape=(64, 64, 3))
     x = L.Dense(16, activation="relu", name="hidden")(L.GlobalAveragePooling2D(name="mean")(base.output))
     model = keras.Model(base.input, L.Dense(3, activation="softmax", name="kinds")(L.Dropout(0.3)(x)), name="tuned")
     randomize(model)
@@ -194,14 +190,22 @@ def test_fine_tuned_with_a_head_of_its_own(tmp_path: Path) -> None:
         found = check_file(model, tmp_path / name, images)
         assert not found.failures, "\n".join(found.failures)
         net = npresnet.load(tmp_path / name)
-        assert str(net.architecture) == "keras.applications/resnet50, as the file describes 'tuned'"
+        widths = "stem 8 and stages 32/64/128/256 channels wide"
+        assert str(net.architecture) == f"keras.applications/resnet50, {widths}, as the file describes 'tuned'"
         assert net.architecture.preprocessing == "caffe"
         assert net.graph.features["C4"] == "conv4_block6_out"
         assert compare(net.predict(images), model(images).numpy()).agrees()
 
 
 def test_backbone_as_a_layer_of_a_sequential_model(tmp_path: Path) -> None:
-    model = keras.Sequential([keras.Input((64, 64, 3)), applications(), L.GlobalAveragePooling2D(), L.Dense(3)])
+    model = keras.Sequential(
+        [
+            keras.Input((64, 64, 3)),
+            applications("ResNet50", input_shape=(64, 64, 3)),
+            L.GlobalAveragePooling2D(),
+            L.Dense(3),
+        ]
+    )
     randomize(model)
     images = pictures(64, 64) - 120
     for name in ("tuned.h5", "tuned.keras"):
@@ -223,7 +227,7 @@ def test_a_changed_epsilon_is_followed(tmp_path: Path) -> None:
             settings["epsilon"] = 0.1
         return type(layer).from_config(settings)
 
-    model = keras.models.clone_model(applications(), clone_function=changed)
+    model = keras.models.clone_model(applications("ResNet50", input_shape=(64, 64, 3)), clone_function=changed)
     randomize(model)
     model.save(tmp_path / "changed.keras")
     found = check_file(model, tmp_path / "changed.keras", pictures(64, 64) - 120)
@@ -236,7 +240,7 @@ def test_a_changed_epsilon_is_followed(tmp_path: Path) -> None:
 
 
 def test_a_table_row_is_confirmed(tmp_path: Path) -> None:
-    model = applications()
+    model = applications("ResNet50", input_shape=(64, 64, 3))
     model.save(tmp_path / "plain.keras")
     found = inspect(tmp_path / "plain.keras")
     assert "the file's own description of its layers says the same" in found.reasons
@@ -308,7 +312,7 @@ def test_a_layer_that_is_used_twice(tmp_path: Path, suffix: str) -> None:
 )
 def test_a_damaged_description_is_none(tmp_path: Path, damage: Any) -> None:
     """It is additional: a network of the table is run without it, any other refused."""
-    model = applications()
+    model = applications("ResNet50", input_shape=(64, 64, 3))
     model.save(tmp_path / "plain.h5")
     with h5py.File(tmp_path / "plain.h5", "r+") as file:
         config = json.loads(file.attrs["model_config"])

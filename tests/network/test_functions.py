@@ -18,6 +18,7 @@ from npresnet.network.wiring import flattened
 from npresnet.verify.compare import compare
 
 from ..support.agreement import randomize
+from ..support.networks import applications
 
 tf = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")
@@ -318,7 +319,7 @@ def test_tutorial_of_transfer_learning(tmp_path, which, suffix):
     """TensorFlow's own: augmentation, preparing, a trained network and a new head, all in one."""
     layers = which.layers
     augment = which.Sequential([layers.RandomFlip("horizontal"), layers.RandomRotation(0.2)])
-    base = which.applications.ResNet50(weights=None, include_top=False, input_shape=(64, 64, 3))
+    base = applications("ResNet50", which, input_shape=(64, 64, 3))
     base.trainable = False
     image = which.Input((64, 64, 3))
     x = which.applications.resnet50.preprocess_input(augment(image))

@@ -17,7 +17,7 @@ import npresnet
 from npresnet.network.weights import inspect
 from npresnet.verify.compare import compare
 
-from ..support.networks import save
+from ..support.networks import applications, save
 
 keras = pytest.importorskip("keras")
 tf_keras = pytest.importorskip("tf_keras")
@@ -166,7 +166,7 @@ def test_borders_in_front_say_nothing(tmp_path: Path, picture: Path) -> None:
 
 def test_a_row_of_the_table_behind_rescaling(tmp_path: Path, picture: Path) -> None:
     """A whole network of keras.applications, whose names alone would mean another preparation."""
-    base = keras.applications.ResNet50V2(weights=None, include_top=False, input_shape=(64, 64, 3))
+    base = applications("ResNet50V2", input_shape=(64, 64, 3))
     image = keras.Input((64, 64, 3))
     x = base(keras.layers.Rescaling(1 / 127.5, offset=-1)(image))
     x = keras.layers.Dense(3, activation="softmax")(keras.layers.GlobalAveragePooling2D()(x))
@@ -193,7 +193,7 @@ def test_a_cut_network_is_prepared_as_its_family(tmp_path: Path, picture: Path, 
 
 
 def test_a_cut_network_of_the_second_version(tmp_path: Path, picture: Path) -> None:
-    base = keras.applications.ResNet50V2(weights=None, include_top=False, input_shape=(64, 64, 3))
+    base = applications("ResNet50V2", input_shape=(64, 64, 3))
     model = keras.Model(base.input, base.get_layer("conv3_block4_out").output)
     randomize(model)
     model.save(tmp_path / "cut.keras")
@@ -240,7 +240,7 @@ def test_the_size_that_the_file_fixes(tmp_path: Path, picture: Path, K: Any, suf
 
 def test_the_size_of_a_table_network(tmp_path: Path, picture: Path) -> None:
     """It is built from the table, for the file says the same; the size is the file's all the same."""
-    keras.applications.ResNet50(weights=None, include_top=False, input_shape=(96, 64, 3)).save(tmp_path / "plain.keras")
+    applications("ResNet50", input_shape=(96, 64, 3)).save(tmp_path / "plain.keras")
     net = npresnet.load(tmp_path / "plain.keras")
     assert not net.architecture.own
     assert net.prepare(picture).shape == (1, 96, 64, 3)
@@ -276,7 +276,7 @@ def test_four_channels(tmp_path: Path, picture: Path) -> None:
 @pytest.mark.parametrize("channels", [1, 4])
 def test_channels_of_weights_alone(tmp_path: Path, channels: int) -> None:
     """Nothing but the stem's kernel says how many there are."""
-    model = keras.applications.ResNet50(weights=None, include_top=False, input_shape=(64, 64, channels))
+    model = applications("ResNet50", input_shape=(64, 64, channels))
     randomize(model)
     save(model, tmp_path / "weights.h5")
     net = npresnet.load(tmp_path / "weights.h5")

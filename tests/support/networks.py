@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
+from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
 
@@ -117,6 +118,23 @@ def thin(family: str, depth: int, width: int = 4, **options: Any) -> Network:
     stages = 4 if options.get("stage5", True) else 3
     widths = tuple((width << i, (width << i) * expansion) for i in range(stages))
     return Network(family, depth, stem_width=width, stage_widths=widths, **options)
+
+
+def applications(name: str, K: Any = None, **options: Any) -> Any:
+    """One of keras.applications, by its own program, without its top and with an eighth of the channels.
+
+    K        the Keras that makes it; None for Keras 3
+    options  of the program
+    """
+    if K is None:
+        import keras as K
+    made = K.layers.Conv2D.__init__
+
+    def narrow(self: Any, filters: int, kernel_size: int, **settings: Any) -> None:
+        made(self, filters // 8, kernel_size, **settings)
+
+    with mock.patch.object(K.layers.Conv2D, "__init__", narrow):
+        return getattr(K.applications, name)(weights=None, include_top=False, **options)
 
 
 def saved(tmp_path_factory: pytest.TempPathFactory, network: Network, layout: Layout = "weights") -> Path:

@@ -7,7 +7,7 @@ piece draws does not depend on the others. ``build`` makes the model, with seede
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -18,7 +18,7 @@ from .agreement import leaves
 from .random_blocks import BLOCKS, FRONTS, HEADS, TABLES, stem
 from .random_layers import ACTIVATIONS, JOINS, NORMS, OPERATORS, Draft, Row
 
-__all__ = ["Built", "Piece", "Recipe", "build", "recipe_of", "rows_of", "smaller"]
+__all__ = ["Built", "Piece", "Recipe", "build", "recipe_of", "rows_of", "smaller", "varied"]
 
 FORMS = (("keras", ".keras"), ("keras", ".h5"), ("tf_keras", ".h5"), ("tf_keras", ".keras"))
 """(version of Keras, kind of file)."""
@@ -128,6 +128,26 @@ def recipe_of(seed: int) -> Recipe:
         body=tuple(body),
         heads=tuple(heads),
     )
+
+
+def varied(count: int, seeds: Iterable[int] = range(400)) -> list[int]:
+    """Of these networks ``count``, each the one with most rows that none before it has, in its version of Keras."""
+
+    def rows(pieces: Iterable[Piece]) -> Iterator[str]:
+        for piece in pieces:
+            yield piece.row
+            yield from rows(piece.inner)
+
+    made = {}
+    for seed in seeds:
+        one = recipe_of(seed)
+        made[seed] = {(one.version, row) for row in (one.suffix, one.names, *rows((one.front, *one.body, *one.heads)))}
+    seen: set[tuple[int, str]] = set()
+    chosen = []
+    for _ in range(count):
+        chosen.append(max(made, key=lambda seed: len(made[seed] - seen)))
+        seen |= made.pop(chosen[-1])
+    return chosen
 
 
 @dataclass

@@ -23,7 +23,7 @@ from npresnet.verify.rows import against_tensorflow
 
 from ..support.agreement import randomize
 from ..support.keras2 import save_as_keras2, without_names
-from ..support.networks import save, thin
+from ..support.networks import save, shared, thin
 
 pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")
@@ -382,8 +382,8 @@ def test_verify_of_three_summands(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", ["weights", "v3", "v3 without names", "v3 of two"])
 def test_weights_alone_of_a_backbone_in_a_model(tmp_path: Path, layout: str) -> None:
     """Its layers are one level down, where Keras's loaders do not look."""
-    network = thin("keras.applications", 50)
-    inner = network.build()
+    network = thin("keras-resnet", 18)
+    inner = shared(network)
     image = keras.Input((64, 64, 3))
     x = keras.layers.GlobalAveragePooling2D()(inner(image))
     if layout == "v3 of two":  # another model of which the file has layers of the same classes
@@ -403,7 +403,7 @@ def test_weights_alone_of_a_backbone_in_a_model(tmp_path: Path, layout: str) -> 
 
 def test_weights_alone_that_are_another_network(tmp_path: Path) -> None:
     image = keras.Input((64, 64, 3))
-    model = keras.Model(image, thin("keras-resnet", 18).build()(image))
+    model = keras.Model(image, shared(thin("keras-resnet", 18))(image))
     save(model, tmp_path / "file.h5")
     with pytest.raises(
         WeightsError, match=r"32 layers of keras_resnet34 are not in it \(res2b2_branch2a, .*, 20 more, "

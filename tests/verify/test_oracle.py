@@ -69,12 +69,6 @@ PUBLISHED = [
     ),
     Published(
         "keras.applications",
-        101,
-        (42_658_176, 104, 208, 624),
-        "conv2_block3_out conv3_block4_out conv4_block23_out conv5_block3_out",
-    ),
-    Published(
-        "keras.applications",
         152,
         (58_370_944, 155, 310, 930),
         "conv2_block3_out conv3_block8_out conv4_block36_out conv5_block3_out",
@@ -83,7 +77,6 @@ PUBLISHED = [
     Published("keras-resnet", 34, (21_306_048, 37, 74, 185), "res2b2_relu res3b3_relu res4b5_relu res5b2_relu"),
     Published("keras-resnet", 50, (23_561_152, 53, 106, 265), "res2c_relu res3d_relu res4f_relu res5c_relu"),
     Published("keras-resnet", 101, (42_605_504, 104, 208, 520), "res2c_relu res3b3_relu res4b22_relu res5c_relu"),
-    Published("keras-resnet", 152, (58_295_232, 155, 310, 775), "res2c_relu res3b7_relu res4b35_relu res5c_relu"),
 ]
 
 
