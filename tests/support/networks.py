@@ -127,7 +127,9 @@ def applications(name: str, K: Any = None, **options: Any) -> Any:
     options  of the program
     """
     if K is None:
-        import keras as K
+        import keras
+
+        K = keras
     made = K.layers.Conv2D.__init__
 
     def narrow(self: Any, filters: int, kernel_size: int, **settings: Any) -> None:
