@@ -250,8 +250,9 @@ def main() -> None:
             result = measure(case, threads, arguments.rounds, arguments.mrcnn)
             for one in result["engines"].values():
                 speed = one["flop"] / one["seconds"] / 1e9
+                beside = f", {one['beside'] / one['seconds']:.1%} outside of networks" if "beside" in one else ""
                 print(
-                    f"  {one['title']:<24}{one['seconds']:>8.2f} s{one['flop'] / 1e9:>7.0f} GFLOP{speed:>6.0f} GFLOP/s"
+                    f"  {one['title']:<24}{one['seconds']:>8.2f} s{one['flop'] / 1e9:>7.0f} GFLOP{speed:>6.0f} GFLOP/s{beside}"
                 )
             print(f"  saved in {save('detect', f'{case}-t{threads}', result)}")
 

@@ -5,6 +5,7 @@
 The network alone is ``net(batch)`` on images that are prepared and in memory, in the batches that ``extract`` uses, for as many
 images; it is timed before and after each run of ``extract``, whose time is that of the whole call: the folder is searched, a job
 is begun, decoders are started, pictures decoded and resized, shards written and synced, everything read once more for its hash.
+Beside that is what processor time alone would permit: that of the network over that of everything, decoders included.
 The pictures are parts of the photograph that comes with the package, each another.
 """
 
@@ -12,11 +13,12 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -54,14 +56,28 @@ def pictures(folder: Path, width: int, height: int, count: int) -> int:
     return round(statistics.mean(map(len, data)))
 
 
-def alone(net: npresnet.ResNet, images: np.ndarray, count: int) -> float:
+class Seconds(NamedTuple):
+    """On the clock, and of processors: this process's and its children's that have ended."""
+
+    wall: float
+    cpu: float
+
+    @staticmethod
+    def now() -> Seconds:
+        return Seconds(time.perf_counter(), sum(os.times()[:4]))
+
+    def since(self, start: Seconds, share: float = 1.0) -> Seconds:
+        return Seconds((self.wall - start.wall) / share, (self.cpu - start.cpu) / share)
+
+
+def alone(net: npresnet.ResNet, images: np.ndarray, count: int) -> Seconds:
     """Seconds of the network alone for ``count`` images."""
     names = [net.graph.features["C5"]]
     net(images, outputs=names)
-    start = time.perf_counter()
+    start = Seconds.now()
     for _ in range(count // len(images)):
         net(images, outputs=names)
-    return (time.perf_counter() - start) / (count // len(images) * len(images)) * count
+    return Seconds.now().since(start, count // len(images) * len(images) / count)
 
 
 def measure(net: npresnet.ResNet, folder: Path, text: str, repeats: int) -> dict[str, Any]:
@@ -75,18 +91,19 @@ def measure(net: npresnet.ResNet, folder: Path, text: str, repeats: int) -> dict
     batch = usual_batch(net.prepare(str(first[0])).shape[1:])
     images = net.prepare([str(path) for path in sorted(photos.iterdir())[:batch]])
     ways = {"extract": False, "extract --fast-decode": True} if width > 1000 else {"extract": False}
-    samples: dict[str, list[float]] = {name: [] for name in ("alone", *ways)}
+    samples: dict[str, list[Seconds]] = {name: [] for name in ("alone", *ways)}
     for repeat in range(repeats):
         samples["alone"].append(alone(net, images, count))
         for name, fast in ways.items():
             out = folder / f"{size}-{fast}-{repeat}"
-            start = time.perf_counter()
+            start = Seconds.now()
             summary = extract(photos, net, out, size="224x224", fast_decode=fast)
-            samples[name].append(time.perf_counter() - start)
+            samples[name].append(Seconds.now().since(start))
             assert summary.rows == count
             samples["alone"].append(alone(net, images, count))
-    found["per_second"] = {name: count / statistics.median(seconds) for name, seconds in samples.items()}
-    found["samples"] = samples
+    found["samples"] = {name: [each.wall for each in seconds] for name, seconds in samples.items()}
+    found["per_second"] = {name: count / statistics.median(seconds) for name, seconds in found["samples"].items()}
+    found["cpu_ms"] = {name: statistics.median(s.cpu for s in some) / count * 1e3 for name, some in samples.items()}
     if len(ways) > 1:
         exact, fast_ones = (np.asarray(npresnet.open_features(folder / f"{size}-{f}-0").array) for f in (False, True))
         found["fast_difference"] = float(np.linalg.norm(exact - fast_ones) / np.linalg.norm(exact))
@@ -103,14 +120,16 @@ def main() -> None:
     arguments = parser.parse_args()
     network, threads = full_name(arguments.network), arguments.threads
     print(f"{describe()}\n{network}, 224x224, {threads} threads")
-    print(f"{'JPEGs':<14}{'':<24}{'images/s':>9}{'of alone':>9}")
+    print(f"{'JPEGs':<14}{'':<24}{'images/s':>9}{'of alone':>9}{'CPU ms':>8}{'by that':>8}")
     with tempfile.TemporaryDirectory(prefix="npresnet-bench-") as name:
         net = npresnet.load(seeded_file(network, Path(name)), threads=threads)
         points = []
         for text in arguments.sizes:
             point = measure(net, Path(name), text, arguments.repeats)
             for way, speed in point["per_second"].items():
-                print(f"{point['size']:<14}{way:<24}{speed:>9.1f}{speed / point['per_second']['alone']:>9.0%}")
+                share, cpu = speed / point["per_second"]["alone"], point["cpu_ms"]
+                by_cpu = f"{cpu[way]:>8.1f}{cpu['alone'] / cpu[way]:>8.0%}"
+                print(f"{point['size']:<14}{way:<24}{speed:>9.1f}{share:>9.0%}{by_cpu}")
             points.append(point)
     result = {"network": network, "threads": threads, "points": points}
     path = save("extract", f"{network.replace('/', '-')}-t{threads}", result, arguments.results)

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from npresnet import study
-from npresnet.study.asm import TABLES as ASM_TABLES
 from npresnet.study.errors import TABLES as ERRORS_TABLES
 from npresnet.study.forms import Grid, plain
+from npresnet.study.listing import TABLES as ASM_TABLES
 from npresnet.study.watch import tables_of
 from npresnet.study.window import TABLES as WINDOW_TABLES
 from npresnet.study.winograd import TABLES as WINOGRAD_TABLES
@@ -53,7 +53,8 @@ def _found(topic: str, *arguments: str) -> tuple[Any, Sequence[Grid]]:
             recording = study.watch(kernel)
             return plain(recording), tables_of(recording)
         case "asm":
-            return plain(study.asm(*arguments)), ASM_TABLES
+            kernel, width = arguments
+            return plain(study.asm(kernel, width)), ASM_TABLES
         case "window":
             layer, *at = arguments
             row, column, channel = map(int, at)

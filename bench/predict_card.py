@@ -111,6 +111,7 @@ def kernels() -> str:
     """Registers, shared memory, and what is issued in the main loop of every kernel that a plan may choose."""
     from npresnet.kernels.cuda.assembly import assemble
     from npresnet.kernels.cuda.implicit import TILES
+    from npresnet.kernels.cuda.occupancy import multiprocessor, resident_warps
     from npresnet.kernels.cuda.stem import STEMS
     from npresnet.kernels.cuda.tensor import TENSOR_TILES
 
@@ -119,15 +120,14 @@ def kernels() -> str:
     for tile, kernel in every:
         threads, _ = kernel.bounds
         cells = []
-        for capability, memory in (((8, 0), 164), ((9, 0), 228)):  # KB of shared memory; each block takes one more
-            made = assemble(kernel, capability)
+        for capability in ((8, 0), (9, 0)):
+            made, sm = assemble(kernel, capability), multiprocessor(capability)
+            assert sm is not None
             products, name, issued = counted(tile, made)
             needed = products * (8 if name == "HMMA" else 1)
-            registers = -(-made.registers // 8) * 8 * threads
-            blocks = min(65_536 // registers, 2048 // threads, memory * 1024 // (made.shared + 1024))
             cells += [
                 str(made.registers),
-                str(blocks * threads // 32),
+                str(resident_warps(sm, made.registers, threads, made.shared)),
                 f"{products} {name} of {issued:.0f}",
                 f"{needed / max(needed, issued):.0%}",
             ]

@@ -6,7 +6,7 @@ Import it as ``npresnet.kernels``. Every public function can be called on its ow
     y = conv2d(x, w, bias, stride=2, padding="same")         # x float32[n, h, w, ci], w float32[kh, kw, ci, co]
 
 ``LADDER`` lists the versions of each operator, slowest and most readable first; all versions of one operator take the
-same arguments. ``CHOOSING`` is the same for those whose result is a choice, of boxes or of pixels. ``README.md`` beside this file suggests an order of reading. Nothing is compiled before its first call,
+same arguments. ``CHOOSING`` is the same for those whose result is a choice: of boxes, of pixels, of whole numbers. ``README.md`` beside this file suggests an order of reading. Nothing is compiled before its first call,
 and nothing imported before it is asked for: not a module, and not Numba.
 
 ``npresnet.kernels.cuda`` holds the same operators for NVIDIA's cards.
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from .im2col import im2col, im2col_cpu, im2col_reference
     from .leaky_relu import leaky_relu, leaky_relu_cpu, leaky_relu_reference
     from .maxpool import maxpool, maxpool_cpu, maxpool_reference
+    from .mold import mold_picture, mold_picture_cpu, mold_picture_reference
     from .nms import nms, nms_cpu, nms_reference
     from .pad import pad, pad_cpu, pad_reference
     from .paste_masks import paste_masks, paste_masks_cpu, paste_masks_reference
@@ -93,6 +94,7 @@ __all__ = [
     "im2col", "im2col_cpu", "im2col_reference",
     "leaky_relu", "leaky_relu_cpu", "leaky_relu_reference",
     "maxpool", "maxpool_cpu", "maxpool_reference",
+    "mold_picture", "mold_picture_cpu", "mold_picture_reference",
     "nms", "nms_cpu", "nms_reference",
     "pad", "pad_cpu", "pad_reference",
     "paste_masks", "paste_masks_cpu", "paste_masks_reference",
@@ -140,8 +142,9 @@ _LADDER = {
 _CHOOSING = {
     "nms": ("nms_reference", "nms_cpu"),
     "paste_masks": ("paste_masks_reference", "paste_masks_cpu"),
+    "mold_picture": ("mold_picture_reference", "mold_picture_cpu"),
 }
-"""The names on ``CHOOSING``, the ladder of those whose result is a choice: which boxes, which pixels."""
+"""The names on ``CHOOSING``, the ladder of those whose result is a choice: which boxes, which pixels, which whole numbers."""
 
 
 _ELSEWHERE = {

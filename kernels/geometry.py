@@ -1,4 +1,4 @@
-"""Output sizes and padding of sliding windows: the only place with this arithmetic.
+"""Output sizes and padding of sliding windows, and where pixels lie that are resized: the only place with this arithmetic.
 
 For one axis of ``size`` pixels, a window of ``kernel`` taps ``dilation`` pixels apart, moved by ``stride``:
 
@@ -17,12 +17,16 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 __all__ = [
     "Padding",
     "Pads",
     "Window",
     "out_size",
     "pair",
+    "resize_axis",
     "resolve_padding",
     "transposed_window",
     "window",
@@ -169,3 +173,17 @@ def window(
     step, gap = pair("stride", stride), pair("dilation", dilation)
     pads, ho, wo = window_geometry(size, kernel, step, padding, gap)
     return Window(*kernel, *step, *gap, pads[0], pads[2], ho, wo)
+
+
+def resize_axis(source: int, target: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """The two of ``source`` pixels around each of ``target`` pixels along one axis, and their weights: both [2, target].
+
+    The centre of target pixel i lies at (i + 0.5) * source / target - 0.5; beyond the border is black, so of weight 0, whatever
+    pixel stands in for it. Source: scikit-image's ``resize(order=1, mode="constant", anti_aliasing=False)``.
+    """
+    centre = (np.arange(target) + 0.5) * (source / target) - 0.5
+    first = np.floor(centre)
+    index, share = np.stack([first, first + 1]).astype(np.int64), centre - first
+    weights = np.stack([1.0 - share, share])
+    weights[(index < 0) | (index >= source)] = 0.0
+    return index.clip(0, source - 1), weights

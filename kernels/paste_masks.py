@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, floats
-from .geometry import pair
+from .geometry import pair, resize_axis
 from .numba_later import carray
 from .steps.intrinsics import byte_pointer, float_pointer, int_pointer
 from .steps.loop import run
@@ -47,24 +47,14 @@ def _checked(masks: Array, boxes: Array, size: tuple[int, int]) -> npt.NDArray[n
     return found
 
 
-def _axis(source: int, target: int) -> tuple[Array, Array]:
-    """The two pixels of a mask around each pixel of its box along one axis, and their weights: both [2, target]."""
-    centre = (np.arange(target) + 0.5) * (source / target) - 0.5
-    first = np.floor(centre)
-    index, share = np.stack([first, first + 1]).astype(int), centre - first
-    weights = np.stack([1.0 - share, share])
-    weights[(index < 0) | (index >= source)] = 0.0  # black
-    return index.clip(0, source - 1), weights
-
-
 def paste_masks_reference(masks: Array, boxes: Array, *, size: int | Sequence[int]) -> Masks:
     """The ``masks`` float32[k, h, w] of ``boxes`` int[k, 4] in a picture of ``size``: bool[k, *size]."""
     height, width = pair("size", size)
     boxes = _checked(masks, boxes, (height, width))
     out = np.zeros((len(masks), height, width), np.bool_)
     for mask, (y1, x1, y2, x2), picture in zip(masks, boxes, out, strict=True):
-        (upper, lower), (above, below) = _axis(mask.shape[0], y2 - y1)
-        (left, right), (before, behind) = _axis(mask.shape[1], x2 - x1)
+        (upper, lower), (above, below) = resize_axis(mask.shape[0], y2 - y1)
+        (left, right), (before, behind) = resize_axis(mask.shape[1], x2 - x1)
         top, bottom = mask[upper] * above[:, None], mask[lower] * below[:, None]
         resized = top[:, left] * before + top[:, right] * behind
         resized += bottom[:, left] * before

@@ -38,7 +38,7 @@ def check_scores(x: Array) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SoftmaxStep(Step):
-    """Softmax over the channels of each of ``pixels`` pixels; an item is a pixel."""
+    """Softmax over the channels of each of ``pixels`` pixels; an item is so many of them that claiming it costs little."""
 
     x: Map
     out: Map
@@ -46,8 +46,10 @@ class SoftmaxStep(Step):
 
     @property
     def items(self) -> int:
-        return self.pixels
+        return -(-self.pixels // max(1, _NUMBERS // self.x.channels))
 
+
+_NUMBERS = 1024  # of an item: some microseconds' work, beside which claiming it, some 60 ns, is nothing
 
 _view = view_of(SoftmaxStep)
 
@@ -55,16 +57,18 @@ _view = view_of(SoftmaxStep)
 @SoftmaxStep.native
 def _softmax_item(step, item, scratch):
     s = _view(step)
-    row, place = pixel_of(s.x, item), pixel_of(s.out, item)
-    largest = row[0]
-    for k in range(len(row)):
-        largest = max(largest, row[k])
-    total = 0.0
-    for k in range(len(row)):
-        place[k] = math.exp(row[k] - largest)
-        total += place[k]
-    for k in range(len(row)):
-        place[k] = place[k] / total
+    pixels = max(1, _NUMBERS // s.x.channels)
+    for pixel in range(item * pixels, min((item + 1) * pixels, s.pixels)):
+        row, place = pixel_of(s.x, pixel), pixel_of(s.out, pixel)
+        largest = row[0]
+        for k in range(len(row)):
+            largest = max(largest, row[k])
+        total = 0.0
+        for k in range(len(row)):
+            place[k] = math.exp(row[k] - largest)
+            total += place[k]
+        for k in range(len(row)):
+            place[k] = place[k] / total
 
 
 def softmax_cpu(x: Array, *, out: Array | None = None, threads: int | None = 1) -> Array:

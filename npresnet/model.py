@@ -195,10 +195,11 @@ class ResNet:
         pictures  a picture file, an array [h, w, 3] or [n, h, w, 3] of RGB values 0 to 255, uint8 as a rule, or a list of such,
                   of any sizes
         config    what no weight file says, see ``npresnet.DetectorConfig``: one of these, the name of a preset ("coco",
-                  "balloon", "nucleus", "shapes"), a ``.json`` file, or {setting: value}; None for "coco"
+                  "balloon", "nucleus", "shapes", "decimer"), a ``.json`` file, or {setting: value}; None for "coco"
 
         Returns a ``Detections`` (boxes, class_ids, scores, masks) for each. Raises UsageError where the file holds no detector, or
-        the config is not for it; ImageError, MissingExtraError as ``prepare``.
+        the config is not for it; ImageError, MissingExtraError as ``prepare``, and ImageError for a picture of a size that the config
+        does not allow; WeightsError where the network's numbers are beyond float32.
         """
         from .detection.config import config_for
         from .detection.detecting import detect

@@ -53,7 +53,7 @@ def stages(
     net: npresnet.ResNet, config: DetectorConfig, theirs: dict[str, Array], picture: Array
 ) -> Iterator[tuple[str, str, bool]]:
     """(stage, how far it is, whether that is near enough), each on matterport's own input."""
-    molded = mold(picture, config)
+    molded = mold(picture, config, 1)
     size = molded.size
     yield "molded image", "bits equal", np.array_equal(molded.image[0], theirs["image"])
     yield "window", "equal", tuple(molded.window) == tuple(theirs["window"])

@@ -24,7 +24,7 @@ from numba import cuda
 
 from .launch import Kernel
 
-__all__ = ["Assembly", "assemble", "intermediate", "newest"]
+__all__ = ["Assembly", "assemble", "capabilities", "intermediate", "newest"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Assembly:
     stack         bytes of local memory per thread: arrays whose indices are not known at compile time
     shared        bytes of static shared memory per block
     cubin         the code itself, as a card takes it
+    lines         whether it says which line of the source each instruction is of; the instructions are the same
 
     Its instructions raise FileNotFoundError where nvdisasm is not installed.
     """
@@ -45,11 +46,12 @@ class Assembly:
     stack: int
     shared: int
     cubin: bytes
+    lines: bool = False
 
     @functools.cached_property
     def text(self) -> str:
         """The code as nvdisasm lists it."""
-        return _disassemble(self.cubin)
+        return _disassemble(self.cubin, self.lines)
 
     @functools.cached_property
     def instructions(self) -> Mapping[str, int]:
@@ -75,13 +77,14 @@ class Assembly:
 
     def issued(self, products: int, instruction: str = "FFMA") -> float:
         """Instructions that a warp issues in one turn of the main loop, the one with the barrier, for ``products``
-        instructions of the given name in it: the inner loop that holds them counts as often as that takes."""
+        instructions of the given name in it: an inner loop that holds such ones counts as often as it takes to do those that are
+        not outside of it."""
         loops = self.loops()
         main = next(loop for loop in loops if loop.count("BAR") and loop.count(instruction))
         inner = [loop for loop in loops if main.start < loop.start and loop.end < main.end and loop.count(instruction)]
         total = float(main.total())
         for loop in inner:
-            total += loop.total() * (products / loop.count(instruction) - 1)
+            total += loop.total() * (products - main.count(instruction)) / loop.count(instruction)
         return total
 
 
@@ -111,31 +114,36 @@ def _name(line: str) -> str | None:
     return found[1] if found else None
 
 
-def intermediate(kernel: Kernel, capability: tuple[int, int], output: str = "ptx") -> str | bytes:
-    """PTX, or LTO-IR (``output="ltoir"``), of a kernel for a compute capability such as (9, 0)."""
+def intermediate(kernel: Kernel, capability: tuple[int, int], output: str = "ptx", lines: bool = False) -> str | bytes:
+    """PTX, or LTO-IR (``output="ltoir"``), of a kernel for a compute capability such as (9, 0); with the ``lines`` of its source."""
     code, _ = cuda.compile(
         kernel.function, kernel.signature, cc=capability, device=False, abi="numba", output=output,
-        launch_bounds=kernel.bounds,
+        launch_bounds=kernel.bounds, lineinfo=lines,
     )  # fmt: skip
     return code
 
 
-def newest() -> tuple[int, int]:
-    """The newest compute capability that the installed CUDA compiles for."""
+def capabilities() -> list[tuple[int, int]]:
+    """The compute capabilities that the installed CUDA compiles for, the oldest first."""
     from numba.cuda.cudadrv import nvrtc
 
-    return max(nvrtc.get_supported_ccs())
+    return sorted(tuple(found) for found in nvrtc.get_supported_ccs())
 
 
-def assemble(kernel: Kernel, capability: tuple[int, int]) -> Assembly:
-    """Compile a kernel to machine code for a compute capability such as (9, 0).
+def newest() -> tuple[int, int]:
+    """The last of them."""
+    return capabilities()[-1]
+
+
+def assemble(kernel: Kernel, capability: tuple[int, int], lines: bool = False) -> Assembly:
+    """Compile a kernel to machine code for a compute capability such as (9, 0), with the ``lines`` of its source.
 
     Raises Numba's and nvJitLink's errors where a kernel is wrong.
     """
     from cuda.bindings import nvjitlink
 
-    code = intermediate(kernel, capability, "ltoir")
-    options = [f"-arch=sm_{capability[0]}{capability[1]}", "-lto", "-verbose", "-O3"]
+    code = intermediate(kernel, capability, "ltoir", lines)
+    options = [f"-arch=sm_{capability[0]}{capability[1]}", "-lto", "-verbose", "-O3", *(["-lineinfo"] if lines else [])]
     linker = nvjitlink.create(len(options), options)
     try:
         nvjitlink.add_data(linker, nvjitlink.InputType.LTOIR, code, len(code), kernel.name)
@@ -153,6 +161,7 @@ def assemble(kernel: Kernel, capability: tuple[int, int]) -> Assembly:
         stack=_number(r"(\d+) bytes stack frame", report),
         shared=_number(r"(\d+) bytes smem", report),
         cubin=bytes(cubin),
+        lines=lines,
     )
 
 
@@ -163,12 +172,12 @@ def _number(pattern: str, report: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _disassemble(cubin: bytes) -> str:
+def _disassemble(cubin: bytes, lines: bool) -> str:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
         # without its analysis of data flow, of which the listing shows nothing
-        command = [_nvdisasm(), "-c", "-ndf", file.name]
+        command = [_nvdisasm(), "-c", "-ndf", *(["-g"] if lines else []), file.name]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 

@@ -4,7 +4,8 @@
     multiply_many     36 products V[e] @ U[e] of ``fused.py``: P[36, tiles, co]
     transform_output  4x4 results of every tile, with bias, residual and ReLU
 
-V and P go through memory, each 2.25 times the image: that is what a quarter of the multiplications costs. One thread
+V and P, each 2.25 times the image, are what a quarter of the multiplications costs. They go through memory, or, where the tiles
+are done in parts, one after the other in the same V and P, no further than the second-level cache. One thread
 transforms one tile of one channel; neighbouring threads have neighbouring channels, so that they read and write side by
 side. Arrays are flat float32 on the card, and trusted.
 """
@@ -51,12 +52,12 @@ def _pixel(x, corner, y, z, h, w, channels):
     return x[corner + (y * w + z) * channels] if 0 <= y < h and 0 <= z < w else float32(0.0)
 
 
-@kernel("vector int int int int int int vector", threads=128)
-def _transform_input(x, h, w, channels, down, across, tiles, v):
+@kernel("vector" + 7 * " int" + " vector", threads=128)
+def _transform_input(x, h, w, channels, down, across, first, tiles, v):
     i = cuda.grid(1)
     if i < tiles * channels:
         tile, c = divide(i, channels)
-        row, column = divide(tile, across)
+        row, column = divide(first + tile, across)
         n, row = divide(row, down)
         corner, y, z = n * h * w * channels + c, row * 4 - 1, column * 4 - 1
         half = cuda.local.array(36, float32)  # B^T d, column by column
@@ -78,11 +79,11 @@ def _transform_input(x, h, w, channels, down, across, tiles, v):
 
 
 @kernel("vector vector vector vector" + 8 * " int", threads=128)
-def _transform_output(p, bias, residual, out, h, w, channels, down, across, tiles, step, finish):
+def _transform_output(p, bias, residual, out, h, w, channels, down, across, first, step, finish):
     i = cuda.grid(1)
     if i < step:
         tile, c = divide(i, channels)
-        row, column = divide(tile, across)
+        row, column = divide(first + tile, across)
         n, row = divide(row, down)
         half = cuda.local.array(24, float32)  # A^T P, column by column
         for k in range(6):
@@ -117,6 +118,7 @@ def tiles_of(size: Convolution) -> int:
 def winograd(
     stream: Any,
     tile: AnyTile,
+    parts: int,
     size: Convolution,
     x: Any,
     weights: Any,
@@ -129,16 +131,20 @@ def winograd(
 ) -> None:
     """As ``fused.convolve`` for 3x3 with stride 1 and one pixel of padding.
 
+    parts        in how many the tiles of 4x4 results are done; the result does not depend on it
     weights      [36, ci, co], from the CPU's ``winograd.transform_kernel``
-    v, products  [36, tiles, ci] and [36, tiles, co], memory to work in
+    v, products  [36, tiles of a part, ci] and [36, tiles of a part, co], memory to work in
     """
     tiles, down, across = tiles_of(size), ceil_div(size.ho, 4), ceil_div(size.wo, 4)
-    blocks = ceil_div(tiles * size.ci, 128)
-    _transform_input.launch(blocks, stream, x, size.h, size.w, size.ci, down, across, tiles, v)
-    multiply_many(stream, tile, ELEMENTS_OF_A_TILE, tiles, size.ci, size.co, v, weights, products)
     added = out if residual is None else residual
-    step = tiles * size.co
-    _transform_output.launch(
-        ceil_div(step, 128), stream, products, bias, added, out,
-        size.ho, size.wo, size.co, down, across, tiles, step, finish_of(residual, relu),
-    )  # fmt: skip
+    finish = finish_of(residual, relu)
+    most = ceil_div(tiles, parts)
+    for first in range(0, tiles, most):
+        count = min(most, tiles - first)
+        blocks, step = ceil_div(count * size.ci, 128), count * size.co
+        _transform_input.launch(blocks, stream, x, size.h, size.w, size.ci, down, across, first, count, v)
+        multiply_many(stream, tile, ELEMENTS_OF_A_TILE, count, size.ci, size.co, v, weights, products)
+        _transform_output.launch(
+            ceil_div(step, 128), stream, products, bias, added, out,
+            size.ho, size.wo, size.co, down, across, first, step, finish,
+        )  # fmt: skip

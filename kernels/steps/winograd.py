@@ -31,6 +31,7 @@ __all__ = [
     "WinogradInStep",
     "WinogradOutStep",
     "WinogradStep",
+    "step_alone",
     "v_bytes",
     "winograd",
 ]
@@ -313,17 +314,21 @@ def _winograd_out_item(step, item, scratch):
     call(s.finish_tiles, (step + _OUT_MADE, first, last, v, ld_tile, ld_element, panel, scratch))
 
 
-def winograd(x: Array, panels: Array, bias: Array, out: Array, threads: int) -> None:
-    """One convolution F(4x4,3x3) with a border of one zero.
+def step_alone(x: Array, panels: Array, bias: Array, zeros: Array, out: Array, m: int) -> WinogradStep:
+    """One convolution F(m x m, 3x3) with a border of one zero, for arrays that must live as long as it is run.
 
     x       float32[n, h, w, ci], C-contiguous, ci a multiple of LANES
-    panels  float32[ceil(co / NR), 36, ci, NR], the transformed kernels; bias float32[ceil(co / NR) * NR]
+    panels  float32[ceil(co / NR), (m + 2)**2, ci, NR], the transformed kernels; bias float32[ceil(co / NR) * NR]
+    zeros   at least co and NR of them
     out     float32[n, h, w, co], C-contiguous, co a multiple of LANES
     """
-    zeros = np.zeros(out.shape[3] + NR, np.float32)
-    epilogue = bias_only(bias.ctypes.data, zeros)
     n, height, width, _ = x.shape
-    given = InputTiles.of(Map.of(x), n, height, width, 4)
-    made = OutputTiles.of(given, Map.of(out), panels.ctypes.data, epilogue)
-    step = WinogradStep(given=given, made=made, blocks=max(1, -(-given.tiles // SETTINGS.tiles)))
-    run(step, threads, x, panels, bias, zeros, out)
+    given = InputTiles.of(Map.of(x), n, height, width, m)
+    made = OutputTiles.of(given, Map.of(out), panels.ctypes.data, bias_only(bias.ctypes.data, zeros))
+    return WinogradStep(given=given, made=made, blocks=max(1, -(-given.tiles // SETTINGS.tiles)))
+
+
+def winograd(x: Array, panels: Array, bias: Array, out: Array, threads: int, m: int = 4) -> None:
+    """Run ``step_alone`` on up to ``threads`` threads; arrays as there."""
+    zeros = np.zeros(out.shape[3] + NR, np.float32)
+    run(step_alone(x, panels, bias, zeros, out, m), threads, x, panels, bias, zeros, out)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import ImageError, UsageError
+from ..errors import ImageError, UsageError, WeightsError
 from ..files.safe_write import check_writable, file_hash
 from .options import Algorithm, AlgorithmOption, ArchitectureOption, DeviceOption, ThreadsOption, load_network
 from .printing import fact, fail, guarded, print_table, progress, say
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["detect"]
 
-_MANY = 20  # pictures of which each detection is printed; of more, how many there are of each class
+_MANY = 20  # pictures of which each detection is printed; of more, how many there are of each class; likewise those that fail
+_EVERY = 60.0  # seconds after which what has been found is saved, for who knows how a long run ends
 
 
 @guarded
@@ -34,7 +35,9 @@ def detect(
     ],
     config: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="coco, balloon, nucleus, shapes, or a .json file of settings; else coco."),
+        typer.Option(
+            metavar="NAME", help="coco, balloon, nucleus, shapes, decimer, or a .json file of settings; else coco."
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -46,20 +49,25 @@ def detect(
     classes: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names of the classes: one per line, or .json.")
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the detections go.")] = Path("detections.json"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the detections go, as COCO's JSON.")] = Path(
+        "detections.json"
+    ),
     picture: Annotated[bool, typer.Option("--picture", help="Draw each picture's detections, beside FILE.")] = False,
     device: DeviceOption = "cpu",
     algorithm: AlgorithmOption = Algorithm.auto,
     threads: ThreadsOption = None,
     architecture: ArchitectureOption = None,
 ) -> None:
-    """Find what is in pictures by a Mask R-CNN. Boxes, classes, scores and masks; a picture that cannot be read is noted."""
+    """Find what is in pictures by a Mask R-CNN. Boxes, classes, scores and masks; a picture that fails is noted, and stops nothing."""
     from ..detection.config import config_for, settings_in
+    from ..detection.detecting import detect_one
     from ..images.prepare import read_pictures
     from ..results.coco import CocoFile
     from ..results.detected import save_detected_picture
 
     check_writable(out)
+    if any(out.exists() and image.exists() and out.samefile(image) for image in images):
+        raise UsageError(f"--out: {out} is one of the pictures; give another name")
     given = {**settings_in(config), **_settings(settings or [])}
     if confidence is not None:
         given["DETECTION_MIN_CONFIDENCE"] = confidence
@@ -78,26 +86,39 @@ def detect(
     file = CocoFile(about, names)
     rows: list[tuple[str, ...]] = []
     counts: Counter[str] = Counter()
-    failed: dict[str, str] = {}
+    failed: list[str] = []
     drawn: list[Path] = []
-    start = time.perf_counter()
-    with progress("pictures", len(images)) as advance:
-        for image in images:
-            try:
-                (pixels,) = read_pictures(image, str(image), 3)
-                (found,) = net.detect(pixels, chosen)
-            except ImageError as error:
-                failed[str(image)] = str(error)
-                file.fail(str(image), str(error))
-            else:
-                file.add(str(image), pixels.shape[:2], found)
-                counts.update(names[class_id] for class_id in found.class_ids)
-                if len(images) <= _MANY:
-                    rows += _rows(str(image), found, names)
-                if picture:
-                    drawn.append(_picture_path(out.parent, image, drawn))
-                    save_detected_picture(drawn[-1], pixels, found, names)
-            advance()
+    paths = list(map(str, images))
+    taken = {path.resolve() for path in (*images, out)}
+    done = 0
+    start = saved = time.perf_counter()
+    try:
+        with progress("pictures", len(images)) as advance:
+            for image in images:
+                try:
+                    (pixels,) = read_pictures(image, str(image), 3)
+                    found = detect_one(net, detector, pixels, chosen, str(image))
+                except (ImageError, WeightsError) as error:
+                    done += 1
+                    failed.append(str(error))
+                    file.fail(str(image), str(error))
+                else:
+                    done += 1
+                    file.add(str(image), pixels.shape[:2], found)
+                    counts.update(names[class_id] for class_id in found.class_ids)
+                    if len(images) <= _MANY:
+                        rows += _rows(str(image), found, names)
+                    if picture:
+                        drawn.append(_picture_path(out.parent, image, taken))
+                        save_detected_picture(drawn[-1], pixels, found, names)
+                if time.perf_counter() - saved > _EVERY:
+                    file.save(out, paths[done:])
+                    saved = time.perf_counter()
+                advance()
+    except BaseException:  # Ctrl-C, say, or a card without memory: what was found until then is good
+        if done:
+            file.save(out, paths[done:])
+        raise
     seconds = time.perf_counter() - start
     file.save(out)
     if rows:
@@ -108,13 +129,22 @@ def detect(
         say()
     fact("network", str(net.architecture))
     _print_config(detector, chosen, given)
-    done = len(images) - len(failed)
-    fact("found", f"{sum(counts.values())} in {done} {'picture' if done == 1 else 'pictures'}, {seconds:.2f} s")
-    fact("saved", f"{out}{f', and {len(drawn)} pictures such as {drawn[0]}' if drawn else ''}")
-    for why in failed.values():
-        fact("not read", why)
+    good = len(images) - len(failed)
+    fact("found", f"{sum(counts.values())} in {good} {'picture' if good == 1 else 'pictures'}, {seconds:.2f} s")
+    fact("saved", f"{out}{_drawings(drawn)}")
+    for why in failed[:_MANY]:
+        fact("failed", why)
+    if len(failed) > _MANY:
+        fact("", f"and {len(failed) - _MANY} more, whose errors are in {out}")
     if failed:
-        fail(f"detect: {len(failed)} of {len(images)} pictures could not be read", 1)
+        fail(f"detect: {len(failed)} of {len(images)} pictures failed", 1)
+
+
+def _drawings(drawn: Sequence[Path]) -> str:
+    """How many drawings there are, and one of them."""
+    if len(drawn) < 2:
+        return "".join(f", and {path}" for path in drawn)
+    return f", and {len(drawn)} drawings such as {drawn[0]}"
 
 
 def _settings(texts: Sequence[str]) -> dict[str, Any]:
@@ -143,6 +173,8 @@ def _names(path: Path | None, config: str | None, classes: int) -> Sequence[str]
 
 
 def _rows(image: str, found: Detections, names: Sequence[str]) -> list[tuple[str, ...]]:
+    if not len(found):
+        return [(image, "-", *([""] * 6))]
     rows = []
     for number, (box, class_id, score) in enumerate(zip(found.boxes, found.class_ids, found.scores, strict=True)):
         y1, x1, y2, x2 = map(int, box)
@@ -152,12 +184,13 @@ def _rows(image: str, found: Detections, names: Sequence[str]) -> list[tuple[str
     return rows
 
 
-def _picture_path(folder: Path, image: Path, taken: Sequence[Path]) -> Path:
-    """A name for a picture's drawing that no other has."""
+def _picture_path(folder: Path, image: Path, taken: set[Path]) -> Path:
+    """A name for a picture's drawing that neither another nor a picture itself has; from now on it is among those ``taken``."""
     path, number = folder / f"{image.stem}-detections.png", 1
-    while path in taken:
+    while path.resolve() in taken:
         number += 1
         path = folder / f"{image.stem}-detections-{number}.png"
+    taken.add(path.resolve())
     return path
 
 

@@ -199,6 +199,7 @@ def _status(folder: Path) -> None:
     import json
 
     from ..extraction.job import Job
+    from ..extraction.progress import was_killed
     from ..extraction.summary import summarise
 
     job = Job.read(folder)
@@ -212,8 +213,11 @@ def _status(folder: Path) -> None:
         found = json.loads(path.read_bytes())
         ago = max(0.0, time.time() - found["time"])
         left = "" if found["remaining"] is None else f", {_time(found['remaining'])} to go"
-        running = f"{found['per_second']:.1f} images/s{left}" if found["state"] == "running" else found["state"]
-        fact(path.stem, f"{running}; process {found['pid']} on {found['host']}, {_time(ago)} ago")
+        state = f"{found['per_second']:.1f} images/s{left}" if found["state"] == "running" else found["state"]
+        if was_killed(found):
+            state = "killed, and the same command goes on with it"
+        images = f"{found['done']:,} of {found['total']:,} images"
+        fact(path.stem, f"{images}; {state}; process {found['pid']} on {found['host']}, {_time(ago)} ago")
 
 
 def _verify(folder: Path, weights: Path | None, sample: str, architecture: str | None) -> None:

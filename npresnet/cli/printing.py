@@ -48,7 +48,7 @@ def say(text: str = "") -> None:
 
 def fact(label: str, text: str) -> None:
     """A labelled fact; what does not fit in a line of 80 characters goes on below itself."""
-    first, rest = f"{label:<14}", " " * 14
+    first, rest = f"{label:<13} ", " " * 14
     print(textwrap.fill(printable(text), 80, initial_indent=first, subsequent_indent=rest, **_WHOLE_WORDS))
 
 

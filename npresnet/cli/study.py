@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from ..data.photograph import photograph
 from ..errors import UsageError
 from ..files.safe_write import check_writable, replaced
-from ..study.forms import Grid, plain
+from ..peers.engines import PEERS
+from ..study.forms import plain
 from .demo import demo_weights
-from .options import ThreadsOption, load_network, parse_counts, parse_sizes, parse_words
-from .printing import counted, fact, fail, guarded, printable, progress, say, shape_text
+from .options import ThreadsOption, parse_counts, parse_words
+from .printing import counted, fact, fail, progress, shape_text
+from .topics import (
+    ImageArgument,
+    JsonOption,
+    LayerOption,
+    SizeOption,
+    TimingOption,
+    WeightsArgument,
+    keep,
+    opened,
+    printable_lines,
+    show,
+    studied,
+)
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ..model import ResNet
+    from ..verify.recording import Recording
 
 __all__ = ["study"]
 
@@ -35,71 +42,9 @@ study = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
 
-WeightsArgument = Annotated[
-    Path | None,
-    typer.Argument(metavar="WEIGHTS", help="A Keras weight file; else that of `npresnet demo`.", show_default=False),
-]
-ImageArgument = Annotated[
-    Path | None,
-    typer.Argument(metavar="IMAGE", help="A picture, or a .npy file; else the photograph.", show_default=False),
-]
-LayerOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Which convolution; else the 3x3 that costs the most.")
-]
-SizeOption = Annotated[
-    str | None, typer.Option(metavar="SIZE", help="224, or 640x480 (width x height); else the file's, or 224.")
-]
-JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers as JSON.")]
-TimingOption = Annotated[
-    bool, typer.Option("--timing/--no-timing", help="Time it; without, the same file gives the same bytes.")
-]
-
-
-def _opened(
-    weights: Path | None, image: Path | None, size: str | None, threads: int | None, json_file: Path | None = None
-) -> tuple[ResNet, NDArray[Any]]:
-    """(network, prepared image), before which nothing is computed that could be in vain."""
-    if json_file is not None:
-        check_writable(json_file)
-    path = weights or demo_weights()[0]
-    net = load_network(path, None, "cpu", "auto", threads)
-    height, width = parse_sizes("--size", size, net.graph)[0]
-    images = net.prepare(str(image or photograph()), (width, height))
-    fact("network", f"{net.architecture} ({path.name})")
-    fact("image", f"{(image or photograph()).name}, prepared to {shape_text(images.shape)}")
-    return net, images[:1]
-
-
-def _show(tables: tuple[Grid, ...], data: Any) -> None:
-    """The tables of a topic, in 80 columns or as many as the terminal has."""
-    console = Console(highlight=False)
-    for table in tables:
-        table, wide = table.filled(data), console.width >= 160
-        shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-        for column in table.headings(wide):
-            shown.add_column(column.heading, justify="right" if column.right else "left", overflow="fold")
-        for row in table.cells(data, wide):
-            red = any(cell.text == "spill" for cell in row)
-            shown.add_row(*(Text(printable(cell.text), style="red" if red else "") for cell in row))
-        if table.caption:
-            say()
-            fact("", table.caption)
-        console.print(shown)
-
-
-def _keep(json_file: Path | None, topic: str, data: Any) -> None:
-    if json_file is not None:
-        from ..version import __version__
-
-        with replaced(json_file) as temporary:
-            temporary.write_text(
-                json.dumps({"study": topic, "npresnet": __version__, "data": data}, indent=1, allow_nan=False) + "\n"
-            )
-        fact("saved", str(json_file))
-
 
 @study.command()
-@guarded
+@studied
 def layers(
     weights: WeightsArgument = None,
     image: ImageArgument = None,
@@ -112,11 +57,11 @@ def layers(
     from ..study import layers as topic
     from ..study.layers import TABLES
 
-    net, images = _opened(weights, image, size, threads, json_file)
+    net, images = opened(weights, image, size, threads, json_file)
     with progress("runs", None):
         found = topic(net, images, timing)
     data = plain(found)
-    _show(TABLES, data)
+    show(TABLES, data)
     fact("all", f"{found.total_mac / 1e9:.3f} GMAC for one image, {found.weights:,} weights")
     if found.run and found.ceilings:
         fact(
@@ -126,11 +71,11 @@ def layers(
         roof = found.ceilings
         fact("ceilings", f"{roof.peak / 1e9:.0f} GFLOP/s, {roof.bandwidth / 1e9:.1f} GB/s ({roof.how})")
         fact("machine", roof.machine)
-    _keep(json_file, "layers", data)
+    keep(json_file, "layers", data)
 
 
 @study.command()
-@guarded
+@studied
 def window(
     weights: WeightsArgument = None,
     image: ImageArgument = None,
@@ -145,19 +90,19 @@ def window(
     from ..study.window import TABLES
 
     place = None if at is None else _place(at)
-    net, images = _opened(weights, image, size, threads, json_file)
+    net, images = opened(weights, image, size, threads, json_file)
     found = topic(net, images, layer, place)
     data = plain(found)
     oh, ow, co = found.at
     fact("layer", f"{found.layer}, {shape_text(found.shape_in)} to {shape_text(found.shape_out)}")
     fact("output", f"row {oh}, column {ow}, channel {co}")
-    _show(TABLES, data)
+    show(TABLES, data)
     fact("sum", f"{found.total - found.bias:.7g} of all products, and a bias of {found.bias:.7g}: {found.total:.7g}")
     fact("the engine", f"{found.engine:.7g}")
     matrix = f"{found.matrix[0]:,} x {found.matrix[1]:,} numbers, {found.matrix_bytes / 1e6:.2f} MB"
     copied = "no copy is needed: the map is that matrix" if found.no_copy else f"{found.blow_up:.2f} times the map"
     fact("im2col", f"{matrix}, {copied}; this output is made of row {found.row}")
-    _keep(json_file, "window", data)
+    keep(json_file, "window", data)
 
 
 def _place(text: str) -> tuple[int, int, int]:
@@ -169,7 +114,7 @@ def _place(text: str) -> tuple[int, int, int]:
 
 
 @study.command()
-@guarded
+@studied
 def winograd(
     weights: WeightsArgument = None,
     image: ImageArgument = None,
@@ -186,7 +131,7 @@ def winograd(
     from ..study import winograd as topic
     from ..study.winograd import TABLES
 
-    net, images = _opened(weights, image, size, threads, json_file)
+    net, images = opened(weights, image, size, threads, json_file)
     found = topic(net, images, layer, tile, points)
     data = plain(found)
     few, many = found.multiplications
@@ -215,12 +160,12 @@ def winograd(
     for name, array in numbers.items():
         for number, values in enumerate(array):
             fact("" if number else name, " ".join(f"{value:>9.4g}" for value in values))
-    _show(TABLES, data)
-    _keep(json_file, "winograd", data)
+    show(TABLES, data)
+    keep(json_file, "winograd", data)
 
 
 @study.command()
-@guarded
+@studied
 def errors(
     weights: WeightsArgument = None,
     image: ImageArgument = None,
@@ -240,33 +185,36 @@ def errors(
     from ..study.errors import TABLES
     from ..verify.recording import Recording
 
-    net, images = _opened(weights, image, size, threads, json_file)
+    path = weights or demo_weights()[0]
     recording: Recording | None = None
+    if against not in (None, "tensorflow"):
+        if image is not None or size is not None:
+            raise UsageError(
+                "--against: a recording has an image of its own; leave out IMAGE and --size, or record that one"
+            )
+        recording = Recording.open(against)
+        recording.check(path)
+        if len(recording.images) != 1:
+            raise UsageError(f"--against: {against} is of {len(recording.images)} images; errors are measured on one")
+    net, images = opened(weights, image, size, threads, json_file, recording)
     if against == "tensorflow":
         from ..verify.rows import against_tensorflow
 
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's remarks about itself
-        path = weights or demo_weights()[0]
         recording = Recording(path, images, against)
         list(counted(against_tensorflow(net, path, images, recording), "layers by TensorFlow", len(net.layers) - 1))
-    elif against is not None:
-        recording = Recording.open(against)
-        recording.check(weights or demo_weights()[0])
-        images = recording.images[:1]
-        if len(recording.images) != 1:
-            raise UsageError(f"--against: {against} is of {len(recording.images)} images; errors are measured on one")
     with progress("layers in float64", None):
         found = topic(net, images, layer, recording)
     data = plain(found)
-    _show(TABLES, data)
+    show(TABLES, data)
     fact("NaN", f"put into {found.spread_layer}")
     if found.problem:
         fact("note", found.problem)
-    _keep(json_file, "errors", data)
+    keep(json_file, "errors", data)
 
 
 @study.command()
-@guarded
+@studied
 def ladder(
     weights: WeightsArgument = None,
     image: ImageArgument = None,
@@ -274,6 +222,12 @@ def ladder(
     rungs: Annotated[str | None, typer.Option(metavar="A,B", help="Some versions only.")] = None,
     mine: Annotated[
         str | None, typer.Option(metavar="FILE.py:FUNCTION", help="Your own convolution beside them.")
+    ] = None,
+    tile: Annotated[
+        str | None, typer.Option(metavar="6x64,...", help="Other tiles of sums for the micro-kernel.")
+    ] = None,
+    engines: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Other engines beside them: onnxruntime, ...")
     ] = None,
     threads: Annotated[str, typer.Option(metavar="A,B", help="Threads; one turn for each number.")] = "1",
     size: SizeOption = None,
@@ -283,41 +237,38 @@ def ladder(
 ) -> None:
     """One convolution by every version, and what each idea bought.
 
-    Your own is called as conv(x, w, bias, stride=1, padding="same") and must return float32[n, h, w, c]. It is checked before it
-    is timed; exit status 1 if it, or any version, disagrees.
+    Your own is called as conv(x, w, bias, stride=1, padding="same"), arrays of float32, NHWC and HWIO, bias perhaps None, padding "same"
+    or "valid", and must return float32[n, h, w, c]. It is checked before it is timed; exit status 1 if it, or any version, disagrees.
     """
     from ..study import ladder as topic
     from ..study.ladder import TABLES
 
     counts = parse_counts("--threads", threads)
     names = None if rungs is None else parse_words("--rungs", rungs)
-    net, images = _opened(weights, image, size, max(counts), json_file)
+    tiles = [] if tile is None else parse_words("--tile", tile)
+    others = [] if engines is None else parse_words("--engines", engines, list(PEERS))
+    net, images = opened(weights, image, size, max(counts), json_file)
     with progress("versions", None):
-        found = topic(net, images, layer, names, mine, counts, timing)
+        found = topic(net, images, layer, names, mine, counts, timing, tiles=tiles, engines=others)
     data = plain(found)
     fact(
         "layer",
         f"{found.layer}: x {shape_text(found.shape)}, kernels {shape_text(found.kernels)}, stride {found.stride[0]}",
     )
-    _show(TABLES, data)
+    show(TABLES, data)
     for row in found.rows:
         fact(row.name, row.problem or row.idea)
         if sources and row.source:
             print(printable_lines(row.source))
     if found.ceilings:
         fact("machine", found.ceilings.machine)
-    _keep(json_file, "ladder", data)
+    keep(json_file, "ladder", data)
     if found.problems:
         fail(f"ladder: {found.problems[0]}", 1)
 
 
-def printable_lines(text: str) -> str:
-    """Source text, each line printable."""
-    return "\n".join(f"    {printable(line)}" for line in text.splitlines())
-
-
 @study.command()
-@guarded
+@studied
 def maps(
     weights: WeightsArgument = None,
     image: ImageArgument = None,
@@ -331,18 +282,18 @@ def maps(
     from ..study.maps import TABLES
 
     names = None if layers is None else parse_words("--layers", layers)
-    net, images = _opened(weights, image, size, threads, json_file)
+    net, images = opened(weights, image, size, threads, json_file)
     found = topic(net, images, names)
     data = plain(found)
-    _show(TABLES, data)
+    show(TABLES, data)
     for sheet in found.sheets:
         best = ", ".join(str(channel.channel) for channel in sheet.channels[:8])
         fact(sheet.feature or sheet.layer, f"most energy in channels {best}")
-    _keep(json_file, "maps", data)
+    keep(json_file, "maps", data)
 
 
 @study.command()
-@guarded
+@studied
 def memory(
     weights: WeightsArgument = None,
     size: SizeOption = None,
@@ -359,10 +310,10 @@ def memory(
 
     if trace is not None:
         check_writable(trace)
-    net, images = _opened(weights, None, size, threads, json_file)
+    net, images = opened(weights, None, size, threads, json_file)
     found = topic(net, (1, *images.shape[1:3]))
     data = plain(found)
-    _show(TABLES, data)
+    show(TABLES, data)
     fact(
         "reuse",
         f"{found.sum_bytes / 1e6:.2f} MB of activations in an arena of {found.arena_bytes / 1e6:.2f} MB, and in outputs that are not "
@@ -372,14 +323,17 @@ def memory(
     if trace is not None:
         write_trace(trace, net, images)
         fact("saved", f"{trace} (open it at https://ui.perfetto.dev or chrome://tracing)")
-    _keep(json_file, "memory", data)
+    keep(json_file, "memory", data)
 
 
 @study.command()
-@guarded
+@studied
 def watch(
     kernel: Annotated[
-        str, typer.Option(metavar="NAME", help="gemm_naive, gemm_blocked, im2col, gemm_cuda_tiled, ...")
+        str,
+        typer.Option(
+            metavar="NAME", help="gemm_naive, gemm_blocked, gemm_packed, im2col, winograd, gemm_cuda_tiled, ..."
+        ),
     ] = "gemm_blocked",
     l1: Annotated[int, typer.Option(metavar="BYTES", help="Of the simulated L1, 4 ways.")] = 1024,
     l2: Annotated[int, typer.Option(metavar="BYTES", help="Of the simulated L2.")] = 4096,
@@ -391,17 +345,15 @@ def watch(
 
     if json_file is not None:
         check_writable(json_file)
-    try:
-        found = topic(kernel, l1, l2)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    found = topic(kernel, l1, l2)
     data = plain(found)
     fact("kernel", f"{found.kernel}: {found.idea}")
     print(printable_lines(found.source))
-    _show(tables_of(found), data)
+    show(tables_of(found), data)
     if isinstance(found, LoopRecording):
         constants = ", ".join(f"{name} = {value}" for name, value in found.constants.items())
         fact("recorded", f"{found.total:,} accesses" + (f"; smaller here: {constants}" if constants else ""))
+        fact("in pieces", f"{found.piece_count:,}, each {found.piece}")
     else:
         m, k, n = found.shape
         fact(
@@ -409,13 +361,13 @@ def watch(
             f"M x K x N = {m}x{k}x{n}; {found.loads_per_product:.3f} numbers from device memory per multiply-add",
         )
     fact("result", "the same bits as the kernel's" if found.exact else "NOT the kernel's")
-    _keep(json_file, "watch", data)
+    keep(json_file, "watch", data)
     if not found.exact:
         fail("watch: what was recorded does not compute what the kernel does", 1)
 
 
 @study.command()
-@guarded
+@studied
 def asm(
     kernel: Annotated[
         str, typer.Option(metavar="NAME", help="tile, gemm_naive, gemm_blocked, conv2d_direct; gemm_cuda_tiled, ...")
@@ -425,35 +377,34 @@ def asm(
     ] = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu or cuda.")] = "cpu",
     arch: Annotated[str, typer.Option(metavar="NAME", help="Of a card: sm_80, sm_90.")] = "sm_90",
+    ptx: Annotated[bool, typer.Option("--ptx", help="Of a card: PTX; else its machine code.")] = False,
     json_file: JsonOption = None,
 ) -> None:
     """The innermost loop as the machine runs it, beside its Python."""
     from ..study import asm as topic
-    from ..study.asm import TABLES
+    from ..study.listing import TABLES
 
     if json_file is not None:
         check_writable(json_file)
-    found = topic(kernel, width, device, arch)
+    found = topic(kernel, width, device, arch, ptx)
     data = plain(found)
     fact("kernel", f"{found.kernel} for {found.target}: {found.idea}")
-    _show(TABLES, data)
+    show(TABLES, data)
     each = "" if found.fma_per_load is None else f", {found.fma_per_load:.2f} FMA per read of memory"
     fact("a turn", f"{found.fma} FMA, {found.flop} FLOP{each}")
     fact(
         "registers",
-        f"{found.registers} of {found.available}" + (f"; room for {found.warps} warps of 64" if found.warps else ""),
+        f"{found.registers} of {found.available}"
+        + (f"; room for {found.warps} warps of {found.most_warps}" if found.warps else ""),
     )
     fact("verdict", found.verdict)
-    if not found.mapped and device == "cpu":
-        fact(
-            "lines",
-            "not shown: this loop is written in vector instructions, or the compiler made another one with line numbers",
-        )
-    _keep(json_file, "asm", data)
+    if not found.mapped:
+        fact("lines", "not shown: asked for line numbers, the compiler makes another loop")
+    keep(json_file, "asm", data)
 
 
 @study.command()
-@guarded
+@studied
 def page(
     weights: WeightsArgument = None,
     image: ImageArgument = None,
@@ -472,7 +423,7 @@ def page(
 
     check_extra()
     check_writable(out)
-    net, images = _opened(weights, image, size, threads, json_file)
+    net, images = opened(weights, image, size, threads, json_file)
     with progress("topics", 9) as advance:
         book = gather(
             net,
@@ -488,6 +439,6 @@ def page(
     with replaced(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     fact("saved", f"{out} ({len(text.encode()) / 1e6:.2f} MB, one file; open it in a browser)")
-    _keep(json_file, "page", plain(book))
+    keep(json_file, "page", plain(book))
     if book.ladder.problems:
         fail(f"ladder: {book.ladder.problems[0]}", 1)

@@ -21,6 +21,7 @@ from ..kernels.geometry import Window
 from ..kernels.globalmaxpool import GlobalMaxPoolStep
 from ..kernels.groupnorm import GroupNormStep
 from ..kernels.maxpool import MaxPoolStep
+from ..kernels.mold import MoldStep
 from ..kernels.paste_masks import PasteMaskStep
 from ..kernels.resize import ResizeStep
 from ..kernels.scale import AffineStep
@@ -120,7 +121,7 @@ def _touched(step: Step) -> Iterator[Touched]:
                 (step.x, step.count * step.height * step.width),
                 (step.out, step.count * step.each * step.rows * step.columns),
             )
-        case PasteMaskStep():  # it has no maps
+        case PasteMaskStep() | MoldStep():  # which have no maps
             pass
         case Col2imStep():
             _check_window(step.window)
@@ -162,6 +163,15 @@ def _stretches(step: Step) -> Iterator[tuple[Address, int]]:
             yield step.masks, 4 * step.count * step.rows * step.columns
             yield step.boxes, 32 * step.count
             yield step.out, step.count * step.height * step.width
+        case MoldStep():
+            yield step.picture, step.height * step.width * step.channels
+            yield step.out, 4 * step.rows * step.columns * step.channels
+            yield step.mean, 8 * step.channels
+            for at, share, count in (
+                (step.y, step.y_share, step.y2 - step.y1),
+                (step.x, step.x_share, step.x2 - step.x1),
+            ):
+                yield from ((at, 16 * count), (share, 16 * count))
         case WinogradInStep():
             yield step.v, v_bytes(step.given.m, step.given.tiles, step.given.x.channels)
         case WinogradOutStep():

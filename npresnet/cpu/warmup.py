@@ -27,6 +27,7 @@ class Warmup(NamedTuple):
 def warmup() -> Warmup:
     """Compile all kernels that networks call, by plan and layer by layer, or load them where they are kept."""
     start = time.perf_counter()
+    from .. import kernels
     from ..kernels.cache import lasting_directory
     from ..kernels.compiling import compiled, unkept
     from ..kernels.jit import Native
@@ -39,6 +40,7 @@ def warmup() -> Warmup:
     from .runner import Planner
 
     before, lost = len(compiled), len(unkept)
+    kernels.LADDER, kernels.CHOOSING  # noqa: B018 (which imports them all, those that detectors alone call, too)
     for function in Native.declared:  # all that steps of any kind are made of
         function.address  # noqa: B018
     common = build_graph(Architecture.named(_NETWORK, classes=2))

@@ -12,17 +12,18 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DeviceError, MissingExtraError, UsageError
+from ..plan.recent import Recent
 from .driver import checked, driver, simulated, wait_for
 from .recorded import wait_for_all
 
 if TYPE_CHECKING:
-    from .copies import Staged
+    from .copies import Placed, Staged
 
 __all__ = ["Bindable", "Card", "Found", "Lane", "find_cards", "open_card", "parse_device", "why_no_cuda"]
 
@@ -41,6 +42,7 @@ TENSOR_CORES = (8, 0)
 """The oldest compute capability with the instructions of the kernels for tensor cores."""
 
 _SPARE = 8  # results' memory that is kept
+_RESULTS = 2  # sets of results that a program writes by itself: a loop that holds the last one while it asks for the next has two
 _INSTEAD = "the same network runs with device='cpu'"
 
 
@@ -276,16 +278,18 @@ class Card:
         return found
 
     def _spare_of(self, shape: tuple[int, ...]) -> Any:
-        """Memory of a shape that was given back; None where there is none."""
+        """Memory of a shape that was given back; None where there is none. Of several always the same one: programs know it."""
+        found: Any = None
         for _ in range(len(self._spare)):
             try:
                 spare = self._spare.popleft()
             except IndexError:  # another thread took the last one
-                return None
-            if spare.shape == shape:
-                return spare
-            self._spare.append(spare)
-        return None
+                break
+            if spare.shape == shape and (found is None or id(spare) < id(found)):
+                spare, found = found, spare
+            if spare is not None:
+                self._spare.append(spare)
+        return found
 
     def give_back(self, memory: Any) -> None:
         """Keep memory that ``results`` gave, for the next one of its shape; of all that comes, the last few arrays."""
@@ -322,8 +326,23 @@ class Bindable(Protocol[_Bound]):
     def arena_bytes(self) -> int:
         """Memory for all activations."""
 
-    def bind(self, arena: Any) -> _Bound:
-        """It with its activations in ``arena``, float32 of at least ``arena_bytes``."""
+    def bind(self, arena: Any, results: Mapping[str, Any] | None = None) -> _Bound:
+        """It with its activations in ``arena``, float32 of at least ``arena_bytes``, and its outputs in ``results``, if given."""
+
+
+class _Kept(Generic[_Bound]):
+    """A program as it is bound to a lane's arena, and to memory of the last few results that came more than once."""
+
+    def __init__(self, bound: _Bound) -> None:
+        self.bound = bound
+        self.writing: Recent[tuple[int, ...], _Bound] = Recent(_RESULTS)
+        self._seen: Recent[tuple[int, ...], list[None]] = Recent(2 * _RESULTS)
+
+    def again(self, where: tuple[int, ...]) -> bool:
+        """Whether results at these addresses were asked for before, not long ago."""
+        times = self._seen.get(where, list)
+        times.append(None)
+        return len(times) > 1
 
 
 class Lane:
@@ -341,7 +360,7 @@ class Lane:
         self._staging: dict[str, Array] = {}
         self._staged: dict[tuple[str, tuple[int, ...]], Staged] = {}  # cut from it
         # no longer than the programs are kept by their networks, whose weights they hold
-        self._bound: weakref.WeakKeyDictionary[Bindable[Any], Any] = weakref.WeakKeyDictionary()
+        self._bound: weakref.WeakKeyDictionary[Bindable[Any], _Kept[Any]] = weakref.WeakKeyDictionary()
 
     def arena(self, size: int) -> Any:
         """float32 memory on the card, of at least ``size`` bytes."""
@@ -351,13 +370,21 @@ class Lane:
             self._arena = self.card.array((-(-size // 4),), "working memory for these images")
         return self._arena
 
-    def bound(self, program: Bindable[_Bound]) -> _Bound:
-        """``program`` with its activations in this lane's arena; kept, so that a shape of images is bound once."""
+    def bound(self, program: Bindable[_Bound], results: Mapping[str, Placed] | None = None) -> _Bound:
+        """``program`` with its activations in this lane's arena; kept, so that a shape of images is bound once.
+
+        results  where its outputs are wanted. When the same memory comes again, as it does for who lets go of what he got, the
+                 program is bound to that, too, and writes there; else its outputs are in the arena, to be copied
+        """
         arena = self.arena(program.arena_bytes)
-        bound: _Bound | None = self._bound.get(program)
-        if bound is None:
-            bound = self._bound[program] = program.bind(arena)
-        return bound
+        kept: _Kept[_Bound] | None = self._bound.get(program)
+        if kept is None:
+            kept = self._bound[program] = _Kept(program.bind(arena))
+        if results is None:
+            return kept.bound
+        where = tuple(place.address for place in results.values())
+        arrays = {name: place.array for name, place in results.items()}
+        return kept.writing.get(where, lambda: program.bind(arena, arrays)) if kept.again(where) else kept.bound
 
     def staging(self, name: str, shape: tuple[int, ...]) -> Staged:
         """Page-locked float32 memory, from and to which the card copies by itself while others compute."""

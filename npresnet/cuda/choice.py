@@ -3,6 +3,7 @@
 A block of threads does bm * bn * k multiply-adds. How long an SM is busy, the slowest of these decides:
 
     arithmetic  the SM's rate for that precision, less what else the kernel issues (``issue_share``)
+    shared      what its warps ask of shared memory (``shared_turns``)
     cache       tiles of both factors from the L2, at its bandwidth
     memory      what must be read and written at least, at the device memory's bandwidth
     latency     of the L2, once for each tile, divided by the tiles in flight: of one block, times the blocks on the SM
@@ -38,6 +39,7 @@ __all__ = [
     "convolutions",
     "issue_share",
     "issued_by_stem",
+    "shared_turns",
     "stems",
     "winograd_fits",
 ]
@@ -46,12 +48,14 @@ __all__ = [
 class Prediction(NamedTuple):
     """The model's opinion of a convolution, in clock cycles of the card.
 
-    arithmetic, cache, memory  if nothing but multiply-adds, tiles from the L2, or device memory took time
-    latency                    if nothing but the L2's latency took time
-    start                      what no amount of parallel work shortens
+    arithmetic, shared, cache, memory  if nothing but multiply-adds, shared memory, tiles from the L2, or device memory took
+                                       time
+    latency                            if nothing but the L2's latency took time
+    start                              what no amount of parallel work shortens
     """
 
     arithmetic: float
+    shared: float
     cache: float
     memory: float
     latency: float
@@ -59,7 +63,7 @@ class Prediction(NamedTuple):
 
     @property
     def cycles(self) -> float:
-        return self.start + max(self.arithmetic, self.cache, self.memory, self.latency)
+        return self.start + max(self.arithmetic, self.shared, self.cache, self.memory, self.latency)
 
     @property
     def limit(self) -> str:
@@ -70,7 +74,8 @@ class Prediction(NamedTuple):
 class Choice(NamedTuple):
     """How a convolution is computed, and what the model thinks of that.
 
-    form  of the kernel's weights; see ``packing.py``
+    splits  blocks that share the sum of a tile; of Winograd's, parts that are done one after the other
+    form    of the kernel's weights; see ``packing.py``
     """
 
     tile: AnyTile
@@ -81,12 +86,13 @@ class Choice(NamedTuple):
 
     def __str__(self) -> str:
         split = f" / {self.splits}" if self.splits > 1 else ""
-        return f"F(4x4,3x3) {self.tile}" if self.winograd else f"{self.tile}{split}"
+        return f"F(4x4,3x3) {self.tile}{split}" if self.winograd else f"{self.tile}{split}"
 
     def workspace(self, size: Convolution) -> tuple[int, ...]:
         """Of how many numbers each array is that it works in."""
         if self.winograd:
-            return tuple(ELEMENTS_OF_A_TILE * tiles_of(size) * channels for channels in (size.ci, size.co))
+            tiles = ceil_div(tiles_of(size), self.splits)
+            return tuple(ELEMENTS_OF_A_TILE * tiles * channels for channels in (size.ci, size.co))
         return (self.splits * size.rows * size.co,) if self.splits > 1 else ()
 
     def queue(
@@ -104,7 +110,9 @@ class Choice(NamedTuple):
         """Queue it: arrays as those of ``fused.convolve``, ``work`` as ``workspace`` says."""
         if self.winograd:
             v, products = work
-            by_winograd.winograd(stream, self.tile, size, x, weights, bias, residual, relu, v, products, out)
+            by_winograd.winograd(
+                stream, self.tile, self.splits, size, x, weights, bias, residual, relu, v, products, out
+            )
         else:
             parts = work[0] if work else None
             fused.convolve(stream, self.tile, self.splits, size, x, weights, bias, residual, relu, parts, out)
@@ -113,6 +121,7 @@ class Choice(NamedTuple):
 _RATE = {"fp32": 128.0, "tf32": 512.0, "3xtf32": 512.0 / 3}  # multiply-adds per clock cycle of one SM, at best
 _CACHE = 24.0  # bytes that an SM gets from the L2 per clock cycle: 5.5 TB/s over 132 SMs at 1.75 GHz
 _MEMORY = 13.0  # bytes per clock cycle of one SM to or from memory: 3 TB/s likewise
+_CACHED = 24e6  # bytes that stay in the L2, of 50 MB, from one launch to the next
 _START = 3000.0  # cycles: a launch in a graph, the first tiles in flight, the last ones stored
 _LATENCY = 700.0  # cycles, about, from the first instruction of a tile's copy out of the L2 until it is there
 _ALONE = 1.35  # while a block waits at its barrier, another one on the SM multiplies, if there is one
@@ -120,7 +129,7 @@ _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
 _LEAST_TURNS = 4  # of the main loop, for each part of a split
 
 _SHARES = {
-    "128x128": 0.80, "128x64": 0.78, "64x64": 0.70, "64x32": 0.57,
+    "128x128": 0.81, "128x64": 0.80, "64x64": 0.72, "64x32": 0.64,
     "tf32_128x128x16s3": 1.0, "tf32_128x256x8s4": 1.0, "tf32_128x64x16s4": 1.0, "tf32_64x64x16s4": 0.81,
     "3xtf32_128x64x16s4": 1.0, "3xtf32_64x64x16s4": 1.0,
 }  # fmt: skip
@@ -130,6 +139,17 @@ def issue_share(tile: AnyTile) -> float:
     """Of the products that an SM could do, those that a tile's kernel issues, as counted in its machine code: what else a
     warp issues in the main loop takes the rest. ``tests/without_card/test_assembly.py`` counts anew."""
     return _SHARES[str(tile)]
+
+
+def shared_turns(tile: AnyTile) -> float:
+    """Cycles that shared memory is busy in one turn of a tile's main loop: it serves 32 words in each. Of fp32's loads, of four
+    words by each lane, half are the same as a neighbour's. ``tests/cuda/test_banks.py`` counts what warps ask for."""
+    warps = tile.threads // 32
+    if isinstance(tile, Tile):
+        loads = warps * tile.bk * (tile.tm + tile.tn) / 4 * 2
+    else:  # matrices of 8 x 4 words, 128 bytes each, for every 8 steps of k
+        loads = warps * tile.bk / 8 * 4 * (tile.wm / 16 + tile.wn / 16)
+    return loads + (tile.bm + tile.bn) * tile.bk / 32
 
 
 def _kernel(tile: AnyTile) -> Kernel:
@@ -148,6 +168,7 @@ def _predict(
     alone = _ALONE if together == 1 else 1.0
     return Prediction(
         arithmetic=alone * turns * tile.bm * tile.bn * tile.bk / (_RATE[precision] * issue_share(tile)),
+        shared=turns * shared_turns(tile),
         cache=turns * 4 * (tile.bm + tile.bn) * tile.bk / _CACHE,
         memory=4 * moved / (_MEMORY * sms),
         latency=turns * _LATENCY / (together * in_flight),
@@ -189,13 +210,18 @@ def convolutions(sms: int, size: Convolution, precision: str, winograd: bool) ->
             candidates.append(Choice(tile, splits, False, form, prediction))
     if winograd and winograd_fits(size) and precision == "fp32" and size.ci >= 32:
         count = tiles_of(size)
-        weights = ELEMENTS_OF_A_TILE * size.ci * size.co
-        moved = image + 2 * result + weights + 2 * ELEMENTS_OF_A_TILE * count * (size.ci + size.co)
+        once = image + 2 * result + ELEMENTS_OF_A_TILE * size.ci * size.co
+        between = 2 * ELEMENTS_OF_A_TILE * count * (size.ci + size.co)  # written by one launch, read by the next
+        parts = ceil_div(2 * between, int(_CACHED))  # 4 bytes a number, and each number is in it twice
         for tile in tiles:
-            prediction = _predict(sms, tile, precision, count, size.co, size.ci, ELEMENTS_OF_A_TILE, moved, 3)
+            prediction = _predict(sms, tile, precision, count, size.co, size.ci, ELEMENTS_OF_A_TILE, once, 3)
             # the transforms move while nothing is multiplied
-            prediction = prediction._replace(start=prediction.start + prediction.memory, memory=0.0)
-            candidates.append(Choice(tile, 1, True, "winograd", prediction))
+            start = prediction.start + prediction.memory
+            whole = prediction._replace(start=start + 4 * between / (_MEMORY * sms), memory=0.0)
+            candidates.append(Choice(tile, 1, True, "winograd", whole))
+            if parts > 1:
+                start += 3 * (parts - 1) * _START + 4 * between / (_CACHE * sms)
+                candidates.append(Choice(tile, parts, True, "winograd", prediction._replace(start=start, memory=0.0)))
     return sorted(candidates, key=_cost)
 
 
@@ -280,6 +306,6 @@ def stems(sms: int, size: Stem, convolution: Convolution, one: Choice) -> list[S
             busy = blocks * turns * (21 * step + turn)
             waiting = ceil_div(blocks, kernel.together) * turns * (21 * (step + _WAIT) + turn)
             start = 2 * _START + 4 * (3 * pixels + planes) / (_MEMORY * sms)
-            prediction = Prediction(busy, 0.0, 4 * (planes + result) / (_MEMORY * sms), waiting, start)
+            prediction = Prediction(busy, 0.0, 0.0, 4 * (planes + result) / (_MEMORY * sms), waiting, start)
             candidates.append(StemChoice(width, rows, prediction))
     return sorted(candidates, key=_cost)

@@ -25,7 +25,7 @@ class Placed:
     def __init__(self, array: Any) -> None:
         self.array = array
         self.shape: tuple[int, ...] = tuple(array.shape)
-        self._address = 0 if SIMULATED else int(array.device_ctypes_pointer.value)
+        self.address = id(array) if SIMULATED else int(array.device_ctypes_pointer.value)
         self._each = 4 * math.prod(self.shape[1:])
 
     def take(self, at: int, source: Placed, first: int, count: int, stream: Any) -> None:
@@ -33,7 +33,7 @@ class Placed:
         if SIMULATED:
             self.array[at : at + count].copy_to_device(source.array[first : first + count], stream=stream)
             return
-        to, of = self._address + at * self._each, source._address + first * self._each
+        to, of = self.address + at * self._each, source.address + first * self._each
         checked(driver().cuMemcpyDtoDAsync(to, of, count * self._each, stream_handle(stream)))
 
     def upload(self, source: Staged, stream: Any) -> None:
@@ -41,14 +41,14 @@ class Placed:
         if SIMULATED:
             self.array.copy_to_device(source.array, stream=stream)
             return
-        checked(driver().cuMemcpyHtoDAsync(self._address, source.address, source.bytes, stream_handle(stream)))
+        checked(driver().cuMemcpyHtoDAsync(self.address, source.address, source.bytes, stream_handle(stream)))
 
     def download(self, target: Staged, stream: Any) -> None:
         """Queue the copy of all of this to an array of its shape."""
         if SIMULATED:
             self.array.copy_to_host(target.array, stream=stream)
             return
-        checked(driver().cuMemcpyDtoHAsync(target.address, self._address, target.bytes, stream_handle(stream)))
+        checked(driver().cuMemcpyDtoHAsync(target.address, self.address, target.bytes, stream_handle(stream)))
 
 
 class Staged:

@@ -96,17 +96,27 @@ class Program:
     suspects: Region | None = None
     planned: bool = False
 
-    def bind(self, arena: Any) -> Bound:
-        """This program with its activations in ``arena``, float32 of at least ``arena_bytes``."""
+    def bind(self, arena: Any, results: Mapping[str, Any] | None = None) -> Bound:
+        """This program with its activations in ``arena``, float32 of at least ``arena_bytes``.
+
+        results  {output: array} into which the steps write by themselves what else would be copied there out of the arena
+        """
         seen: dict[tuple[int, Shape], Any] = {}
+        results = results or {}
+        own = {id(self.outputs[name].buffer): name for name in reversed(list(results))}  # two outputs may be one region
 
         def view(region: Region) -> Any:
+            if id(region.buffer) in own:
+                return results[own[id(region.buffer)]].reshape(*region.shape)
             key = (region.buffer.offset, region.shape)
             if key not in seen:
                 seen[key] = region.view(arena)
             return seen[key]
 
-        outputs = {name: Placed(view(region)) for name, region in self.outputs.items()}
+        outputs = {
+            name: Placed(results[name] if own.get(id(region.buffer)) == name else view(region))
+            for name, region in self.outputs.items()
+        }
         suspects = Placed(view(self.suspects)) if self.suspects else None
         return Bound(Placed(view(self.images)), outputs, suspects, [step.bind(view) for step in self.steps], view)
 

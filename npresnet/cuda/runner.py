@@ -195,10 +195,11 @@ class Runner:
         fetch: Callable[[_Pending], None],
         collect: Callable[[_Pending], None],
         exact: bool,
+        results: Mapping[str, Placed] | None = None,
     ) -> list[int]:
         """Queue every chunk on one of two lanes; ``feed`` and ``fetch`` queue its copies, ``collect`` comes when it is
-        done. The card must be the current one. Returns the images that are to be run once more, exactly; why: see
-        ``plan/winograd.py``."""
+        done. The card must be the current one. A batch of one chunk may write its ``results`` by itself, see ``Lane.bound``.
+        Returns the images that are to be run once more, exactly; why: see ``plan/winograd.py``."""
         suspects: list[int] = []
 
         def finish(chunk: _Pending) -> None:
@@ -218,7 +219,8 @@ class Runner:
                     if turn in pending:
                         finish(pending.pop(turn))
                     program = self._program((count, shape[1], shape[2]), outputs, exact)
-                    pending[turn] = chunk = _Pending(lanes[turn], lanes[turn].bound(program), first, count)
+                    bound = lanes[turn].bound(program, results if len(chunks) == 1 else None)
+                    pending[turn] = chunk = _Pending(lanes[turn], bound, first, count)
                     feed(chunk)
                     chunk.bound.queue(chunk.lane.stream)
                     fetch(chunk)
@@ -269,9 +271,10 @@ class Runner:
 
         def fetch(chunk: _Pending) -> None:
             for name, output in chunk.bound.outputs.items():
-                places[name].take(chunk.first, output, 0, chunk.images, chunk.lane.stream)
+                if output.array is not results[name]:  # else the steps have written it there
+                    places[name].take(chunk.first, output, 0, chunk.images, chunk.lane.stream)
 
-        for index in self._each_chunk(given.shape, outputs, feed, fetch, lambda chunk: None, exact):
+        for index in self._each_chunk(given.shape, outputs, feed, fetch, lambda chunk: None, exact, places):
             again = self._run_on_card(given.array[index : index + 1], outputs, exact=True)
             for name, array in again.items():
                 places[name].take(index, Placed(array.memory), 0, 1, cuda.default_stream())

@@ -50,10 +50,13 @@ def choose(
     if config.DETECTION_MIN_CONFIDENCE:  # 0 stands for no threshold
         wanted &= scores >= np.float32(config.DETECTION_MIN_CONFIDENCE)
     most, threshold = config.DETECTION_MAX_INSTANCES, config.DETECTION_NMS_THRESHOLD
-    kept = np.zeros(len(proposals), np.bool_)
-    for class_id in np.unique(class_ids[wanted]):
-        of_class = np.flatnonzero(wanted & (class_ids == class_id))
-        kept[of_class[nms(boxes[of_class], scores[of_class], most=most, threshold=threshold)]] = True
-    places = np.flatnonzero(kept)
+    candidates = np.flatnonzero(wanted)
+    by_class = candidates[np.argsort(class_ids[candidates], kind="stable")]
+    ends = np.flatnonzero(np.diff(class_ids[by_class])) + 1
+    kept = [
+        of_class[nms(boxes[of_class], scores[of_class], most=most, threshold=threshold)]
+        for of_class in np.split(by_class, ends)
+    ]
+    places = np.sort(np.concatenate(kept))
     places = places[best(scores[places], min(most, len(places)))]
     return Chosen(boxes[places], class_ids[places], scores[places])

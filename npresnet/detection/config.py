@@ -68,8 +68,8 @@ class DetectorConfig:
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> DetectorConfig:
-        """The settings of one of matterport's samples, "coco", "balloon", "nucleus" or "shapes", with ``changes``. Raises
-        UsageError."""
+        """The settings of one of matterport's samples, "coco", "balloon", "nucleus" or "shapes", or of "decimer", with ``changes``.
+        Raises UsageError."""
         return _of({**_preset(name), **changes}, "config")
 
     @classmethod
@@ -135,8 +135,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "DETECTION_MAX_INSTANCES": 400,
     },
     "shapes": {"IMAGE_MIN_DIM": 128, "IMAGE_MAX_DIM": 128, "RPN_ANCHOR_SCALES": (8, 16, 32, 64, 128)},
+    "decimer": {"DETECTION_MIN_CONFIDENCE": 0.75, "POST_NMS_ROIS_INFERENCE": 500},
 }
-"""What matterport's samples set, as far as it matters here. Of nucleus the settings are those of its ``InferenceConfig``."""
+"""What matterport's samples set, as far as it matters here, and DECIMER Segmentation 1.6.0 for ``mask_rcnn_molecule.h5``. Of nucleus and
+decimer the settings are those of their ``InferenceConfig``."""
 
 _TRAINING = """
 NAME GPU_COUNT IMAGES_PER_GPU STEPS_PER_EPOCH VALIDATION_STEPS BACKBONE COMPUTE_BACKBONE_SHAPE BACKBONE_STRIDES BACKBONE_SHAPES

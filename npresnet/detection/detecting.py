@@ -9,11 +9,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UsageError, WeightsError
-from ..images.conventions import subtract_mean_pixel
+from ..errors import ImageError, UsageError, WeightsError
 from ..images.prepare import read_pictures
-from ..images.resizing import fit_picture
-from ..kernels import softmax
+from ..images.resizing import fit
+from ..kernels import mold_picture, mold_picture_reference, softmax
 from ..network.detector import CLASS_HEAD, MASK_HEAD, PYRAMID, Detector
 from ..network.graph import Graph
 from .boxes import Boxes, anchors, normalised
@@ -27,7 +26,9 @@ __all__ = ["Molded", "Seen", "class_head", "detect", "detect_one", "look", "mask
 
 Float32 = npt.NDArray[np.float32]
 
-_MASKS = 25  # regions that go through the mask head at a time: their activations are some 100 MB for 256 channels
+_AT_A_TIME = {CLASS_HEAD: 250, MASK_HEAD: 25}
+"""Regions that go through a head at a time. Of 256 channels they are 13 and 5 MB, which are used again for those that follow: 1000 at
+once are 50 MB of new memory with each picture, whose pages the system clears first, and take 1.2 times as long."""
 
 
 class Net(Protocol):
@@ -65,17 +66,19 @@ class Molded(NamedTuple):
         return normalised(np.array(self.window), self.size)
 
 
-def mold(picture: npt.NDArray[Any], config: DetectorConfig) -> Molded:
-    """A picture [h, w, 3] of values 0 to 255 resized, on black, means subtracted. Raises UsageError, ImageError for sizes that cannot
-    be."""
+def mold(picture: npt.NDArray[Any], config: DetectorConfig, threads: int) -> Molded:
+    """A picture [h, w, 3] of values 0 to 255 resized, on black, means subtracted. Raises ImageError for sizes that cannot be."""
     mode = config.IMAGE_RESIZE_MODE
-    image, window = fit_picture(picture, mode, config.IMAGE_MIN_DIM, config.IMAGE_MAX_DIM, config.IMAGE_MIN_SCALE)
-    if image.shape[0] % 64 or image.shape[1] % 64:
-        raise UsageError(
-            f"picture of {image.shape[1]}x{image.shape[0]} pixels with IMAGE_RESIZE_MODE={mode!r}: its sides must be multiples of 64, as "
-            "the pyramid halves them six times; set the mode to 'square' or 'pad64'"
+    size, window = fit(picture.shape[:2], mode, config.IMAGE_MIN_DIM, config.IMAGE_MAX_DIM, config.IMAGE_MIN_SCALE)
+    if size[0] % 64 or size[1] % 64:
+        raise ImageError(
+            f"{size[1]}x{size[0]} px, and with IMAGE_RESIZE_MODE={mode!r} its sides must be multiples of 64, as the pyramid halves "
+            "them six times; crop it, or set the mode to 'square' or 'pad64'"
         )
-    return Molded(subtract_mean_pixel(image, np.array(config.MEAN_PIXEL))[None], window)
+    how: Any = {"window": window, "size": size, "mean": config.MEAN_PIXEL}
+    if picture.dtype == np.uint8:
+        return Molded(mold_picture(picture, **how, threads=threads)[None], window)
+    return Molded(mold_picture_reference(picture, **how)[None], window)
 
 
 class Seen(NamedTuple):
@@ -108,22 +111,30 @@ def look(net: Net, image: Float32) -> Seen:
 
 def class_head(net: Net, seen: Seen, boxes: Boxes, side: int, size: tuple[int, int]) -> tuple[Float32, Float32]:
     """(probabilities float32[k, classes], shifts float32[k, classes, 4]) of ``boxes`` float32[k, 4], normalised."""
-    cut, order = regions(seen.maps, boxes, side, size, net.threads)
-    found = net.heads[CLASS_HEAD](cut, outputs=["mrcnn_class", "mrcnn_bbox"])
-    back = np.argsort(order)
-    return _finite(found["mrcnn_class"][back]), found["mrcnn_bbox"][back]
+    places, found = zip(*_through(net, CLASS_HEAD, ["mrcnn_class", "mrcnn_bbox"], seen, boxes, side, size), strict=True)
+    back = np.argsort(np.concatenate(places))
+    probable, shifts = (np.concatenate([some[name] for some in found])[back] for name in ("mrcnn_class", "mrcnn_bbox"))
+    return _finite(probable), shifts
 
 
 def mask_head(net: Net, seen: Seen, chosen: Chosen, side: int, size: tuple[int, int]) -> Float32:
     """The masks of what was chosen, each of its own class: float32[n, 2 * side, 2 * side]."""
-    cut, order = regions(seen.maps, chosen.boxes, side, size, net.threads)
-    classes = chosen.class_ids[order]
-    found = np.empty((len(cut), 2 * side, 2 * side), np.float32)
-    for first in range(0, len(cut), _MASKS):
-        part = slice(first, first + _MASKS)
-        masks = net.heads[MASK_HEAD](cut[part], outputs=["mrcnn_mask"])["mrcnn_mask"]
-        found[order[part]] = masks[np.arange(len(masks)), :, :, classes[part]]
-    return found
+    masks = np.empty((len(chosen.boxes), 2 * side, 2 * side), np.float32)
+    for places, found in _through(net, MASK_HEAD, ["mrcnn_mask"], seen, chosen.boxes, side, size):
+        masks[places] = found["mrcnn_mask"][np.arange(len(places)), :, :, chosen.class_ids[places]]
+    return masks
+
+
+def _through(
+    net: Net, head: str, outputs: Sequence[str], seen: Seen, boxes: Boxes, side: int, size: tuple[int, int]
+) -> Iterator[tuple[npt.NDArray[np.intp], Mapping[str, Float32]]]:
+    """What a head makes of ``boxes``, some at a time: (which of all they are, {output: array})."""
+    most = _AT_A_TIME[head]
+    room = np.empty((min(most, len(boxes)), side, side, seen.maps[0].shape[-1]), np.float32)
+    for first in range(0, len(boxes), most):
+        some = boxes[first : first + most]
+        cut, order = regions(seen.maps, some, side, size, net.threads, out=room[: len(some)])
+        yield first + order, net.heads[head](cut, outputs=outputs)
 
 
 def detect(net: Net, detector: Detector | None, pictures: Any, config: DetectorConfig) -> Iterator[Detections]:
@@ -138,13 +149,22 @@ def detect(net: Net, detector: Detector | None, pictures: Any, config: DetectorC
     for number, item in enumerate(pictures if several else [pictures], 1):
         name = os.fspath(item) if isinstance(item, (str, os.PathLike)) else f"picture {number}"
         for picture in read_pictures(item, name, net.graph.channels):
-            yield detect_one(net, detector, picture, config)
+            yield detect_one(net, detector, picture, config, name)
 
 
-def detect_one(net: Net, detector: Detector, picture: npt.NDArray[Any], config: DetectorConfig) -> Detections:
-    """What is in a picture [h, w, 3] of values 0 to 255. Raises UsageError, ImageError for sizes that cannot be; WeightsError where
-    numbers are beyond those of float32."""
-    molded = mold(picture, config)
+def detect_one(
+    net: Net, detector: Detector, picture: npt.NDArray[Any], config: DetectorConfig, name: str = "picture"
+) -> Detections:
+    """What is in a picture [h, w, 3] of values 0 to 255; ``name`` is what errors call it. Raises ImageError for sizes that cannot be,
+    WeightsError where numbers are beyond those of float32."""
+    try:
+        return _detected(net, detector, picture, config)
+    except (ImageError, WeightsError) as error:
+        raise type(error)(f"{name}: {error}") from None
+
+
+def _detected(net: Net, detector: Detector, picture: npt.NDArray[Any], config: DetectorConfig) -> Detections:
+    molded = mold(picture, config, net.threads)
     seen, size, window = look(net, molded.image), molded.size, molded.normal_window
     places = anchors(size, config.RPN_ANCHOR_SCALES, config.RPN_ANCHOR_RATIOS)
     boxes, count = proposals(seen.scores, seen.shifts, places, config)

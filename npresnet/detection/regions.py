@@ -36,6 +36,7 @@ def regions(
     size: tuple[int, int],
     threads: int,
     cut: Any = crop_and_resize,
+    out: npt.NDArray[np.float32] | None = None,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:
     """(regions, float32[k, side, side, c]; which of ``boxes`` each is of): they are in the order of the maps they come from.
 
@@ -43,12 +44,14 @@ def regions(
     boxes  float32[k, 4], normalised
     size   (height, width) of the image
     cut    a version of ``crop_and_resize``
+    out    where regions go, float32[k, side, side, c]; made if None
     """
     level = levels(boxes, size)
     order = np.argsort(level, kind="stable")
     ends = np.searchsorted(level[order], range(2, 7))
     sorted_boxes = np.ascontiguousarray(boxes[order])
-    out = np.empty((len(boxes), side, side, maps[0].shape[-1]), np.float32)
+    if out is None:
+        out = np.empty((len(boxes), side, side, maps[0].shape[-1]), np.float32)
     for x, first, last in zip(maps, ends, ends[1:], strict=False):
         if first < last:
             cut(x, sorted_boxes[None, first:last], size=side, out=out[None, first:last], threads=threads)

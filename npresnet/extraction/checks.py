@@ -16,13 +16,12 @@ from ..kernels.threads import available_threads
 from ..model import ResNet, load
 from .decoder import Preparation
 from .decoders import Decoders, usual_batch
-from .inputs import Item
+from .inputs import Item, file_state
 from .job import Job
 from .opening import weights_hash
 from .rows import Extractor
 from .shards import ShardFiles, row_dtype
 from .storage import write_whole
-from .work import file_state
 
 __all__ = ["Verified", "merge", "verify"]
 

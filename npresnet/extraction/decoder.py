@@ -3,7 +3,7 @@
 It reads tasks from standard input and answers on standard output, both one JSON text a line; what it made of a picture it
 writes into a file in memory that it shares with its parent, at the place of the task's slot:
 
-    {"slot": 3, "file": "/a/b.jpg", "offset": [512, 9000], "index": null}
+    {"slot": 3, "file": "/a/b.tar", "offset": [512, 9000, 2774], "index": null}
                              ──>  {"slot": 3, "shape": [224, 224, 3], "stored": [500, 375], "size": 9000, "mtime": ...}
                              ──>  {"slot": 3, "error": "truncated", "text": ..., "size": ..., "mtime": ...}
 
@@ -17,6 +17,7 @@ import json
 import os
 import stat
 import sys
+import zlib
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -24,10 +25,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ImageError, MissingExtraError
+from ..images.conventions import CONVENTIONS
 from ..images.prepare import prepare
 from ..images.reading import Decoding, decode_picture, load_prepared, unreadable
 from ..images.resizing import parse_size
-from .inputs import Item
+from .inputs import TAR_HEADER, Item, file_state
 
 __all__ = ["FORMATS", "MOST_PIXELS", "Preparation", "prepared", "serve"]
 
@@ -38,6 +40,10 @@ MOST_PIXELS = 89_478_485
 """Pixels of a picture at most: Pillow's own limit, 256 MB as RGB."""
 
 _LONGEST_TEXT = 500
+
+_NICE = 10
+"""Of a decoder that has started. It works in the gaps that the network leaves, and needs few: while it has a processor, one of the
+network's threads has none, and the others wait for that one at the end of each layer. By `python -m bench.bench_extract`."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,11 @@ class Preparation:
     @property
     def decoding(self) -> Decoding:
         size = parse_size(self.size)
-        reduce_to = None if isinstance(size, str) or not self.fast_decode else size
-        return Decoding(self.formats, self.most_pixels, self.orient, reduce_to)
+        pair = None if isinstance(size, str) else size
+        nearest = CONVENTIONS[self.preprocessing].interpolation == "nearest"
+        return Decoding(
+            self.formats, self.most_pixels, self.orient, pair if self.fast_decode else None, pair if nearest else None
+        )
 
 
 class PreparedImage(NamedTuple):
@@ -92,7 +101,13 @@ def prepared(item: Item, how: Preparation) -> PreparedImage:
         if item.offset is None:
             data = _read(descriptor, 0, os.fstat(descriptor).st_size)
         else:
-            data = _read(descriptor, *item.offset)
+            start, count, header = item.offset
+            if zlib.crc32(_read(descriptor, start - TAR_HEADER, TAR_HEADER)) != header:
+                raise ImageError(
+                    f"{item.file}: another archive than the one that was listed; extract it into another folder",
+                    kind="unreadable",
+                )
+            data = _read(descriptor, start, count)
     pixels, stored = decode_picture(data, item.path, how.channels == 1, how.decoding)
     return PreparedImage(prepare(pixels, how.preprocessing, how.size, how.channels)[0], stored)
 
@@ -139,6 +154,8 @@ def serve(text: str) -> None:
     tasks, answers = sys.stdin.buffer, os.dup(1)
     os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
     _limit_memory(how)
+    with contextlib.suppress(OSError):
+        os.nice(_NICE)
     _answer(answers, {"ready": True})
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
         for line in tasks:
@@ -148,11 +165,8 @@ def serve(text: str) -> None:
 def _done(task: dict[str, Any], how: Preparation, memory: int, slot_bytes: int) -> dict[str, Any]:
     """The answer to a task."""
     slot, file = task["slot"], task["file"]
-    try:
-        found = os.stat(file)
-        told = {"slot": slot, "size": found.st_size, "mtime": found.st_mtime_ns}
-    except (OSError, ValueError):
-        told = {"slot": slot, "size": -1, "mtime": -1}
+    size, mtime = file_state(file)
+    told = {"slot": slot, "size": size, "mtime": mtime}
     offset = tuple(task["offset"]) if task["offset"] else None
     try:
         image, stored = prepared(Item(file, file, offset, task["index"]), how)

@@ -34,7 +34,7 @@ import numpy.typing as npt
 
 from ..errors import MissingExtraError, NpResNetError
 from .decoder import Preparation, settings
-from .inputs import Item
+from .inputs import Item, file_state
 
 __all__ = ["DEADLINE", "Decoded", "DecodedWindow", "Decoders", "usual_batch"]
 
@@ -46,8 +46,12 @@ _AHEAD = 4  # windows
 # bytes of tasks that a decoder may have before it: less than a pipe holds, so that nobody waits to write; and of an answer
 _UNREAD, _LONGEST = 32 * 2**10, 64 * 2**10
 _RING_BYTES = 256 * 2**20  # of slots, where images are large
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PILLOW_BLOCKS_MAX": "8"}
-"""Of decoders: no threads of NumPy's; and Pillow keeps 128 MB of memory, instead of asking the system for it with each picture."""
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1",
+    "PILLOW_BLOCKS_MAX": "8", "MALLOC_TRIM_THRESHOLD_": str(2**27), "MALLOC_MMAP_THRESHOLD_": str(2**25),
+}  # fmt: skip
+"""Of decoders: no threads of NumPy's; and Pillow, and glibc for NumPy's arrays, keep 128 MB of memory each, instead of asking the
+system for it with each picture: that costs as much as resizing it."""
 
 _STARTS = 5  # that may fail one after the other
 
@@ -284,7 +288,9 @@ class Decoders:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             env={**os.environ, **_ENVIRONMENT},
             pass_fds=(self._descriptor,),
-            start_new_session=True,  # Ctrl-C is for the parent, which ends them
+            # Ctrl-C is for the parent, which ends them. Not a session: Linux would give each as much of the processors as all of
+            # this process's threads together, which wait for each other
+            process_group=0,
         )  # fmt: skip
         return _Child(process)
 
@@ -294,10 +300,8 @@ class Decoders:
         child.close()
         if child.tasks and child.ready:
             slot, item, _ = child.tasks.popleft()
-            decoded = Decoded(item)
-            with suppress(OSError, ValueError):
-                found = os.stat(item.file)
-                decoded.size, decoded.mtime = found.st_size, found.st_mtime_ns
+            size, mtime = file_state(item.file)
+            decoded = Decoded(item, size=size, mtime=mtime)
             if child.late:
                 decoded.error, decoded.text = "timeout", f"not decoded within {self._deadline:g} s"
             else:

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import tarfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ import numpy as np
 
 from ..errors import UsageError
 
-__all__ = ["SUFFIXES", "InputList", "InputSource", "Item", "parse_sources"]
+__all__ = ["SUFFIXES", "TAR_HEADER", "InputList", "InputSource", "Item", "file_state", "parse_sources"]
 
 SUFFIXES = frozenset(
     [
@@ -47,6 +48,8 @@ SUFFIXES = frozenset(
 )
 """Names of files in folders end so; whatever else lies there is passed over, and counted."""
 
+TAR_HEADER = 512  # bytes, directly before a member's own
+
 _LOOKED_AT = 2**20  # bytes of a list in which there must be no zero
 
 
@@ -56,13 +59,14 @@ class Item:
 
     path    its name in the results
     file    where it is, absolute, or as seen from the job's root
-    offset  where it begins in ``file``, in bytes, and how many it has, for a member of a tar archive
+    offset  for a member of a tar archive: where it begins in ``file``, in bytes; how many it has; and the CRC-32 of its header, which
+            lies before it
     index   its place in ``file``, for an array of many
     """
 
     path: str
     file: str
-    offset: tuple[int, int] | None = None
+    offset: tuple[int, int, int] | None = None
     index: int | None = None
 
     def line(self) -> str:
@@ -81,6 +85,15 @@ class Item:
         if isinstance(place, int):
             return Item(path, file, index=place)
         return Item(path, file, offset=tuple(place) if place else None)
+
+
+def file_state(path: str) -> tuple[int, int]:
+    """(size in bytes, time in ns) of a file; (-1, -1) where it cannot be asked."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -228,7 +241,7 @@ class InputList:
         """The pictures in a tar archive, in its order. Raises UsageError where it cannot be read to its end."""
         name, size = self._name(path), os.path.getsize(path)
         try:
-            with tarfile.open(path, "r:") as archive:
+            with tarfile.open(path, "r:") as archive, open(path, "rb") as file:
                 while (member := archive.next()) is not None:
                     archive.members.clear()  # type: ignore[attr-defined]  # or it keeps them all
                     if (
@@ -241,6 +254,8 @@ class InputList:
                         continue
                     if member.offset_data + member.size > size:
                         raise tarfile.ReadError(f"{member.name!r} goes on beyond the end of the file")
-                    yield Item(f"{name}/{member.name}", name, offset=(member.offset_data, member.size))
+                    file.seek(member.offset_data - TAR_HEADER)
+                    header = zlib.crc32(file.read(TAR_HEADER))
+                    yield Item(f"{name}/{member.name}", name, offset=(member.offset_data, member.size, header))
         except (tarfile.TarError, OSError, ValueError) as error:
             raise UsageError(f"{path}: not a whole tar archive ({error}); fetch or make it again") from None

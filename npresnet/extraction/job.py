@@ -58,6 +58,11 @@ class JobSettings:
         pairs = ((f.name, getattr(self, f.name), getattr(asked, f.name)) for f in fields(self))
         return [f"{name}: {_brief(here)} there, {_brief(other)} now" for name, here, other in pairs if here != other]
 
+    @staticmethod
+    def kept(found: dict[str, Any]) -> JobSettings:
+        """What ``asdict`` and JSON made a dictionary of. Raises TypeError, KeyError for another one."""
+        return JobSettings(**{**found, "formats": tuple(found["formats"])})
+
 
 def _brief(value: Any) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, tuple | dict) else str(value)
@@ -162,11 +167,13 @@ class Job:
         path = folder / "job.json"
         try:
             found = json.loads(path.read_bytes())
+            if "ray" in found:
+                raise UsageError(
+                    f"{folder}: a job of `python -m npresnet.ray` is there, whose results are features/*.parquet"
+                )
             if found.pop("format") != FORMAT:
                 raise UsageError(f"{path}: of another version of npresnet; use that, or extract into another folder")
-            settings = found.pop("settings")
-            settings["formats"] = tuple(settings["formats"])
-            found["settings"] = JobSettings(**settings)
+            found["settings"] = JobSettings.kept(found["settings"])
             found["sources"] = tuple(InputSource(**source) for source in found["sources"])
             found["parts"] = tuple(Part(**part) for part in found["parts"])
             return Job(folder=folder, **found)

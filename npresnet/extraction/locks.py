@@ -64,12 +64,22 @@ class JobLock:
 
     def shards(self, first: int, stop: int) -> None:
         """Shards ``first`` to ``stop`` - 1 are this process's from now on. Raises UsageError where one is another's."""
-        if fcntl is None or stop <= first:
-            return
-        try:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, stop - first, first + 1)
-        except OSError:
+        if stop > first and not self._taken(first + 1, stop - first):
             raise UsageError(
                 f"{self._folder}: another process is at work on these shards ({first} to {stop - 1}); wait for it, or give each "
                 "process its own share: --shard 1/2 and --shard 2/2"
-            ) from None
+            )
+
+    def whole(self) -> None:
+        """The folder is this process's from now on. Raises UsageError where it is another's."""
+        if not self._taken(0, 0):
+            raise UsageError(f"{self._folder}: another process is at work there; wait for it, or give another folder")
+
+    def _taken(self, first: int, count: int) -> bool:
+        """Lock ``count`` bytes, 0 for all that follow, if nobody else has; whether that is so."""
+        try:
+            if fcntl is not None:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, count, first)
+        except OSError:
+            return False
+        return True

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from ..files.safe_write import check_writable, file_hash, remove_abandoned
 from ..images.conventions import default_size
 from ..images.resizing import Size, parse_size
 from ..model import ResNet
+from ..verify.recording import tensor_hash
 from ..version import __version__
 from .decoder import FORMATS, Preparation
 from .inputs import InputList, InputSource, parse_sources
@@ -25,7 +25,18 @@ from .locks import JobLock
 from .rows import Extractor
 from .shards import FOLDER, row_format
 
-__all__ = ["Asked", "open_job", "preparation_of", "prepare_folder", "settings_of", "weights_hash"]
+__all__ = [
+    "Asked",
+    "check_root",
+    "check_same",
+    "open_job",
+    "preparation_of",
+    "prepare_folder",
+    "settings_of",
+    "version_differences",
+    "versions",
+    "weights_hash",
+]
 
 SHARD_BYTES, SHARD_SECONDS, SHARD_IMAGES = 64 * 2**20, 60.0, 10_000
 """A shard is as large as the smallest of these makes it: what is lost when a process is killed, and what is kept in memory."""
@@ -57,12 +68,7 @@ def weights_hash(net: ResNet) -> str:
     """SHA-256 of the weight file, or, where that is not one file, of the network's tensors."""
     if net.path.is_file() and net.path.suffix != ".json":
         return file_hash(net.path)
-    digest = hashlib.sha256()
-    for layer in net.graph.layers:
-        for role in layer.operator.tensors():
-            digest.update(f"{layer.name}/{role}".encode())
-            digest.update(np.ascontiguousarray(net.weights[layer.name][role]).data)
-    return digest.hexdigest()
+    return tensor_hash(net.weights)
 
 
 def settings_of(net: ResNet, layers: dict[str, str], pool: str, dtype: str, how: Preparation) -> JobSettings:
@@ -139,10 +145,7 @@ def open_job(
                 return job
         listing = InputList(sources, standard_input, folder, asked.follow_links)
         if begun:
-            if listing.root != job.root:
-                raise UsageError(
-                    f"{folder}: its inputs are named from {job.root}, these from {listing.root}; go there first"
-                )
+            check_root(folder, job.root, listing.root)
             shard_images = job.parts[-1].shard_images
             more = job.with_more(listing, asked.images_per_shard or shard_images, known=True)
             known = dict.fromkeys((*job.sources, *sources))
@@ -177,15 +180,30 @@ def _compare(job: Job, settings: JobSettings, sources: Sequence[InputSource], as
         elif tuple(sources) != job.sources:
             found.append("inputs: the list has other lines than when the job began (--extend adds what is new)")
     if not asked.other_versions:
-        now = versions()
-        found += [
-            f"{name}: {job.versions.get(name)} there, {now[name]} now (--other-versions takes both)"
-            for name in now if job.versions.get(name) != now[name]
-        ]  # fmt: skip
-    if found:
+        found += version_differences(job.versions)
+    check_same(job.folder, found)
+
+
+def version_differences(there: Mapping[str, str]) -> list[str]:
+    """What differs between versions that a job began with and those of now, in words."""
+    return [
+        f"{name}: {there.get(name)} there, {now} now (--other-versions takes both)"
+        for name, now in versions().items() if there.get(name) != now
+    ]  # fmt: skip
+
+
+def check_same(folder: Path, different: Sequence[str]) -> None:
+    """Raise UsageError for a folder whose job is another, by what is ``different``, if anything is."""
+    if different:
         raise UsageError(
-            f"{job.folder}: another job is there already; {'; '.join(found)}; give it the same settings, or another folder"
+            f"{folder}: another job is there already; {'; '.join(different)}; give it the same settings, or another folder"
         )
+
+
+def check_root(folder: Path, there: str, now: str) -> None:
+    """Raise UsageError where the names of a job's images start from another place than those that are to be added."""
+    if there != now:
+        raise UsageError(f"{folder}: its inputs are named from {there}, these from {now}; go there first")
 
 
 def _shard_images(row_bytes: int, extractor: Extractor, how: Preparation) -> int:

@@ -7,15 +7,16 @@ import os
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..errors import OutputError
 from .storage import write_whole
 
-__all__ = ["Progress", "Watch"]
+__all__ = ["Progress", "Watch", "was_killed"]
 
 _EVERY_SHOW, _EVERY_FILE = 0.25, 5.0  # seconds
 _RECENT = 30.0  # seconds over which the speed is taken
@@ -43,6 +44,19 @@ class Progress:
     bytes: int
     errors: dict[str, int] = field(default_factory=dict)
     state: str = "running"
+
+
+def was_killed(about: Mapping[str, Any]) -> bool:
+    """Whether the process that wrote a ``status.json`` has ended without a word; False where it was on another machine."""
+    if about["state"] != "running" or about["host"] != socket.gethostname():
+        return False
+    try:
+        os.kill(about["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's
+        pass
+    return False
 
 
 class Watch:

@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import UsageError
 from ..files.safe_write import remove_abandoned
 from ..images.resizing import Size
@@ -130,6 +132,8 @@ def extract(
             to_come = watch.total - watch.done
             needed = to_come * (row_dtype(job.row).itemsize + _NOTE_BYTES)
             started(Start(job, watch.total, len(mine), len(mine) - len(todo), needed, shutil.disk_usage(folder).free))
+        if todo and batch > 1 and how.shape is not None:  # kernels get ready while decoders start
+            extractor.maps(np.zeros((1, *how.shape), np.float32))
         try:
             compute(job, todo, extractor, pool_of_decoders, watch, on_error)
         except BaseException:

@@ -13,17 +13,16 @@ import numpy as np
 from .job import Job
 from .shards import ShardFiles
 
-__all__ = ["Summary", "features_digest", "summarise"]
+__all__ = ["Outcome", "Summary", "features_digest", "summarise"]
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What a job has come to.
+class Outcome:
+    """What a job has come to, on one machine or on many.
 
-    total, rows, failed  images of the whole job, and of its shards that are there those with a row and those without
+    total, rows, failed  images of the whole job, and of what is there those with a row and those without
     computed, seconds    images in this run, and how long it took
-    errors, examples     {kind of failure: how many images}, and (path, text) of the first of each
-    sha256               over each path and its row's bytes, in order; "" before all shards are there
+    errors               {kind of failure: how many images}
     """
 
     folder: Path
@@ -33,13 +32,23 @@ class Summary:
     computed: int
     seconds: float
     errors: dict[str, int]
-    examples: dict[str, tuple[str, str]]
-    sha256: str
 
     @property
     def complete(self) -> bool:
         """Whether every image has a row or an error."""
         return self.rows + self.failed == self.total
+
+
+@dataclass(frozen=True)
+class Summary(Outcome):
+    """What a job has come to on one machine.
+
+    examples  {kind of failure: (path, text) of the first}
+    sha256    over each path and its row's bytes, in order; "" before all shards are there
+    """
+
+    examples: dict[str, tuple[str, str]]
+    sha256: str
 
 
 def summarise(job: Job, computed: int = 0, seconds: float = 0.0, digest: bool = True) -> Summary:

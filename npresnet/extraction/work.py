@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -11,13 +10,13 @@ import numpy as np
 
 from ..errors import ImageError
 from .decoders import Decoded, Decoders
-from .inputs import Item
+from .inputs import Item, file_state
 from .job import Job, Shard
 from .progress import Watch
 from .rows import Extractor
 from .shards import Record, ShardFiles, row_dtype
 
-__all__ = ["OpenShard", "Todo", "compute", "file_state", "to_repeat"]
+__all__ = ["OpenShard", "Todo", "compute", "to_repeat"]
 
 
 class Todo(NamedTuple):
@@ -102,15 +101,6 @@ def to_repeat(job: Job, shards: Sequence[Shard]) -> list[Todo]:
         if again:
             found.append(Todo(shard, again))
     return found
-
-
-def file_state(path: str) -> tuple[int, int]:
-    """(size in bytes, time in ns) of a file; (-1, -1) where it cannot be asked."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return -1, -1
-    return found.st_size, found.st_mtime_ns
 
 
 def compute(

@@ -1,22 +1,25 @@
 """What each family subtracts from pixels and divides them by, and the size of its pictures.
 
-The arithmetic takes RGB 0..255 of any dtype, [..., 3], and returns float32[..., 3], C-contiguous; where it treats all channels
-alike, of any number of channels. A new convention is one function and one row of ``CONVENTIONS``.
+The arithmetic takes RGB 0..255 of any dtype, [..., w, 3], and returns float32[..., w, 3], C-contiguous; where it treats all
+channels alike, of any number of channels. A new convention is one function and one row of ``CONVENTIONS``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from ..network.architecture import Architecture
-from ..network.graph import Graph
 from .reading import Float32, Picture
 from .resizing import Interpolation, Size
+
+if TYPE_CHECKING:  # what prepares pictures in a process of its own need not know of networks
+    from ..network.architecture import Architecture
+    from ..network.graph import Graph
 
 __all__ = ["CONVENTIONS", "Convention", "convention_for", "default_size", "subtract_mean_pixel"]
 
@@ -27,20 +30,33 @@ TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # RGB, of values 0..1
 TORCH_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 
-def subtract_mean_pixel(image: Picture, mean: NDArray[np.float64] = MEAN_PIXEL) -> Float32:
-    """RGB minus (123.7, 116.8, 103.9), or another mean. Source: matterport's ``mrcnn/model.py:mold_image``.
+def subtract_mean_pixel(image: Picture) -> Float32:
+    """RGB minus (123.7, 116.8, 103.9). Source: matterport's ``mrcnn/model.py:mold_image``.
 
     The original subtracts a float64 mean, so in float64, and feeds the result to a float32 network: rounding the mean
     to float32 first would change last bits.
     """
-    values: Float32 = (image.astype(np.float32) - mean).astype(np.float32, order="C")
+    values: Float32 = (image.astype(np.float32) - _row(MEAN_PIXEL, image)).astype(np.float32, order="C")
+    return values
+
+
+def _row(channels: NDArray[Any], image: Picture) -> NDArray[Any]:
+    """A number for each channel as [w, c], for each pixel of a row: NumPy's inner loops are then long instead of three values short."""
+    return np.tile(channels, (image.shape[-2], 1))
+
+
+def _bgr(image: Picture) -> Float32:
+    """RGB to BGR, as float32, channel by channel, for the same reason."""
+    values = np.empty(image.shape, np.float32)
+    for channel in range(3):
+        values[..., channel] = image[..., 2 - channel]
     return values
 
 
 def caffe(image: Picture) -> Float32:
     """RGB to BGR, minus (103.939, 116.779, 123.68). Source: Keras ``preprocess_input(mode="caffe")``."""
-    values = image[..., ::-1].astype(np.float32, order="C")
-    values -= CAFFE_MEAN
+    values = _bgr(image)
+    values -= _row(CAFFE_MEAN, image)
     return values
 
 
@@ -48,8 +64,8 @@ def torch(image: Picture) -> Float32:
     """RGB / 255, minus the mean, over the deviation of ImageNet. Source: Keras ``preprocess_input(mode="torch")``."""
     values = image.astype(np.float32, order="C")
     values /= np.float32(255)
-    values -= TORCH_MEAN
-    values /= TORCH_DEVIATION
+    values -= _row(TORCH_MEAN, image)
+    values /= _row(TORCH_DEVIATION, image)
     return values
 
 
@@ -68,15 +84,15 @@ def unit(image: Picture) -> Float32:
 
 def nsfw(image: Picture) -> Float32:
     """RGB to BGR, minus (104, 117, 123). Source: opennsfw2's ``preprocess_image``."""
-    values = image[..., ::-1].astype(np.float32, order="C")
-    values -= NSFW_MEAN
+    values = _bgr(image)
+    values -= _row(NSFW_MEAN, image)
     return values
 
 
 def frcnn(image: Picture) -> Float32:
     """RGB minus (103.939, 116.779, 123.68), the means of BGR. Source: keras-frcnn's ``format_img_channels``."""
     values = image.astype(np.float32, order="C")
-    values -= CAFFE_MEAN
+    values -= _row(CAFFE_MEAN, image)
     return values
 
 

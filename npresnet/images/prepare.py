@@ -73,10 +73,11 @@ def _prepare_one(item: object, name: str, convention: Convention, size: Size, ch
     """One source of ``prepare`` as float32[n, h, w, channels]."""
     if name.lower().endswith(".npy") and isinstance(item, (str, os.PathLike)):
         return load_prepared(item, channels)
-    resized = [
-        resize_picture(picture, size, convention.interpolation) for picture in read_pictures(item, name, channels)
+    prepared = [
+        convention.arithmetic(resize_picture(picture, size, convention.interpolation))
+        for picture in read_pictures(item, name, channels)
     ]
-    return np.stack([convention.arithmetic(picture) for picture in resized])
+    return prepared[0][None] if len(prepared) == 1 else np.stack(prepared)
 
 
 def read_pictures(item: object, name: str, channels: int) -> Picture:
@@ -87,6 +88,10 @@ def read_pictures(item: object, name: str, channels: int) -> Picture:
             raise ImageError(
                 f"{name}: the network takes {channels} channels, and a picture file has no such colours (alpha is none); give "
                 f"an array [h, w, {channels}], or a .npy of prepared input"
+            )
+        if name.lower().endswith(".npy"):
+            raise ImageError(
+                f"{name}: an array, where a picture is asked for; load it with numpy.load, and give the array"
             )
         return load_picture(item, grey=channels == 1)[None]
     if isinstance(item, np.ndarray):

@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError, UsageError
+from ..kernels.geometry import resize_axis
 from .reading import Picture
 
 __all__ = [
     "MAX_SIDE",
-    "Fitted",
+    "Fit",
     "Interpolation",
     "Size",
-    "fit_picture",
+    "fit",
     "parse_size",
     "resize_bilinear",
     "resize_nearest",
@@ -47,8 +48,8 @@ def resize_bilinear(image: Picture, shape: tuple[int, int]) -> NDArray[np.float6
     """
     h, w, c = image.shape
     low, high = float(image.min()), float(image.max())
-    (y0, y1), (wy0, wy1) = _bilinear_axis(h, shape[0])
-    columns, column_weights = _bilinear_axis(w, shape[1])
+    (y0, y1), (wy0, wy1) = resize_axis(h, shape[0])
+    columns, column_weights = resize_axis(w, shape[1])
     # Pixels and channels as one axis: the inner loops are then long instead of three values short.
     rows = image.reshape(h, w * c)
     x0, x1 = (columns[..., None] * c + np.arange(c)).reshape(2, -1)
@@ -66,17 +67,6 @@ def resize_bilinear(image: Picture, shape: tuple[int, int]) -> NDArray[np.float6
         block += lower[:, x1] * wx1
         np.clip(block, low, high, out=block)
     return out.reshape(*shape, c)
-
-
-def _bilinear_axis(source: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The two source pixels around each target pixel of one axis, and their weights: both [2, target]."""
-    centre = (np.arange(target) + 0.5) * (source / target) - 0.5
-    first = np.floor(centre)
-    fraction = centre - first
-    index = np.stack([first, first + 1]).astype(np.intp)
-    weights = np.stack([1.0 - fraction, fraction])
-    weights[(index < 0) | (index >= source)] = 0.0  # beyond the border is black, whatever pixel stands in for it
-    return index.clip(0, source - 1), weights
 
 
 def resize_nearest(image: Picture, shape: tuple[int, int]) -> Picture:
@@ -133,7 +123,7 @@ def resize_picture(image: Picture, size: Size, interpolation: Interpolation = "n
 
     square and pad64 are always bilinear. Where a border cannot be split evenly the bottom and the right get more.
     Raises UsageError for a bad size; ImageError for a sliver whose sides would end below 1 or above 32768 px.
-    Both are ``fit_picture`` with matterport's default IMAGE_MIN_DIM, IMAGE_MAX_DIM and IMAGE_MIN_SCALE. (There pad64 asserts
+    Both are ``fit`` with matterport's default IMAGE_MIN_DIM, IMAGE_MAX_DIM and IMAGE_MIN_SCALE. (There pad64 asserts
     that the minimum is a multiple of 64, which its own default 800 is not; the arithmetic does not need it.)
     """
     size = parse_size(size)
@@ -141,18 +131,25 @@ def resize_picture(image: Picture, size: Size, interpolation: Interpolation = "n
         return image
     if not isinstance(size, str):
         return _resample(image, (size[1], size[0]), interpolation)
-    return fit_picture(image, size, 800, 1024).picture
+    full, (y1, x1, y2, x2) = fit(image.shape[:2], size, 800, 1024)
+    canvas = np.zeros((*full, image.shape[2]), image.dtype)
+    canvas[y1:y2, x1:x2] = _resample(image, (y2 - y1, x2 - x1), "bilinear")
+    return canvas
 
 
-class Fitted(NamedTuple):
-    """A picture on a black canvas, and where on it: y1, x1, y2, x2 in pixels, the last two one behind the end."""
+class Fit(NamedTuple):
+    """An image, and where in it the picture goes.
 
-    picture: Picture
+    size    (height, width) of the image, pixels
+    window  y1, x1, y2, x2 in pixels, the last two one behind the end
+    """
+
+    size: tuple[int, int]
     window: tuple[int, int, int, int]
 
 
-def fit_picture(image: Picture, mode: str, least: int, most: int, min_scale: float = 0) -> Fitted:
-    """Bring a picture [h, w, c] to a size that a detector takes, and say where it then lies.
+def fit(shape: tuple[int, int], mode: str, least: int, most: int, min_scale: float = 0) -> Fit:
+    """The image that a detector takes for a picture of ``shape`` (height, width).
 
     mode       "square", "pad64" or "none", as for ``resize_picture``
     least      pixels of the short side, which is made larger up to that and never smaller; 0 for as it is
@@ -161,9 +158,9 @@ def fit_picture(image: Picture, mode: str, least: int, most: int, min_scale: flo
 
     Raises ImageError for a sliver. Source: matterport's ``mrcnn/utils.py:resize_image``.
     """
-    h, w = image.shape[:2]
+    h, w = shape
     if mode == "none":
-        return Fitted(image, (0, 0, h, w))
+        return Fit((h, w), (0, 0, h, w))
     scale = max(1.0, least / min(h, w), min_scale)
     if mode == "square" and round(max(h, w) * scale) > most:
         scale = most / max(h, w)
@@ -171,16 +168,14 @@ def fit_picture(image: Picture, mode: str, least: int, most: int, min_scale: flo
     if min(height, width) < 1 or max(height, width) > MAX_SIDE:
         raise ImageError(
             f"picture of {w}x{h} px: size {mode} makes it {width}x{height} px, and a side must be 1 to {MAX_SIDE}; "
-            "crop it, or choose size none or WIDTHxHEIGHT"
+            "crop it, or choose another size"
         )
     if mode == "square":
         full_height = full_width = most
     else:
         full_height, full_width = -(-height // 64) * 64, -(-width // 64) * 64
     top, left = (full_height - height) // 2, (full_width - width) // 2
-    canvas = np.zeros((full_height, full_width, image.shape[2]), image.dtype)
-    canvas[top : top + height, left : left + width] = _resample(image, (height, width), "bilinear")
-    return Fitted(canvas, (top, left, top + height, left + width))
+    return Fit((full_height, full_width), (top, left, top + height, left + width))
 
 
 def _resample(image: Picture, shape: tuple[int, int], interpolation: Interpolation) -> Picture:

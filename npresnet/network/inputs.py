@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..errors import ImageError
-from .graph import Graph
-from .operators import Input
+
+if TYPE_CHECKING:  # what reads pictures in a process of its own need not know of networks
+    from .graph import Graph
+    from .operators import Input
 
 __all__ = ["network_input", "network_inputs", "transpose_hint"]
 
@@ -41,8 +43,7 @@ def network_inputs(images: object, graph: Graph, dtype: DTypeLike = np.float32) 
         raise ImageError(f"input: got {sorted(map(str, given))}; the network takes {_listed(graph)}")
     found = {}
     for name in names:
-        operator = graph.by_name[name].operator
-        assert isinstance(operator, Input)
+        operator = _operator(graph, name)
         found[name] = (network_input if operator.maps else _rows)(given[name], operator.channels, dtype)
     counts = {len(array) for array in found.values()}
     if len(counts) > 1:
@@ -54,12 +55,15 @@ def network_inputs(images: object, graph: Graph, dtype: DTypeLike = np.float32) 
 
 def _listed(graph: Graph) -> str:
     """A network's inputs in words."""
-    operators = [(name, graph.by_name[name].operator) for name in graph.inputs]
+    operators = [(name, _operator(graph, name)) for name in graph.inputs]
     return f"{len(operators)} inputs: " + ", ".join(
-        f"{name!r} [n, {'h, w, ' if operator.maps else ''}{operator.channels}]"
-        for name, operator in operators
-        if isinstance(operator, Input)
+        f"{name!r} [n, {'h, w, ' if operator.maps else ''}{operator.channels}]" for name, operator in operators
     )
+
+
+def _operator(graph: Graph, name: str) -> Input:
+    """The operator of one of the network's inputs."""
+    return cast("Input", graph.by_name[name].operator)
 
 
 def _rows(numbers: object, channels: int, dtype: DTypeLike) -> NDArray[Any]:

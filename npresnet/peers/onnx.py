@@ -75,7 +75,7 @@ def onnx_model(graph: Graph, weights: Weights, batch: Batch) -> bytes:
     for output, layer in outputs.items():
         add("Identity", [layer], output)
     n, h, w = batch
-    source = helper.make_tensor_value_info(graph.layers[0].name, TensorProto.FLOAT, [n, 3, h, w])
+    source = helper.make_tensor_value_info(graph.layers[0].name, TensorProto.FLOAT, [n, graph.channels, h, w])
     results = [helper.make_tensor_value_info(output, TensorProto.FLOAT, None) for output in outputs]
     body = helper.make_graph(nodes, "resnet", [source], results, constants)
     # an old enough version of the format for every runtime of the last years

@@ -104,5 +104,5 @@ def tensorflow_function(graph: Graph, weights: Weights, batch: Batch, *, lite: b
         # a function must not hand out one of its own inner tensors twice over
         return {output: tf.identity(values[layer]) for output, layer in outputs.items()}
 
-    signature = tf.TensorSpec((*batch, 3), tf.float32)
+    signature = tf.TensorSpec((*batch, graph.channels), tf.float32)
     return tf.function(network, [signature], autograph=False).get_concrete_function()

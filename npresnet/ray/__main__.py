@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--orient", action="store_true")
     parser.add_argument("--fast-decode", action="store_true")
     parser.add_argument("--follow-links", action="store_true")
+    parser.add_argument("--other-versions", action="store_true")
     parser.add_argument("--cpus", type=int, default=1, help="of each actor")
     parser.add_argument("--actors", type=int, dest="size_of_pool", help="else as many as there is room for")
     parser.add_argument("--block", type=int, default=256, help="images in a file of results")

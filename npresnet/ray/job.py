@@ -1,6 +1,7 @@
 """A whole job on a cluster: listed by the driver, computed by actors, written as parquet, and taken up again where it was.
 
-    DIR/job.json            its settings; with others the folder is refused
+    DIR/job.json            its settings, the root of its inputs, versions; with others the folder is refused
+    DIR/lock                held by the driver (``extraction.locks``)
     DIR/inputs/*.parquet    the images that are still to come, as of the last start; a file is what a task reads
     DIR/run/                what Ray writes: files of results, and checkpoints, with the paths of each, once it is whole
     DIR/features/*.parquet  the results
@@ -25,7 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,30 +34,27 @@ from ..errors import NpResNetError, UsageError
 from ..extraction.decoder import FORMATS, MOST_PIXELS
 from ..extraction.inputs import InputList, parse_sources
 from ..extraction.job import JobSettings
-from ..extraction.opening import preparation_of, prepare_folder, settings_of
+from ..extraction.locks import JobLock
+from ..extraction.opening import (
+    check_root,
+    check_same,
+    preparation_of,
+    prepare_folder,
+    settings_of,
+    version_differences,
+    versions,
+)
 from ..extraction.rows import Extractor, chosen_layers
-from ..extraction.storage import write_whole
+from ..extraction.storage import disk_errors, write_whole
+from ..extraction.summary import Outcome
 from ..images.resizing import Size
 from ..model import load
 from .actor import Extract, shown_path
 from .planning import actors, imported_ray, settled
 
-__all__ = ["ClusterSummary", "extract"]
+__all__ = ["extract"]
 
 _LOST = 3  # runs
-
-
-@dataclass(frozen=True)
-class ClusterSummary:
-    """What a job has come to: images in all, rows and failures, those of this run, its seconds, and {kind of failure: images}."""
-
-    folder: Path
-    total: int
-    rows: int
-    failed: int
-    computed: int
-    seconds: float
-    errors: dict[str, int]
 
 
 def extract(
@@ -79,19 +77,21 @@ def extract(
     size_of_pool: int | None = None,
     batch_size: int = 64,
     block: int = 256,
+    other_versions: bool = False,
     started: Callable[[int, int, int], None] | None = None,
-) -> ClusterSummary:
+) -> Outcome:
     """As ``npresnet.extract``, on the cluster that this process is connected to, or on one of its own.
 
     inputs, weights, out  on a disk that all nodes see, under the same names
     cpus          processors of an actor; ``size_of_pool`` actors, None: as many as ``actors`` finds room for
     batch_size    images that an actor is given at a time
     block         images in a file of inputs, and so in one of results: what is computed again after a kill
+    other_versions  as ``npresnet.extract`` has it
     started       called with the number of images, those that are done, and of actors, as often as that is planned
 
     Killed and called again it goes on; images that the inputs have gained are added. When actors or nodes are lost it goes on with
-    those that are left, unless that happens three times without any image in between. Raises as ``npresnet.extract``, and
-    MissingExtraError without Ray.
+    those that are left, unless that happens three times without any image in between: then NpResNetError is raised. Raises as
+    ``npresnet.extract`` besides, and MissingExtraError without Ray.
     """
     ray = imported_ray()
     from ray.data import ActorPoolStrategy
@@ -104,51 +104,60 @@ def extract(
         "orient": orient, "fast_decode": fast_decode, "formats": tuple(formats), "most_pixels": most_pixels,
     }  # fmt: skip
     settings = _settings(weights, **options)
-    _begin(folder, settings)
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False)
     given = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     sources, standard_input = parse_sources(given)
     constructor = {"weights": os.path.abspath(weights), **options, "sha256": settings.weights_sha256}
     first = None  # images that were to come at the beginning
     had, idle = -1, 0  # images that were done before the last run; runs, one after the other, that added none
     failure: Exception | None = None  # of the last run
-    while True:
-        done = _gathered(folder)
-        had, idle = len(done), 0 if len(done) > had else idle + 1
-        listing = InputList(sources, standard_input, folder, follow_links)
-        total, left = _write_inputs(folder / "inputs", listing, done, block)
-        if not total:
-            why = "".join(f", {count} x {why}" for why, count in listing.passed_over.items())
-            raise UsageError(f"inputs: no pictures among them{why}; check the path")
-        first = left if first is None else first
-        if not left:
-            shutil.rmtree(folder / "run", ignore_errors=True)
-            return _summary(folder, total, first, time.monotonic() - began)
-        if idle == _LOST:
-            raise failure or NpResNetError(
-                f"{folder}: {_LOST} runs have ended well and added nothing; this is a fault of npresnet"
-            )
-        pool_size = size_of_pool or actors(cpus, checkpoints=False)
-        if started is not None:
-            started(total, total - left, pool_size)
-        try:
-            with _context(folder), _marked(folder / "run") as marker:
-                rows = ray.data.read_parquet(str(folder / "inputs"), override_num_blocks=-(-left // block))
-                rows = rows.map_batches(
-                    _ExtractInRun,
-                    fn_constructor_kwargs={"marker": str(marker), **constructor},
-                    batch_size=min(batch_size, block),
-                    batch_format="numpy",
-                    num_cpus=cpus,
-                    compute=ActorPoolStrategy(size=pool_size),
-                    **_no_restarts(rows.map_batches),
-                )
-                rows.write_parquet(str(folder / "run" / "features"))
-            failure = None
-        except ray.exceptions.RayError as error:  # an actor or a node, mostly; or one of its own, which comes again
-            failure = error
-            settled()
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False)
+    with disk_errors(folder), JobLock.held(folder) as lock:
+        lock.whole()
+        _begin(folder, settings, InputList(sources, standard_input, folder).root, other_versions)
+        for marker in (folder / "run").glob("marker-*"):  # of a driver that was killed
+            marker.unlink(missing_ok=True)
+        while True:
+            done = _gathered(folder)
+            had, idle = len(done), 0 if len(done) > had else idle + 1
+            listing = InputList(sources, standard_input, folder, follow_links)
+            total, left = _write_inputs(folder / "inputs", listing, done, block)
+            if not total:
+                why = "".join(f", {count} x {why}" for why, count in listing.passed_over.items())
+                raise UsageError(f"inputs: no pictures among them{why}; check the path")
+            first = left if first is None else first
+            if not left:
+                shutil.rmtree(folder / "run", ignore_errors=True)
+                return _outcome(folder, total, first, time.monotonic() - began)
+            if idle == _LOST:
+                why = f"with {_brief(failure)}" if failure else "well, which is a fault of npresnet"
+                raise NpResNetError(f"{folder}: {_LOST} runs have added nothing; the last ended {why}") from failure
+            pool_size = size_of_pool or actors(cpus, checkpoints=False)
+            if started is not None:
+                started(total, total - left, pool_size)
+            try:
+                with _context(folder), _marked(folder / "run") as own:
+                    rows = ray.data.read_parquet(str(folder / "inputs"), override_num_blocks=-(-left // block))
+                    rows = rows.map_batches(
+                        _ExtractInRun,
+                        fn_constructor_kwargs={"marker": str(own), **constructor},
+                        batch_size=min(batch_size, block),
+                        batch_format="numpy",
+                        num_cpus=cpus,
+                        compute=ActorPoolStrategy(size=pool_size),
+                        **_no_restarts(rows.map_batches),
+                    )
+                    rows.write_parquet(str(folder / "run" / "features"))
+                failure = None
+            except ray.exceptions.RayError as error:  # an actor or a node, mostly; or one of its own, which comes again
+                failure = error
+                settled()
+
+
+def _brief(error: Exception) -> str:
+    """What Ray says was the matter, without how it came to it."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
 
 
 class _ExtractInRun(Extract):
@@ -199,21 +208,19 @@ def _settings(
     return settings_of(net, named, pool, dtype, preparation)
 
 
-def _begin(folder: Path, settings: JobSettings) -> None:
-    """Write the settings down, or raise UsageError where others are there."""
+def _begin(folder: Path, settings: JobSettings, root: str, other: bool) -> None:
+    """Write the job down, or raise UsageError where another is there."""
     path = folder / "job.json"
-    if path.exists():
-        found = json.loads(path.read_bytes())
-        if "ray" not in found:
-            raise UsageError(f"{folder}: a job of `npresnet extract` is there; give another folder")
-        there = found["ray"]
-        different = JobSettings(**{**there, "formats": tuple(there["formats"])}).differences(settings)
-        if different:
-            raise UsageError(
-                f"{folder}: another job is there already; {'; '.join(different)}; give it the same settings, or another folder"
-            )
+    if not path.exists():
+        contents = {"ray": asdict(settings), "root": root, "versions": versions()}
+        write_whole(path, [json.dumps(contents, indent=1).encode()])
         return
-    write_whole(path, [json.dumps({"ray": asdict(settings)}, indent=1).encode()])
+    found = json.loads(path.read_bytes())
+    if "ray" not in found:
+        raise UsageError(f"{folder}: a job of `npresnet extract` is there; give another folder")
+    different = JobSettings.kept(found["ray"]).differences(settings)
+    check_same(folder, different if other else [*different, *version_differences(found["versions"])])
+    check_root(folder, found["root"], root)
 
 
 def _no_restarts(function: Any) -> dict[str, Any]:
@@ -304,7 +311,7 @@ def _write_inputs(folder: Path, listing: InputList, done: set[str], block: int) 
     import pyarrow.parquet as pq
 
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     seen: set[str] = set()
     left: list[tuple[str, str]] = []
     written = 0
@@ -330,7 +337,7 @@ def _write_inputs(folder: Path, listing: InputList, done: set[str], block: int) 
     return len(seen), written + len(left)
 
 
-def _summary(folder: Path, total: int, computed: int, seconds: float) -> ClusterSummary:
+def _outcome(folder: Path, total: int, computed: int, seconds: float) -> Outcome:
     import pyarrow.dataset as ds
 
     errors: Counter[str] = Counter()
@@ -341,4 +348,4 @@ def _summary(folder: Path, total: int, computed: int, seconds: float) -> Cluster
             rows += status == "ok"
             if status != "ok":
                 errors[error] += 1
-    return ClusterSummary(folder, total, rows, sum(errors.values()), computed, seconds, dict(errors.most_common()))
+    return Outcome(folder, total, rows, sum(errors.values()), computed, seconds, dict(errors.most_common()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from typing import Any
@@ -13,6 +14,9 @@ __all__ = ["actors", "imported_ray", "settled"]
 
 def imported_ray() -> Any:
     """The package ``ray``. Raises MissingExtraError in one line."""
+    # What a driver has asked of the cluster is kept for others to wait for after it was killed: for 180 seconds, if Ray is not told
+    # otherwise before it is imported. A driver that lives asks each ten seconds.
+    os.environ.setdefault("RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S", "30")
     try:
         import ray.data
     except ImportError as error:

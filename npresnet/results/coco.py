@@ -34,8 +34,11 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "balloon": ("background", "balloon"),
     "nucleus": ("background", "nucleus"),
     "shapes": ("background", "square", "circle", "triangle"),
+    "decimer": ("background", "molecule"),
 }
 """The classes' names of the networks for which there are presets."""
+
+_NOT_REACHED = "not looked at: the run ended before"
 
 
 def run_lengths(mask: npt.NDArray[np.bool_], box: Sequence[int]) -> dict[str, Any]:
@@ -102,11 +105,15 @@ class CocoFile:
         """A picture in which nothing could be looked for, and why."""
         self._errors.append({"file_name": name, "error": error})
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file, which appears under its name only when it is complete. Raises UsageError where it cannot be."""
+    def save(self, path: str | os.PathLike[str], left: Sequence[str] = ()) -> None:
+        """Write the file, which appears under its name only when it is complete. Raises UsageError where it cannot be.
+
+        left  the pictures that are still to come: they are among the errors of a file behind which the run ends
+        """
+        errors = [*self._errors, *({"file_name": name, "error": _NOT_REACHED} for name in left)]
         contents = {
             "info": self._info, "images": self._images, "categories": self._categories,
-            "annotations": self._annotations, "errors": self._errors,
+            "annotations": self._annotations, "errors": errors,
         }  # fmt: skip
-        with replaced(path) as temporary:
-            temporary.write_text(json.dumps(contents, ensure_ascii=False), encoding="utf-8")
+        with replaced(path) as temporary:  # what is no UTF-8 in a file's name becomes an escape, which is JSON's own
+            temporary.write_text(json.dumps(contents, ensure_ascii=False), "utf-8", errors="backslashreplace")

@@ -12,13 +12,11 @@ import numpy.typing as npt
 
 from ..errors import MissingExtraError
 from ..files.safe_write import replaced
+from .colours import coloured
 
 __all__ = ["save_feature_picture"]
 
 Array = npt.NDArray[Any]
-
-# A colour scale from dark blue through green to yellow: five anchors, evenly spaced, linear in between.
-_SCALE = np.array([(38, 18, 71), (44, 77, 126), (38, 134, 128), (118, 190, 82), (250, 231, 85)], np.float64)
 
 
 def save_feature_picture(path: str | os.PathLike[str], picture: Path, maps: Mapping[str, Array]) -> None:
@@ -59,13 +57,4 @@ def save_feature_picture(path: str | os.PathLike[str], picture: Path, maps: Mapp
 def _tile(channel: Array) -> Array:
     """One channel, stretched so that its darkest and brightest hundredth just saturate, as colours."""
     low, high = np.percentile(channel, [1, 99])
-    return _coloured((channel - low) / (high - low) if high > low else np.zeros_like(channel))
-
-
-def _coloured(values: Array) -> Array:
-    """Values 0..1 as colours uint8[h, w, 3]."""
-    position = np.clip(values, 0, 1) * (len(_SCALE) - 1)
-    low = np.minimum(position.astype(int), len(_SCALE) - 2)
-    share = (position - low)[..., None]
-    colours: Array = _SCALE[low] * (1 - share) + _SCALE[low + 1] * share
-    return colours.round().astype(np.uint8)
+    return coloured(channel, float(low), float(high))

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..kernels.conv2d import conv2d_direct, conv2d_im2col, conv2d_reference, conv2d_winograd
+from ..kernels.conv2d import conv2d_direct, conv2d_im2col, conv2d_winograd
 from ..kernels.winograd import winograd_reference
 from ..model import ResNet, assemble
 from ..verify.compare import Difference, compare
 from ..verify.recording import Recording
 from .forms import Column, Grid
 from .plans import plan_of
-from .subject import StudiedLayer, by_definition, convolutions, subject_of
+from .subject import StudiedLayer, by_definition, convolutions, padded_input, subject_at, subject_of
 
 __all__ = ["TABLES", "ErrorsStudy", "GrowthRow", "LayerErrors", "Spread", "errors"]
 
@@ -135,12 +135,19 @@ def errors(
     Raises UsageError for images of a size that the network does not take, and for a layer that is no convolution.
     """
     image = images[:1]
-    plan = plan_of(net, (1, *image.shape[1:3]))
-    names = list(dict.fromkeys(step.output for step in plan.steps if step.output in net.graph.by_name))
+    plan, graph = plan_of(net, (1, *image.shape[1:3])), net.graph
+    names = list(dict.fromkeys(step.output for step in plan.steps if step.output in graph.by_name))
+    run = {name for step in plan.steps for name in step.layers}
+    alone = [each for each in convolutions(graph) if each.name in run]
+    sources = [padded_input(graph, each)[0] for each in alone]
     truth = by_definition(net)(image.astype(np.float64), outputs=names)
     found = {
-        algorithm: assemble(net._inspection, algorithm=algorithm, threads=net.threads)(image, outputs=names)
-        for algorithm in ("auto", "direct", "im2col")
+        algorithm: assemble(net._inspection, algorithm=algorithm, threads=net.threads)(image, outputs=wanted)
+        for algorithm, wanted in (
+            ("auto", list(dict.fromkeys([*names, *sources]))),
+            ("direct", names),
+            ("im2col", names),
+        )
     }
     growth = []
     for name in names:
@@ -152,8 +159,7 @@ def errors(
                 None if theirs is None else theirs.relative,
             )
         )  # fmt: skip
-    run = {name for step in plan.steps for name in step.layers}
-    subjects = (subject_of(net, image, each.name) for each in convolutions(net.graph) if each.name in run)
+    subjects = (subject_at(net, each, found["auto"][source]) for each, source in zip(alone, sources, strict=True))
     chosen = subject_of(net, image, layer)
     return ErrorsStudy(
         growth, [of_subject(subject) for subject in subjects], spread_of(chosen), chosen.layer, _problem(image)
@@ -181,8 +187,7 @@ def of_subject(subject: StudiedLayer) -> LayerErrors:
     """One convolution by all algorithms."""
     part = subject.shortened(_FLOP)
     arguments, options = (part.x, part.w, part.bias), part.options()
-    wide = [None if array is None else array.astype(np.float64) for array in arguments]
-    truth = conv2d_reference(*wide, **options)  # type: ignore[arg-type]
+    truth = part.truth()
 
     def error(version: Callable[..., Array]) -> float:
         return compare(version(*arguments, **options), truth).relative

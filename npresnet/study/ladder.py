@@ -1,5 +1,5 @@
 """``study ladder``: the same convolution by every version that there is, from loops that can be checked by eye to the one that
-networks run on, each with the one idea that it adds, and what that bought.
+networks run on, each with the one idea that it adds (``rungs.py``), and what that bought.
 
 What would take too long runs on the first rows of the map; how many is said, and nothing is extrapolated. Every version's result is
 compared with float64 before it is timed; one that disagrees has no time.
@@ -9,34 +9,31 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from ..cpu.by_plan import make_plan
-from ..cpu.packing import Constants
-from ..errors import MissingExtraError, NpResNetError, UsageError
-from ..kernels.conv2d import conv2d_direct, conv2d_im2col, conv2d_reference, conv2d_winograd
-from ..kernels.gemm import gemm_blocked, gemm_naive
-from ..kernels.im2col import im2col
+from ..errors import UsageError
 from ..model import ResNet
-from ..network.graph import Graph, Layer
-from ..network.operators import Conv2D, Input
-from ..plan.memory import Memory
 from ..verify.compare import compare
+from . import elsewhere
 from .forms import Column, Grid
-from .mine import check, load_function
+from .mine import check_apart, load_function
+from .rungs import MARKS, RUNGS, SLOW, Rung, card_rungs, engine, learners, parse_tile, peer, tile_idea
+from .sources import text_of
 from .subject import StudiedLayer, subject_of
 from .timing import Ceilings, Timing, ceilings, measured, timing_of
 
-__all__ = ["RUNGS", "TABLES", "LadderStudy", "Rung", "RungRow", "ladder"]
+__all__ = ["TABLES", "LadderStudy", "RungRow", "ladder", "of_subject"]
 
 Array = npt.NDArray[Any]
 
-_SLOW, _FAST = 4e7, 4e9  # FLOP of one run of what is slow, and of all others
+_NAMES = (*(rung.name for rung in (*RUNGS, *MARKS)), "engine")
+_TILED = "conv2d_im2col"  # the version that other tiles are tried in
+_OWN_SECONDS = 1.0  # what one run of the learner's may take: as many rows of the map as that
 
 TABLES = (
     Grid(
@@ -57,24 +54,6 @@ TABLES = (
         "GFLOP/s count the FLOP of the definition; gain: GFLOP/s over those of the rung before; error: relative, beside float64",
     ),
 )
-
-
-@dataclass(frozen=True)
-class Rung:
-    """A version. ``call`` takes x, w, bias and the options of the kernels, and ``threads=`` where ``threaded``.
-
-    source   the function whose text is shown; None for what has no short one
-    slow     runs on a small part of the map
-    outside  of the ladder: a mark to compare with, which no gain is counted from
-    """
-
-    name: str
-    idea: str
-    call: Callable[..., Array]
-    source: Any = None
-    slow: bool = False
-    threaded: bool = True
-    outside: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,55 +104,6 @@ class LadderStudy:
         return [f"{row.name}: {row.problem}" for row in self.rows if row.problem and row.error is not None]
 
 
-def _through(product: Callable[..., Array]) -> Callable[..., Array]:
-    """A convolution by im2col, the whole matrix at once, and a matrix product."""
-
-    def convolve(x: Array, w: Array, bias: Array | None, *, threads: int = 1, **options: Any) -> Array:
-        cols = im2col(x, w.shape[:2], threads=threads, **options)
-        kernels = w.reshape(-1, w.shape[3])
-        flat = product(cols, kernels, bias) if product is _blas else product(cols, kernels, bias, threads=threads)
-        return flat.reshape(x.shape[0], *_size(x, w, options), w.shape[3])
-
-    return convolve
-
-
-def _size(x: Array, w: Array, options: Mapping[str, Any]) -> tuple[int, int]:
-    window = StudiedLayer("", x, w, None, options["stride"], options["padding"], options["dilation"]).window
-    return window.ho, window.wo
-
-
-def _blas(cols: Array, kernels: Array, bias: Array | None) -> Array:
-    product: Array = cols @ kernels
-    return product if bias is None else product + bias
-
-
-RUNGS = (
-    Rung(
-        "conv2d_direct", "the sum as loops, the innermost over channels that lie side by side", conv2d_direct, conv2d_direct, True
-    ),
-    Rung(
-        "im2col + gemm_naive", "windows as rows of a matrix: now it is a matrix product", _through(gemm_naive), gemm_naive, True
-    ),
-    Rung(
-        "im2col + gemm_blocked", "loops in blocks that stay in cache, vectors by the compiler", _through(gemm_blocked), gemm_blocked
-    ),
-    Rung(
-        "conv2d_im2col", "panels packed in the order of reading, sums in registers; patches a block at a time", conv2d_im2col,
-        conv2d_im2col,
-    ),
-    Rung("conv2d_winograd", "a quarter of the multiplications", conv2d_winograd, conv2d_winograd),
-)  # fmt: skip
-"""The ladder of a convolution, each rung with its idea; the engine's own comes last."""
-
-_MARKS = (
-    Rung("NumPy, tap by tap", "the reference: one product of NumPy's BLAS per tap, on threads of its own", conv2d_reference, conv2d_reference,
-         threaded=False, outside=True),
-    Rung("im2col + NumPy's BLAS", "the whole matrix at once, times the kernels; BLAS has threads of its own", _through(_blas), outside=True),
-)  # fmt: skip
-
-_NAMES = (*(rung.name for rung in (*RUNGS, *_MARKS)), "engine")
-
-
 def ladder(
     net: ResNet,
     images: Array,
@@ -183,6 +113,8 @@ def ladder(
     threads: Sequence[int] = (1,),
     timing: bool = True,
     repeats: int = 5,
+    tiles: Sequence[str] = (),
+    engines: Sequence[str] = (),
 ) -> LadderStudy:
     """Every version of a convolution of ``net``, for the first of ``images``.
 
@@ -191,11 +123,13 @@ def ladder(
     mine     "my_conv.py:conv": the learner's own
     threads  one turn for each number
     timing   whether to time what agrees
+    tiles    "6x64", ...: other tiles of sums for the micro-kernel, each in a process of its own
+    engines  of ``npresnet bench``, with this layer alone in each
 
-    Raises UsageError for a layer that is no convolution, for an unknown version, and for a file without that function.
+    Raises UsageError for a layer that is no convolution, for an unknown version, tile or engine, and for a file without that function.
     """
     subject = subject_of(net, images, layer)
-    return of_subject(subject, rungs, mine, threads, timing, repeats)
+    return of_subject(subject, rungs, mine, threads, timing, repeats, tiles=tiles, engines=engines)
 
 
 def of_subject(
@@ -205,125 +139,129 @@ def of_subject(
     threads: Sequence[int] = (1,),
     timing: bool = True,
     repeats: int = 5,
-    versions: Sequence[Rung] = (*RUNGS, *_MARKS),
+    versions: Sequence[Rung] = (*RUNGS, *MARKS),
+    tiles: Sequence[str] = (),
+    engines: Sequence[str] = (),
 ) -> LadderStudy:
     """The same of a convolution that is at hand."""
     unknown = set(rungs or ()) - set(_NAMES)
     if unknown:
         raise UsageError(f"rungs: got {', '.join(sorted(unknown))}; they are {', '.join(_NAMES)}")
-    own = None if mine is None else _learners(mine)
+    settings = {text: parse_tile(text) for text in tiles}
+    own = None if mine is None else _learners(mine, subject)
+    climb = _Climb(subject, timing, repeats)
     rows: list[RungRow] = []
     roofs = {count: ceilings(count) for count in threads} if timing else {}
+    chosen = [rung for rung in versions if rungs is None or rung.name in rungs]
     for count in threads:
-        turn: list[RungRow] = []
-        chosen = [rung for rung in versions if rungs is None or rung.name in rungs]
-        for rung in sorted(chosen, key=lambda rung: rung.outside):
-            if rung.threaded or count == threads[0]:
-                turn.append(_climbed(rung, subject, count, timing, repeats))
+        turn: list[Rung | RungRow] = [rung for rung in chosen if not rung.outside]
         if rungs is None or "engine" in rungs:
-            turn.insert(sum(not row.outside for row in turn), _engine(subject, count, timing, repeats))
+            turn.append(engine(subject, count))
+        turn += [rung for rung in chosen if rung.outside and count == threads[0]]
+        for name in engines:
+            found = peer(name, subject, count)
+            turn.append(_not_run(name, found) if isinstance(found, str) else found)
+        climbed = [part if isinstance(part, RungRow) else climb.row(part, count) for part in turn]
+        for text, setting in settings.items():
+            what, environment = f"tile {text}", {"NPRESNET_SETTINGS": str(setting)}
+            row: RungRow = elsewhere.call(what, environment, _tiled, subject, count, timing, repeats)
+            climbed.append(replace(row, name=f"{_TILED}, tile {text}", idea=tile_idea(setting), outside=True))
         if own is not None and count == threads[0]:
-            turn.append(own if isinstance(own, RungRow) else _climbed(own, subject, count, timing, repeats))
-        rows += _gained(turn, roofs[count].peak if timing else None)
-    cards = _cards(subject, timing, repeats) if rungs is None else []
+            climbed.append(own if isinstance(own, RungRow) else climb.row(own, count))
+        rows += _gained(climbed, roofs[count].peak if timing else None)
+    cards = card_rungs(subject) if rungs is None else []
+    rows += [_not_run("on a card", cards)] if isinstance(cards, str) else [climb.row(rung, 1) for rung in cards]
     return LadderStudy(
-        subject.layer, subject.x.shape, subject.w.shape, subject.stride, [*rows, *cards], roofs[threads[0]] if timing else None
+        subject.layer, subject.x.shape, subject.w.shape, subject.stride, rows, roofs[threads[0]] if timing else None
     )  # fmt: skip
 
 
-def _learners(mine: str) -> Rung | RungRow:
+def _not_run(name: str, why: str, error: float | None = None) -> RungRow:
+    """The row of a version that is not run; with an infinite ``error``, because it is wrong."""
+    return RungRow(name, "", None, None, 0, None, None, None, None, None, error, error, why, "", True)
+
+
+def _learners(mine: str, subject: StudiedLayer) -> Rung | RungRow:
     """The learner's version, or the row of one that is refused."""
-    function = load_function(mine)
-    wrong = check(function)
-    if wrong:
-        return RungRow(
-            mine, "yours", 1, None, 0, None, None, None, None, None, math.inf, math.inf, f"refused: {wrong}", "", True
-        )
+    rung = learners(mine, load_function(mine), subject)
+    wrong = check_apart(mine)
+    return replace(_not_run(mine, f"refused: {wrong}", math.inf), idea=rung.idea) if wrong else rung
 
-    def call(x: Array, w: Array, bias: Array | None, *, stride: Any, padding: Any, dilation: Any) -> Array:
-        assert dilation == (1, 1)
-        if padding == (1, 1, 1, 1) and w.shape[:2] == (3, 3) and stride == (1, 1):
-            padding = "same"
-        y: Array = function(x, w, bias, stride=stride[0], padding="valid" if not any(padding) else padding)
-        return y
 
-    return Rung(mine, "yours", call, function, threaded=False, outside=True)
+def _tiled(subject: StudiedLayer, threads: int, timing: bool, repeats: int) -> RungRow:
+    """In a process that has another tile: the version that is made of it."""
+    (rung,) = (rung for rung in RUNGS if rung.name == _TILED)
+    return _Climb(subject, timing, repeats).row(rung, threads)
+
+
+@dataclass
+class _Climb:
+    """What all versions are run on, and the truth that they are compared with."""
+
+    subject: StudiedLayer
+    timing: bool
+    repeats: int
+    truths: dict[int, Array] = field(default_factory=dict)
+
+    def truth(self, part: StudiedLayer) -> Array:
+        """Of the first rows of the map, once for each number of rows."""
+        rows = part.size[0]
+        if rows not in self.truths:
+            self.truths[rows] = part.truth()
+        return self.truths[rows]
+
+    def row(self, rung: Rung, threads: int) -> RungRow:
+        """A version: run, compared, and timed if it agrees."""
+        part = self._part(rung)
+        options = part.options() | ({"threads": threads} if rung.threaded else {})
+        source, window = _text(rung), part.window
+        row = RungRow(
+            rung.name, rung.idea, threads, (window.ho, window.wo), part.flop, len(source.splitlines()) or None, None, None, None,
+            None, None, None, "", source, rung.outside,
+        )  # fmt: skip
+
+        def call() -> Array:
+            return rung.call(part.x, part.w, part.bias, **options)
+
+        try:
+            found = call()
+        except Exception as error:  # a learner's kernel may raise anything
+            if not rung.own:
+                raise
+            return replace(row, error=math.inf, problem=f"refused: it raises {type(error).__name__}: {error}")
+        difference = compare(found, self.truth(part))
+        row = replace(row, error=difference.relative, worst=difference.worst)
+        if not difference.agrees():
+            far = f"relative error {difference.relative:.1e}, worst {difference.worst:.1e}"
+            return replace(row, problem=f"disagrees with float64: {difference.problem or far}")
+        samples = rung.samples(self.repeats) if rung.samples and self.timing else None
+        if not self.timing or (samples is not None and not samples):
+            return row
+        timed = measured(call, self.repeats) if samples is None else timing_of(samples)
+        return replace(row, timing=timed, gflops=part.flop / timed.seconds / 1e9)
+
+    def _part(self, rung: Rung) -> StudiedLayer:
+        """The rows of the map that a version runs on; of the learner's as many as it is fast enough for."""
+        if not rung.own:
+            return self.subject.shortened(rung.most)
+        part = self.subject.shortened(SLOW / 10)
+        if not self.timing:
+            return part
+        for _ in range(2):  # the first time it may be compiled
+            start = time.perf_counter()
+            try:
+                rung.call(part.x, part.w, part.bias, **part.options())
+            except Exception:  # which is said when it is run in earnest
+                return part
+            seconds = time.perf_counter() - start
+        return self.subject.shortened(min(rung.most, part.flop * _OWN_SECONDS / max(seconds, 1e-6)))
 
 
 def _text(rung: Rung) -> str:
     """The source of a version: of the compiled loop that does the work, where there is one beside it."""
     if rung.source is None:
         return ""
-    loop = getattr(inspect.getmodule(rung.source), f"_{rung.source.__name__}", rung.source)
-    try:
-        return inspect.getsource(inspect.unwrap(getattr(loop, "py_func", loop)))
-    except (OSError, TypeError):  # typed into a prompt, say
-        return ""
-
-
-def _climbed(rung: Rung, subject: StudiedLayer, threads: int, timing: bool, repeats: int) -> RungRow:
-    part = subject.shortened(_SLOW if rung.slow else _FAST)
-    options = part.options() | ({"threads": threads} if rung.threaded else {})
-    return _row(rung, part, lambda: rung.call(part.x, part.w, part.bias, **options), threads, timing, repeats)
-
-
-def _row(
-    rung: Rung,
-    part: StudiedLayer,
-    call: Callable[[], Array],
-    threads: int,
-    timing: bool,
-    repeats: int,
-    timed: Timing | None = None,
-) -> RungRow:
-    source = _text(rung)
-    window = part.window
-    row = RungRow(
-        rung.name, rung.idea, threads, (window.ho, window.wo), part.flop, len(source.splitlines()) or None, None, None, None,
-        None, None, None, "", source, rung.outside,
-    )  # fmt: skip
-    try:
-        found = call()
-    except Exception as error:  # a learner's kernel may raise anything
-        if rung.idea != "yours":
-            raise
-        return replace(row, error=math.inf, problem=f"refused: it raises {type(error).__name__}: {error}")
-    difference = compare(found, _truth(part))
-    row = replace(row, error=difference.relative, worst=difference.worst)
-    if not difference.agrees():
-        far = f"relative error {difference.relative:.1e}, worst {difference.worst:.1e}"
-        return replace(row, problem=f"disagrees with float64: {difference.problem or far}")
-    if not timing:
-        return row
-    timed = timed or measured(call, repeats)
-    return replace(row, timing=timed, gflops=part.flop / timed.seconds / 1e9)
-
-
-def _truth(part: StudiedLayer) -> Array:
-    wide = [None if array is None else array.astype(np.float64) for array in (part.x, part.w, part.bias)]
-    return conv2d_reference(*wide, **part.options())  # type: ignore[arg-type]
-
-
-def _engine(subject: StudiedLayer, threads: int, timing: bool, repeats: int) -> RungRow:
-    """What networks run: a plan of this layer alone, its weights packed once."""
-    height, width = subject.size
-    kernel, channels = subject.w.shape[:2], subject.w.shape[3]
-    operator = Conv2D(
-        subject.x.shape[3], channels, (kernel[0], kernel[1]), subject.stride, subject.pads, subject.bias is not None,
-        dilation=subject.dilation,
-    )  # fmt: skip
-    graph = Graph((Layer("input", Input(subject.x.shape[3])), Layer("conv", operator, ("input",))), {})
-    weights = {"conv": {"kernel": subject.w} | ({} if subject.bias is None else {"bias": subject.bias})}
-    constants = Constants(graph, weights)
-    plan = make_plan(graph, constants, (1, height, width), ["conv"], winograd=True, threads=threads)
-    algorithm = " and ".join(dict.fromkeys(step.algorithm for step in plan.steps))
-    memory = Memory(plan.memory_bytes)
-    rung = Rung("engine", f"{algorithm}; weights packed once, and for all images", lambda: None, None)  # type: ignore[arg-type,return-value]
-    timed = None
-    if timing:
-        samples = [float(plan.timed(subject.x, memory)[1].sum()) for _ in range(repeats + 1)][1:]
-        timed = timing_of(samples)
-    return _row(rung, subject, lambda: plan.run(subject.x, memory)["conv"], threads, timing, repeats, timed)
+    return text_of(getattr(inspect.getmodule(rung.source), f"_{rung.source.__name__}", rung.source))
 
 
 def _gained(rows: Sequence[RungRow], peak: float | None) -> list[RungRow]:
@@ -337,21 +275,3 @@ def _gained(rows: Sequence[RungRow], peak: float | None) -> list[RungRow]:
             before = before if row.outside else row.gflops
         found.append(row)
     return found
-
-
-def _cards(subject: StudiedLayer, timing: bool, repeats: int) -> list[RungRow]:
-    """The versions for a card, or one row that says that there is none."""
-    none = RungRow("on a card", "", None, None, 0, None, None, None, None, None, None, None, "no card", "", True)
-    try:
-        from ..cuda.card import open_card
-
-        open_card(0)
-        from ..kernels.cuda import LADDER
-    except (NpResNetError, MissingExtraError, ImportError):
-        return [none]
-    rows = []
-    for version in LADDER["conv2d"]:
-        name = version.__name__
-        rung = Rung(name, "on the card, arrays copied there and back", version, version, threaded=False, outside=True)
-        rows.append(_climbed(rung, subject, 1, timing, repeats))
-    return rows

@@ -11,7 +11,6 @@ all, and by the FLOP that are executed, which nothing can pass.
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from ..network.graph import Layer
 from ..network.operators import Conv2D, Dense, MaxPool, Operator, Pads, Shape
 from ..plan.steps import PlanStep
 from .forms import Column, Grid
-from .plans import plan_of
+from .plans import plan_of, winograd_tile
 from .receptive import fields_of
 from .timing import Ceilings, Timing, ceilings, timing_of
 
@@ -234,19 +233,13 @@ def _moved(operator: Operator, inputs: Sequence[Shape], output: Shape) -> int:
     return 4 * sum(map(math.prod, shapes))
 
 
-def _tile(step: PlanStep | None) -> int:
-    """m of F(m x m, 3x3), or 0."""
-    found = re.match(r"F\((\d)x", step.algorithm) if step else None
-    return int(found[1]) if found else 0
-
-
 def _executed(layer: Layer, step: PlanStep | None, inputs: Sequence[Shape], shape: Shape) -> int:
     """FLOP that are executed for one image: whole tiles, also those that reach over the map's edge."""
     operator = layer.operator
     if not isinstance(operator, Conv2D | Dense):
         return 0
-    m = _tile(step)
-    if isinstance(operator, Conv2D) and m and step is not None and step.leader == layer.name:
+    m = winograd_tile(step) if step is not None and step.leader == layer.name else 0
+    if isinstance(operator, Conv2D) and m:
         tiles = -(-shape[0] // m) * -(-shape[1] // m)
         return 2 * tiles * (m + 2) ** 2 * operator.channels_in * operator.channels
     return operator.flop(inputs, shape)
@@ -278,8 +271,8 @@ def _why(layer: Layer, step: PlanStep | None, inputs: Sequence[Shape]) -> str:
         return (
             "done before the result leaves the registers" if operator.kind != "pad" else "zeros are part of the window"
         )
-    m = _tile(step)
-    if m and isinstance(operator, Conv2D):
+    m = winograd_tile(step)
+    if m:
         size = "100 pixels or more" if m == 4 else "under 100 pixels, where kernels of 36 numbers cost more to read"
         return f"3x3 with stride 1, {size}: {(m + 2) ** 2} products in place of {9 * m * m} per tile"
     if isinstance(operator, Dense):

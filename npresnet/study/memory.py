@@ -25,7 +25,7 @@ from ..model import ResNet
 from ..network.operators import Conv2D, Dense
 from ..plan.memory import Buffer
 from .forms import Column, Grid
-from .plans import plan_of
+from .plans import plan_of, winograd_tile
 
 __all__ = ["TABLES", "Block", "Held", "MemoryStudy", "memory", "write_trace"]
 
@@ -149,11 +149,13 @@ def _held(net: ResNet, plan: Plan) -> list[Held]:
     needed = {name for step in plan.steps for name in step.layers}
     growth = _winograd_growth(net, plan)
     outputs = 4 * plan.batch[0] * sum(math.prod(shape) for shape in plan.outputs.values())
+    twins = net.graph.twins
+    own = {twins[name] for name in needed if name in twins}  # layers that are used again have their weights once
     kept = sum(
         4 * math.prod(shape)
-        for layer in net.graph.layers
-        if layer.name in needed and isinstance(layer.operator, Conv2D | Dense)
-        for shape in layer.operator.tensors().values()
+        for name in own
+        if isinstance(operator := net.graph.by_name[name].operator, Conv2D | Dense)
+        for shape in operator.tensors().values()
     )
     return [
         Held(
@@ -172,14 +174,9 @@ def _held(net: ResNet, plan: Plan) -> list[Held]:
 
 def _winograd_growth(net: ResNet, plan: Plan) -> int:
     """Bytes by which transformed kernels are larger than the kernels: 4 times for F(4x4), 1.8 times for F(2x2)."""
-    growth = 0.0
-    for step in plan.steps:
-        if step.algorithm.startswith("F(") and not step.algorithm.endswith("V"):
-            m = int(step.algorithm[2])
-            operator = net.graph.by_name[step.leader].operator
-            assert isinstance(operator, Conv2D)
-            growth += 4 * operator.channels_in * operator.channels * ((m + 2) ** 2 - 9)
-    return round(growth)
+    tiles = {(net.graph.twins[step.leader], m) for step in plan.steps if (m := winograd_tile(step))}
+    operators = [(net.graph.by_name[name].operator, m) for name, m in tiles]
+    return sum(4 * math.prod(operator.tensors()["kernel"][2:]) * ((m + 2) ** 2 - 9) for operator, m in operators)
 
 
 def write_trace(path: str | os.PathLike[str], net: ResNet, images: Array) -> None:

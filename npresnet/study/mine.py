@@ -1,13 +1,16 @@
 """The learner's own convolution: loaded from a file, and held against the awkward cases before it is timed.
 
 A kernel that is wrong looks fast. So it is run on odd sizes, borders of every kind, strides, batches, zeros and NaN first, and
-whatever fails is said, with the case; no time is shown then.
+whatever fails is said, with the case; no time is shown then. And that happens in a process of its own, so that a kernel that never
+ends, or writes where it must not, ends that one alone.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import itertools
+import tempfile
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +22,10 @@ import numpy.typing as npt
 from ..errors import UsageError
 from ..kernels.conv2d import conv2d_reference
 from ..verify.compare import compare
+from . import elsewhere
+from .sources import function_of
 
-__all__ = ["CASES", "Awkward", "check", "load_function"]
+__all__ = ["CASES", "Awkward", "check", "check_apart", "load_function"]
 
 Array = npt.NDArray[Any]
 Function = Callable[..., Any]
@@ -97,28 +102,68 @@ def load_function(place: str) -> Function:
     return function
 
 
-def check(function: Function) -> str:
+def check(function: Function, seen: Callable[[Awkward], None] = lambda case: None) -> str:
     """What is wrong with a convolution, in words, with the first case that shows it; "" where all cases agree.
 
     It is called as ``function(x, w, bias, stride=1, padding="same")``, bias perhaps None, and must return
-    float32[n, ho, wo, co] as ``conv2d_reference`` does, NaN in the same places.
+    float32[n, ho, wo, co] as ``conv2d_reference`` does, NaN in the same places. ``seen`` is called with each case before.
     """
     for case in CASES:
-        x, w, bias = case.arrays()
-        options = {"stride": case.stride, "padding": case.padding}
-        wide = None if bias is None else bias.astype(np.float64)
-        truth = conv2d_reference(x.astype(np.float64), w.astype(np.float64), wide, **options)  # type: ignore[arg-type]
-        before = x.copy(), w.copy()
-        try:
-            found = function(x, w, bias, **options)
-        except Exception as error:  # whatever the learner's own code raises
-            return f"{case}: it raises {type(error).__name__}: {error}"
-        if not isinstance(found, np.ndarray):
-            return f"{case}: it returns {type(found).__name__}; it must be a NumPy array"
-        difference = compare(found, truth)
-        if not difference.agrees():
-            far = f"relative error {difference.relative:.1e}, worst {difference.worst:.1e}"
-            return f"{case}: {difference.problem or far}"
-        if not all(np.array_equal(old, new, equal_nan=True) for old, new in zip(before, (x, w), strict=True)):
-            return f"{case}: it writes into its arguments"
+        seen(case)
+        wrong = _wrong(function, case)
+        if wrong:
+            return f"{case}: {wrong}"
     return ""
+
+
+def _wrong(function: Function, case: Awkward) -> str:
+    x, w, bias = case.arrays()
+    wide = None if bias is None else bias.astype(np.float64)
+    options: Any = {"stride": case.stride, "padding": case.padding}
+    truth = conv2d_reference(x.astype(np.float64), w.astype(np.float64), wide, **options)
+    before = x.copy(), w.copy()
+    try:
+        found = function(x, w, bias, **options)
+    except Exception as error:  # whatever the learner's own code raises
+        return f"it raises {type(error).__name__}: {error}{_where(error, function)}"
+    if not isinstance(found, np.ndarray):
+        return f"it returns {type(found).__name__}; it must be a NumPy array"
+    difference = compare(found, truth)
+    if not difference.agrees():
+        far = f"relative error {difference.relative:.1e}, worst {difference.worst:.1e}"
+        return difference.problem or far
+    if not all(np.array_equal(old, new, equal_nan=True) for old, new in zip(before, (x, w), strict=True)):
+        return "it writes into its arguments"
+    return ""
+
+
+def _where(error: Exception, function: Function) -> str:
+    """In which of the learner's lines it was raised."""
+    file = getattr(getattr(function_of(function), "__code__", None), "co_filename", "")
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == file]
+    return f" (line {lines[-1]})" if lines else ""
+
+
+def check_apart(place: str, limit: float = 60) -> str:
+    """``check`` of "my_conv.py:conv" in a process of its own: one that never ends, or that takes the process with it, is refused, too.
+
+    limit  seconds for all cases. Raises UsageError as ``load_function``
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        note = Path(folder, "case")
+        note.write_text("before the first case", encoding="utf-8")
+        try:
+            found: str = elsewhere.call(f"mine: {place}", {}, _checked, place, note, limit=limit)
+        except TimeoutError:
+            return f"{note.read_text(encoding='utf-8')}: it has not come to an end after {limit:.0f} seconds"
+        except elsewhere.ProcessEnded as error:
+            return f"{note.read_text(encoding='utf-8')}: it ends the whole process ({error.how}): does it read or write outside of its arrays?"
+    return found
+
+
+def _checked(place: str, note: Path) -> str:
+    return check(load_function(place), lambda case: _write(note, str(case)))
+
+
+def _write(note: Path, text: str) -> None:
+    note.write_text(text, encoding="utf-8")

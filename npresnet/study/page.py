@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from ..errors import MissingExtraError, UsageError
 from ..model import ResNet
+from ..results.colours import coloured
 from ..version import __version__
-from .asm import TABLES as ASM_TABLES
-from .asm import Listing, asm
+from .asm import asm
 from .charts import Chart, Strip, memory_chart, roofline_chart, strips
 from .errors import TABLES as ERRORS_TABLES
 from .errors import ErrorsStudy, errors
@@ -30,11 +30,13 @@ from .ladder import LadderStudy
 from .ladder import of_subject as ladder_of
 from .layers import TABLES as LAYERS_TABLES
 from .layers import LayersStudy, layers
+from .listing import TABLES as ASM_TABLES
+from .listing import Listing
 from .maps import TABLES as MAPS_TABLES
 from .maps import MapsStudy, maps
 from .memory import TABLES as MEMORY_TABLES
 from .memory import MemoryStudy, memory
-from .png import coloured, data_uri
+from .png import data_uri
 from .subject import subject_of
 from .warps import CARD_TABLES, CardRecording
 from .watch import TABLES as WATCH_TABLES
@@ -51,7 +53,7 @@ __all__ = ["About", "Book", "check_extra", "gather", "render"]
 Array = npt.NDArray[Any]
 
 _POINTS = ("0, 1, -1", "0, sqrt2/2, -sqrt2/2, sqrt2, -sqrt2", "0, 1, -1, 2, -2")
-_WATCHED = ("gemm_naive", "gemm_blocked", "im2col")
+_WATCHED = ("gemm_naive", "gemm_blocked", "gemm_packed", "im2col", "winograd")
 _CARDS = ("gemm_cuda_naive", "gemm_cuda_tiled")
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from ..cpu.by_plan import Plan
 from ..errors import UsageError
 from ..model import ResNet
+from ..plan.steps import PlanStep
 
-__all__ = ["plan_of"]
+__all__ = ["plan_of", "winograd_tile"]
 
 
 def plan_of(net: ResNet, batch: tuple[int, int, int]) -> Plan:
@@ -20,3 +23,9 @@ def plan_of(net: ResNet, batch: tuple[int, int, int]) -> Plan:
             "runs it by plan: load it with device='cpu' and algorithm='auto' or 'direct'"
         )
     return plan
+
+
+def winograd_tile(step: PlanStep) -> int:
+    """m of the F(m x m, 3x3) by which a step computes its layer; 0 for other algorithms, and for a step that only transforms patches."""
+    found = re.fullmatch(r"F\((\d)x\d,3x3\)", step.algorithm)
+    return int(found[1]) if found else 0

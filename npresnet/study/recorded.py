@@ -6,6 +6,7 @@ which order, is in the ``Log``. What these arrays cannot follow, they refuse by 
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,19 +16,24 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
+from .sources import function_of, lines_of
 
-__all__ = ["Log", "RecordedArray", "python_of"]
+__all__ = ["Log", "RecordedArray", "in_pieces", "python_of"]
 
 Array = npt.NDArray[Any]
 
 
 @dataclass
 class Log:
-    """What has been touched, in order: (array's number in ``names``, element, whether it was written)."""
+    """What has been touched, in order: (array's number in ``names``, element, whether it was written).
+
+    pieces  numbers of the accesses with which a new piece of work begins: a block, a tile
+    """
 
     names: list[str] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     accesses: list[tuple[int, int, bool]] = field(default_factory=list)
+    pieces: list[int] = field(default_factory=list)
 
     def array(self, name: str, data: Array) -> RecordedArray:
         """``data``, recorded under ``name``; it must be C-contiguous."""
@@ -110,9 +116,7 @@ def python_of(kernel: Any, **constants: Any) -> Callable[..., Any]:
 
     Raises UsageError for what is no kernel of the project's kind.
     """
-    function = (
-        getattr(kernel, "py_func", None) or getattr(kernel, "__wrapped__", None) or getattr(kernel, "function", kernel)
-    )
+    function = function_of(kernel)
     if not isinstance(function, types.FunctionType):
         raise UsageError(f"watch: {kernel!r} is written in vector instructions, not in Python; it cannot be recorded")
     names: Mapping[str, Any] = function.__globals__
@@ -130,6 +134,27 @@ def python_of(kernel: Any, **constants: Any) -> Callable[..., Any]:
     )
     copied.__module__ = function.__module__
     return copied
+
+
+def in_pieces(log: Log, function: Callable[..., Any], line: str) -> Callable[..., Any]:
+    """``function``, which notes in the log where it comes to the line of its text that begins so: there a new piece begins."""
+    first, lines = lines_of(function)
+    (number,) = (first + at for at, text in enumerate(lines) if text.strip().startswith(line))
+
+    def inside(frame: Any, event: str, _: Any) -> Any:
+        if event == "line" and frame.f_lineno == number:
+            log.pieces.append(len(log.accesses))
+        return inside
+
+    def call(*arguments: Any) -> None:
+        before = sys.gettrace()
+        sys.settrace(lambda frame, event, _: inside if frame.f_code is function.__code__ else None)
+        try:
+            function(*arguments)
+        finally:
+            sys.settrace(before)
+
+    return call
 
 
 def _is_kernel(value: Any) -> bool:

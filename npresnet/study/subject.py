@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
+from ..kernels.conv2d import conv2d_reference
 from ..kernels.geometry import Window, resolve_padding, window_geometry
 from ..model import ResNet, assemble
 from ..network.graph import Graph, Layer
 from ..network.operators import Conv2D, Pad, Pads, Shape
 
-__all__ = ["StudiedLayer", "by_definition", "chosen_layer", "convolutions", "padded_input", "subject_of"]
+__all__ = ["StudiedLayer", "by_definition", "chosen_layer", "convolutions", "padded_input", "subject_at", "subject_of"]
 
 Array = npt.NDArray[Any]
 
@@ -71,6 +72,11 @@ class StudiedLayer:
         """Whether it is a 3x3 convolution with stride 1 and a border of one pixel."""
         return (self.taps, self.stride, self.dilation, self.pads) == ((3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
 
+    def truth(self) -> Array:
+        """float64[n, ho, wo, co]: the result by the definition."""
+        wide = [None if array is None else array.astype(np.float64) for array in (self.x, self.w, self.bias)]
+        return conv2d_reference(*wide, **self.options())  # type: ignore[arg-type]
+
     def options(self) -> dict[str, Any]:
         """What the kernels are called with besides arrays."""
         return {"stride": self.stride, "padding": self.pads, "dilation": self.dilation}
@@ -79,7 +85,7 @@ class StudiedLayer:
         """The same on the first rows of the map, as many as take at most ``flop``, or one row of outputs: they are taken as a
         map of their own, with the same padding all around."""
         window = self.window
-        rows = max(1, min(window.ho, int(window.ho * flop / self.flop)))
+        rows = max(1, int(min(window.ho, window.ho * flop / self.flop)))
         if rows == window.ho:
             return self
         needed = (rows - 1) * window.sh + (window.kh - 1) * window.dh + 1 - self.pads[0] - self.pads[1]
@@ -133,10 +139,15 @@ def subject_of(net: ResNet, images: Array, name: str | None = None) -> StudiedLa
     image = images[:1]
     height, width = image.shape[1:3]
     layer = chosen_layer(net.graph, net.graph.shapes(height, width, net.graph.ends_for(height, width)), name)
+    source, _ = padded_input(net.graph, layer)
+    return subject_at(net, layer, net(image, outputs=[source])[source])
+
+
+def subject_at(net: ResNet, layer: Layer, x: Array) -> StudiedLayer:
+    """A convolution of ``net`` that reads ``x``, float32[1, h, w, ci]: what ``padded_input`` names."""
     operator = layer.operator
     assert isinstance(operator, Conv2D)
-    source, pads = padded_input(net.graph, layer)
-    x = net(image, outputs=[source])[source]
+    _, pads = padded_input(net.graph, layer)
     if pads is None:
         pads = resolve_padding(operator.padding, x.shape[1:3], operator.kernel, operator.stride, operator.dilation)
     weights = net.weights[layer.name]

@@ -25,6 +25,7 @@ from ..errors import MissingExtraError, UsageError
 from .caches import conflicts, sectors
 from .forms import Column, Grid
 from .recorded import python_of
+from .sources import lines_of, text_of
 
 __all__ = ["CARD_KERNELS", "CARD_TABLES", "CardRecording", "WarpRequest", "run_blocks", "watch_card"]
 
@@ -261,7 +262,7 @@ def requests_of(kernel: Any, notes: Sequence[tuple[int, list[_Note]]]) -> list[W
     lines: dict[tuple[Any, ...], list[list[_Note]]] = defaultdict(list)
     for key, lanes in together.items():
         lines[key[:4]].append(sorted(lanes, key=lambda note: note.thread))
-    source, first = inspect.getsourcelines(kernel.function)
+    first, source = lines_of(kernel)
     rows = []
     for (line, array, kind, memory), groups in sorted(lines.items(), key=lambda item: item[0][:3]):
         elements = [[note.element for note in group] for group in groups]
@@ -320,6 +321,6 @@ def watch_card(name: str) -> CardRecording:
     rows = requests_of(kernel, notes)
     loads = sum(row.numbers for row in rows if row.memory == "device" and row.kind == "read")
     return CardRecording(
-        name, crop.idea, inspect.getsource(kernel.function), crop.shape, threads, blocks, rows, loads, loads / (m * n * k),
+        name, crop.idea, text_of(kernel), crop.shape, threads, blocks, rows, loads, loads / (m * n * k),
         bool(np.array_equal(c, a @ b + bias)),
     )  # fmt: skip

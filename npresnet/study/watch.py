@@ -1,5 +1,5 @@
 """``study watch``: the loops of a kernel at work on a small crop: what is read and written, in which order, and what caches make
-of it. Recorded from the loop that is shipped, not drawn (``recorded.py``).
+of it. Recorded from the loop that is shipped, not drawn (``recorded.py``; ``stepwise.py`` where it is of vector instructions).
 
 The counts are exact. Caches are simulated (``caches.py``), smaller than real ones in the measure in which the crop is smaller than a
 layer. Their sizes are stated, and so are the sizes of blocks, which are smaller here, too. The numbers are small and whole, so that
@@ -8,10 +8,8 @@ every order of summing gives the same bits: what was recorded must equal what th
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
-from ..kernels.geometry import window
 from .caches import LINE, Cache, reuse_distances
+from .crops import CROPS
 from .forms import Column, Grid
-from .recorded import Log, python_of
+from .recorded import Log
 from .warps import CARD_KERNELS, CARD_TABLES, CardRecording, watch_card
 
 __all__ = ["CROPS", "TABLES", "ArrayUse", "CacheUse", "LoopRecording", "Reuse", "tables_of", "watch"]
@@ -68,7 +66,7 @@ TABLES = (
 
 @dataclass(frozen=True)
 class ArrayUse:
-    """What became of one array. ``heat``: how often each element was touched, in the array's shape."""
+    """What became of one array. ``heat``: how often each element was touched, in the array's shape; drawn ``columns`` side by side."""
 
     name: str
     meaning: str
@@ -76,6 +74,7 @@ class ArrayUse:
     reads: int
     writes: int
     reads_each: float
+    columns: int
     heat: Array
 
 
@@ -101,11 +100,24 @@ class Reuse:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A part of the work: from access ``first`` to that of the next piece.
+
+    boxes  of each array, (top, bottom, left, right) of the cells that it touches, the second of each pair not included, as the array
+           is drawn; None where it touches none
+    """
+
+    first: int
+    boxes: Sequence[tuple[int, int, int, int] | None]
+
+
+@dataclass(frozen=True)
 class LoopRecording:
     """A kernel on a crop.
 
     constants  of its module that are smaller here
     accesses   [array's number, element, 1 where written], the first of them, in order; ``total``: of all
+    piece      what a piece is; ``pieces``: those that the accesses belong to, ``piece_count``: how many there are
     exact      whether the recorded result equals the compiled kernel's, bit for bit
     """
 
@@ -118,118 +130,15 @@ class LoopRecording:
     reuse: Sequence[Reuse]
     accesses: Sequence[tuple[int, int, int]]
     total: int
+    piece: str
+    pieces: Sequence[Piece]
+    piece_count: int
     exact: bool
 
 
-@dataclass(frozen=True)
-class LoopCrop:
-    """A kernel and the small arrays that it is run on.
-
-    module, loop   where the compiled loop is
-    arrays         {name: (array, what it is)}; the last is the result
-    call           of the loop: the arrays by name, and other arguments
-    compiled       the public version, for the same result
-    constants      smaller ones
-    """
-
-    idea: str
-    module: str
-    loop: str
-    arrays: Callable[[], dict[str, tuple[Array, str]]]
-    call: Callable[[Callable[..., Any], Mapping[str, Any]], Any]
-    compiled: Callable[[Mapping[str, Array]], Array]
-    constants: Mapping[str, int]
-
-
-def _whole(*shape: int) -> Array:
-    """Small whole numbers as float32, the same for the same shape."""
-    return np.random.default_rng(sum(shape)).integers(-4, 5, shape).astype(np.float32)
-
-
-_M, _K, _N = 6, 16, 32
-_IMAGE, _TAPS, _CHANNELS = (1, 6, 6, 4), (3, 3), 8
-
-
-def _product() -> dict[str, tuple[Array, str]]:
-    return {
-        "a": (_whole(_M, _K), "A, rows of pixels"),
-        "b": (_whole(_K, _N), "B, the weights"),
-        "bias": (_whole(_N), "one number per column"),
-        "c": (np.zeros((_M, _N), np.float32), "C = A @ B + bias"),
-    }
-
-
-def _packed() -> dict[str, tuple[Array, str]]:
-    return {"b": (_whole(_K, 20), "B, the weights"), "packed": (np.zeros((3, _K, 8), np.float32), "B in panels")}
-
-
-def _convolution() -> dict[str, tuple[Array, str]]:
-    return {
-        "x": (_whole(*_IMAGE), "the map, NHWC"),
-        "w": (_whole(*_TAPS, _IMAGE[3], _CHANNELS), "the kernels, HWIO"),
-        "bias": (_whole(_CHANNELS), "one number per channel"),
-        "out": (np.zeros((*_IMAGE[:3], _CHANNELS), np.float32), "the result, NHWC"),
-    }
-
-
-def _patches() -> dict[str, tuple[Array, str]]:
-    columns = _TAPS[0] * _TAPS[1] * _IMAGE[3]
-    return {
-        "x": (_whole(*_IMAGE), "the map, NHWC"),
-        "cols": (np.zeros((_IMAGE[1] * _IMAGE[2], columns), np.float32), "patches as rows"),
-    }
-
-
-_WINDOW = window(_IMAGE[1:3], _TAPS, 1, "same", 1)
-
-
-def _kernel(name: str) -> Any:
-    from .. import kernels
-
-    return getattr(kernels, name)
-
-
-def _gemm(name: str, idea: str, **constants: int) -> LoopCrop:
-    return LoopCrop(
-        idea, "gemm", f"_{name}", _product,
-        lambda loop, a: loop(a["a"], a["b"], a["bias"], a["c"], 0, _M),
-        lambda a: _kernel(name)(a["a"], a["b"], a["bias"]), constants,
-    )  # fmt: skip
-
-
-def _pack_compiled(arrays: Mapping[str, Array]) -> Array:
-    """Panels of 8 columns, as ``pack_b`` makes them of its own width."""
-    b = arrays["b"]
-    padded = np.pad(b, ((0, 0), (0, -b.shape[1] % 8)))
-    return np.ascontiguousarray(padded.reshape(b.shape[0], -1, 8).transpose(1, 0, 2))
-
-
-CROPS: Mapping[str, LoopCrop] = {
-    "conv2d_direct": LoopCrop(
-        "the sum as loops: for each pixel, tap by tap, a number of x times a row of kernels", "conv2d", "_conv2d_direct",
-        _convolution,
-        lambda loop, a: loop(a["x"], a["w"], a["bias"], _WINDOW, a["out"], 0, _IMAGE[1]),
-        lambda a: _kernel("conv2d_direct")(a["x"], a["w"], a["bias"], padding="same"), {},
-    ),
-    "im2col": LoopCrop(
-        "every window copied into a row: each number of the map up to nine times", "im2col", "im2col_rows", _patches,
-        lambda loop, a: loop(a["x"], _WINDOW, 0, _IMAGE[1] * _IMAGE[2], a["cols"]),
-        lambda a: _kernel("im2col")(a["x"], _TAPS, padding="same"), {},
-    ),
-    "gemm_naive": _gemm("gemm_naive", "by the definition: down a column of B for each number of C"),
-    "gemm_blocked": _gemm("gemm_blocked", "blocks of B that stay in cache, eight steps of k per pass over a row of C", _KC=8, _NC=16),
-    "pack_b": LoopCrop(
-        "B brought into the order in which it will be read: panels, row after row", "gemm", "_pack_b", _packed,
-        lambda loop, a: loop(a["b"], a["packed"], 0, 3), _pack_compiled, {"NR": 8},
-    ),
-}  # fmt: skip
-
-_L1, _L2, _WAYS = (
-    1024,
-    4096,
-    4,
-)  # bytes; a crop's arrays take some thousands, as a layer's do some hundred times these caches
-_SHOWN = 3000  # accesses that are kept in order
+# bytes; a crop's arrays take some thousands, as a layer's do some hundred times these caches
+_L1, _L2, _WAYS = 1024, 4096, 4
+_SHOWN = 10_000  # accesses that are kept in order
 
 
 def watch(kernel: str = "gemm_blocked", l1: int = _L1, l2: int = _L2) -> LoopRecording | CardRecording:
@@ -238,29 +147,30 @@ def watch(kernel: str = "gemm_blocked", l1: int = _L1, l2: int = _L2) -> LoopRec
     kernel  one of ``CROPS``, or of a card's, ``CARD_KERNELS``, whose threads are then run one by one
     l1, l2  bytes of the simulated caches, of four ways
 
-    Raises UsageError for another name; MissingExtraError for a card's kernel where numba-cuda is not installed.
+    Raises UsageError for another name, or a size that no cache can have; MissingExtraError for a card's kernel where numba-cuda is not installed.
     """
     if kernel in CARD_KERNELS:
         return watch_card(kernel)
     if kernel not in CROPS:
         raise UsageError(
-            f"watch: got {kernel!r}; what can be recorded is {', '.join((*CROPS, *CARD_KERNELS))}; the others are written in vector "
-            "instructions: `npresnet study asm` shows those"
+            f"watch: got {kernel!r}; what can be recorded is {', '.join((*CROPS, *CARD_KERNELS))}; `npresnet study asm` shows "
+            "machine code"
         )
+    for size in (l1, l2):
+        try:
+            Cache(size, _WAYS)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
     crop = CROPS[kernel]
-    given = crop.arrays()
-    log = Log()
-    loop = getattr(importlib.import_module(f"..kernels.{crop.module}", __package__), crop.loop)
-    arrays = {name: array.copy() for name, (array, _) in given.items()}
-    crop.call(python_of(loop, **crop.constants), {name: log.array(name, array) for name, array in arrays.items()})
-    result = list(arrays.values())[-1]
-    exact = bool(np.array_equal(result, crop.compiled({name: array for name, (array, _) in given.items()})))
-    uses = [_use(log, number, name, *given[name]) for number, name in enumerate(log.names)]
-    addresses = _addresses(log)
+    given, done = crop.given(), crop.run()
+    exact = bool(np.array_equal(done.result, crop.compiled({name: array for name, (array, _) in given.items()})))
+    uses = [_use(done.log, number, name, *array) for number, (name, array) in enumerate(given.items())]
+    addresses = _addresses(done.log)
+    pieces = _pieces(done.log, [use.columns for use in uses])
     return LoopRecording(
-        kernel, crop.idea, inspect.getsource(inspect.unwrap(getattr(loop, "py_func", loop))), dict(crop.constants), uses,
-        simulated(addresses, l1, l2), _histogram(addresses), [(n, e, int(w)) for n, e, w in log.accesses[:_SHOWN]],
-        len(log.accesses), exact,
+        kernel, crop.idea, crop.source(), dict(crop.constants), uses, simulated(addresses, l1, l2), _histogram(addresses),
+        [(n, e, int(w)) for n, e, w in done.log.accesses[:_SHOWN]], len(done.log.accesses), crop.piece,
+        [piece for piece in pieces if piece.first < _SHOWN], len(pieces), exact,
     )  # fmt: skip
 
 
@@ -277,7 +187,27 @@ def _use(log: Log, number: int, name: str, array: Array, meaning: str) -> ArrayU
             heat[element] += 1
             reads += not written
             writes += written
-    return ArrayUse(name, meaning, array.shape, reads, writes, reads / array.size, heat.reshape(array.shape))
+    columns = array.shape[-1] * (array.shape[-2] if array.ndim > 2 else 1)
+    return ArrayUse(name, meaning, array.shape, reads, writes, reads / array.size, columns, heat.reshape(array.shape))
+
+
+def _pieces(log: Log, columns: Sequence[int]) -> list[Piece]:
+    """The pieces in which anything is touched, and where that is."""
+    found = []
+    for first, stop in zip(log.pieces, [*log.pieces[1:], len(log.accesses)], strict=True):
+        touched: dict[int, set[int]] = {}
+        for number, element, _ in log.accesses[first:stop]:
+            touched.setdefault(number, set()).add(element)
+        if touched:
+            found.append(Piece(first, [_box(touched.get(number), width) for number, width in enumerate(columns)]))
+    return found
+
+
+def _box(elements: set[int] | None, columns: int) -> tuple[int, int, int, int] | None:
+    if not elements:
+        return None
+    rows, across = [element // columns for element in elements], [element % columns for element in elements]
+    return min(rows), max(rows) + 1, min(across), max(across) + 1
 
 
 def _addresses(log: Log) -> list[int]:

@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from ..errors import UsageError
 from ..kernels.geometry import Window
-from ..kernels.im2col import im2col
 from ..model import ResNet
 from .forms import Column, Grid
 from .subject import StudiedLayer, subject_of
@@ -173,12 +172,6 @@ def of_subject(subject: StudiedLayer, output: Array, at: tuple[int, int, int] | 
         oh * geometry.wo + ow, 4 * pixels * depth, subject.x.nbytes, 4 * pixels * depth / subject.x.nbytes, no_copy,
         down, across,
     )  # fmt: skip
-
-
-def im2col_row(subject: StudiedLayer, row: int) -> Array:
-    """One row of the im2col matrix, float32[kh * kw * ci], as the kernel makes it."""
-    found: Array = im2col(subject.x, subject.taps, **subject.options())[row]
-    return found
 
 
 @dataclass(frozen=True)

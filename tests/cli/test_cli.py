@@ -720,6 +720,16 @@ def test_missing_extra(folder, missing, arguments, words):
     assert written(folder) == set()
 
 
+def test_no_memory_to_start():
+    code = WITHOUT.replace('ModuleNotFoundError(f"No module named {name!r}", name=name)', "MemoryError")
+    assert "raise MemoryError\n" in code
+    done = subprocess.run([sys.executable, "-c", code, "typer", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "npresnet: out of memory at the start: a limit is set too low (ulimit -v), or the machine has none left\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("missing", "arguments"),
     [

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import npresnet
+from npresnet.detection import detecting
 
 from .test_cli import Image, cli
 
@@ -74,12 +75,59 @@ def test_bad_pictures_are_noted(folder):
     """They stop nothing; the exit status tells."""
     status, output = detect("one.png", "bad.png", "nowhere.png", "two.png", "--out", "found.json", "--picture")
     assert status == 1
-    assert "2 of 4 pictures could not be read" in output
-    assert "not read      bad.png: not a picture" in output
+    assert "2 of 4 pictures failed" in output
+    assert "failed        bad.png: not a picture" in output
     found = json.loads(Path("found.json").read_text())
     assert [error["file_name"] for error in found["errors"]] == ["bad.png", "nowhere.png"]
     assert [image["file_name"] for image in found["images"]] == ["one.png", "two.png"]
     assert sorted(path.name for path in Path().glob("*-detections.png")) == ["one-detections.png", "two-detections.png"]
+
+
+def test_pictures_of_a_wrong_size_are_noted(folder):
+    """What the config allows is looked at."""
+    Image.open("one.png").crop((0, 0, 100, 77)).save("odd.png")
+    status, output = detect("one.png", "odd.png", "two.png", "--set", "IMAGE_RESIZE_MODE=none")
+    text = " ".join(output.split())
+    assert status == 1
+    assert "failed odd.png: 100x77 px, and with IMAGE_RESIZE_MODE='none' its sides must be multiples of 64" in text
+    assert "found 5 in 2 pictures" in text
+    found = json.loads(Path("detections.json").read_text())
+    assert [image["file_name"] for image in found["images"]] == ["one.png", "two.png"]
+    assert [error["file_name"] for error in found["errors"]] == ["odd.png"]
+
+
+def test_a_run_that_ends_before_its_time(folder, monkeypatch):
+    """What was found until then is kept, and what was not looked at is told."""
+    kept = detecting.detect_one
+
+    def short_of_memory(net, detector, pixels, config, name):
+        if name == "two.png":
+            raise MemoryError("for this test")
+        return kept(net, detector, pixels, config, name)
+
+    monkeypatch.setattr(detecting, "detect_one", short_of_memory)
+    status, output = detect("one.png", "two.png", "empty.png")
+    assert status == 2
+    assert "out of memory (for this test)" in output
+    found = json.loads(Path("detections.json").read_text())
+    assert [image["file_name"] for image in found["images"]] == ["one.png"]
+    assert len(found["annotations"]) == 3
+    assert found["errors"] == [
+        {"file_name": name, "error": "not looked at: the run ended before"} for name in ("two.png", "empty.png")
+    ]
+
+
+def test_no_picture_is_written_over(folder):
+    """Neither by a drawing, of a name that one happens to have, nor by the detections."""
+    Image.open("empty.png").save("one-detections.png")
+    before = Path("one-detections.png").read_bytes()
+    status, output = detect("one.png", "one-detections.png", "--picture")
+    assert status == 0
+    assert "and 2 drawings such as one-detections-2.png" in output
+    assert Path("one-detections.png").read_bytes() == before
+    assert Path("one-detections-detections.png").exists()
+    status, output = detect("one.png", "--out", "one.png")
+    assert (status, "--out: one.png is one of the pictures" in output) == (2, True)
 
 
 def test_a_drawing(folder):
@@ -116,7 +164,10 @@ def test_names_and_settings(folder):
         (["--set", "DETECTION_NMS_THRESHOLD"], "--set: got 'DETECTION_NMS_THRESHOLD'; it must be NAME=VALUE"),
         (["--set", "MEAN_PIXEL=1,2"], "MEAN_PIXEL: got [1, 2]; it must be 3 numbers"),
         (["--set", "SIZE=4"], "'SIZE': no such setting"),
-        (["--config", "cocoa"], "config: got 'cocoa'; it must be one of 'coco', 'balloon', 'nucleus', 'shapes'"),
+        (
+            ["--config", "cocoa"],
+            "config: got 'cocoa'; it must be one of 'coco', 'balloon', 'nucleus', 'shapes', 'decimer'",
+        ),
         (["--classes", "one.png"], "no names of classes"),
         (["--out", "nowhere/found.json"], "nowhere"),
     ],

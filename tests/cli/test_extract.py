@@ -64,7 +64,10 @@ def test_extract(folder):
 
     status, output = cli("--status", "features")
     assert status == 0
-    assert "images        6 of 6 done, 1 of them failed\n              1 x not a picture\nstatus        done" in output
+    assert (
+        "images        6 of 6 done, 1 of them failed\n              1 x not a picture\nstatus        6 of 6 images; done"
+        in output
+    )
 
     assert cli("--verify", "features", "--sample", "50%") == (
         0, "rows          5, all of them whole; 3 computed again, 0 differ\n"

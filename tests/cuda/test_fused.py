@@ -136,16 +136,18 @@ def test_multiply_many():
 
 
 @pytest.mark.parametrize(
-    ("images", "co", "add", "relu"), [((1, 5, 6, 4), 8, True, True), ((2, 4, 3, 8), 4, False, False)]
+    ("images", "co", "add", "relu", "parts"),
+    [((1, 5, 6, 4), 8, True, True, 1), ((2, 4, 3, 8), 4, False, False, 2), ((1, 9, 10, 4), 4, True, False, 4)],
 )
-def test_winograd(images, co, add, relu):
+def test_winograd(images, co, add, relu, parts):
+    """Also with the tiles in parts, the last of which is smaller."""
     x, w, bias, size = convolution(images, (3, 3), 1, "same", co)
     residual = numbers("r", (*images[:3], co)) if add else None
-    tiles = winograd.tiles_of(size)
+    tiles = -(-winograd.tiles_of(size) // parts)
     out = empty(size.rows * co)
     tile = min(TILES, key=lambda tile: tile.bm * tile.bn)
     winograd.winograd(
-        0, tile, size, on_card(x), on_card(transform_kernel(w, 4)), on_card(bias),
+        0, tile, parts, size, on_card(x), on_card(transform_kernel(w, 4)), on_card(bias),
         None if residual is None else on_card(residual), relu,
         empty(36 * tiles * size.ci), empty(36 * tiles * co), out,
     )  # fmt: skip

@@ -160,7 +160,7 @@ def test_stem_and_pool_in_one_step(output, sms, monkeypatch):
     """Where nobody wants what lies in between; six channels, which is no multiple of four. On a large card the convolution
     alone goes in parts."""
     monkeypatch.setattr(open_card(0), "sms", sms)
-    chosen = choice.StemChoice(4, 2, choice.Prediction(0, 0, 0, 0, 0))
+    chosen = choice.StemChoice(4, 2, choice.Prediction(0, 0, 0, 0, 0, 0))
     monkeypatch.setattr(measured, "stems", lambda *arguments: [chosen])  # so small an image gets other kernels
     graph = beginning(output)
     images = numbers("stem and pool", (2, 17, 22, 3))
@@ -230,12 +230,12 @@ def test_3xtf32_is_not_used_before_a_max_pool():
 def _forced(monkeypatch, winograd: bool, splits: int) -> None:
     """Let every 3x3 convolution go by Winograd, or every one in parts."""
 
-    nothing = choice.Prediction(0, 0, 0, 0, 0)
+    nothing = choice.Prediction(0, 0, 0, 0, 0, 0)
 
     def chosen(sms, size, precision, allowed):
         tile = min(choice.TILES, key=lambda tile: tile.bm * tile.bn)
         if winograd and allowed and (size.kh, size.sh) == (3, 1):
-            return [choice.Choice(tile, 1, True, "winograd", nothing)]
+            return [choice.Choice(tile, splits, True, "winograd", nothing)]
         return [choice.Choice(tile, splits, False, "direct", nothing)]
 
     monkeypatch.setattr(measured, "convolutions", chosen)
@@ -252,7 +252,7 @@ def test_in_parts(monkeypatch):
 @pytest.mark.parametrize("special", [None, np.nan, np.inf])
 def test_winograd(monkeypatch, special):
     """Also where NaN and infinity go in: that image is run again without Winograd, the other is not."""
-    _forced(monkeypatch, winograd=True, splits=1)
+    _forced(monkeypatch, winograd=True, splits=3)
     graph = graph_of(
         ("conv", Conv2D(4, 4, (3, 3), (1, 1), "same"), "input"),
         ("bn", BatchNorm(4, 1e-3), "conv"),
@@ -266,7 +266,7 @@ def test_winograd(monkeypatch, special):
     assert_agree(net.run(images, ("relu",)), engine_run(graph, images, ("relu",)), 2e-6)
     assert [key[2] for key in net._programs.kept()] == ([False] if special is None else [False, True])
     assert net.algorithms((6, 7), ("relu",)) == {
-        "conv": "F(4x4,3x3) 64x32", "bn": "in conv", "relu": "in conv"
+        "conv": "F(4x4,3x3) 64x32 / 3", "bn": "in conv", "relu": "in conv"
     }  # fmt: skip
 
 
@@ -435,6 +435,34 @@ def test_images_on_the_card():
     )
     with pytest.raises(ValueError, match="ask for a copy"):
         np.asarray(found, copy=False)
+
+
+def test_results_in_memory_that_comes_again():
+    """Written there by the steps themselves, from the second time on: for each its own numbers, also of two names for one region and of
+    what a copy of another shape is made of, and whoever holds results keeps them."""
+    graph = graph_of(
+        ("conv", Conv2D(3, 6, (1, 1), (1, 1), "valid"), "input"),
+        ("relu", ReLU(), "conv"),
+        ("flat", Flatten(), "relu"),
+        ("classes", Dense(6 * 2 * 3, 5, softmax=True), "flat"),
+    )
+    names = ("input", "relu", "flat", "classes")
+    batches = [numbers(("again", turn), (2, 2, 3, 3)) for turn in range(5)]
+    net = make(graph)
+
+    def places(found: dict[str, Any]) -> list[int]:
+        return [id(array.memory) for array in found.values()]
+
+    held = net.run(cuda.to_device(batches[0]), names)
+    seen = []
+    for batch in batches[1:]:
+        found = net.run(cuda.to_device(batch), names)
+        assert_agree({name: np.asarray(array) for name, array in found.items()}, truth(graph, batch, names))
+        seen.append(places(found))
+        del found
+    assert seen[1:] == seen[:1] * 3
+    assert not set(places(held)) & set(seen[0])
+    assert_agree({name: np.asarray(array) for name, array in held.items()}, truth(graph, batches[0], names))
 
 
 @pytest.mark.parametrize("place", [np.asarray, cuda.to_device], ids=["host", "card"])

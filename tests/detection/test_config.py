@@ -10,11 +10,20 @@ import pytest
 import npresnet
 from npresnet import DetectorConfig
 from npresnet.detection.config import PRESETS, config_for
+from npresnet.network.detector import Detector
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets(name):
     assert config_for(name) == DetectorConfig.preset(name) == DetectorConfig(**PRESETS[name])
+
+
+def test_decimer():
+    """What DECIMER Segmentation 1.6.0 runs ``mask_rcnn_molecule.h5`` with; small pictures are not made larger than COCO's."""
+    config = DetectorConfig.preset("decimer")
+    assert config == DetectorConfig(DETECTION_MIN_CONFIDENCE=0.75, POST_NMS_ROIS_INFERENCE=500)
+    assert (config.IMAGE_RESIZE_MODE, config.IMAGE_MIN_DIM, config.IMAGE_MAX_DIM) == ("square", 800, 1024)
+    config.check(Detector(pyramid=256, rpn=512, anchors=3, classes=2, pool=7, hidden=1024, masks=256))
 
 
 def test_ways_to_say_the_same(tmp_path):

@@ -89,9 +89,40 @@ def test_other_modes_of_size(drawn, mode):
     config = SMALL.changed(IMAGE_RESIZE_MODE=mode)
     (found,) = drawn.detect(picture(64, 128, 3), config)
     assert found.masks.shape[:2] == (64, 128)
-    if mode == "none":
-        with pytest.raises(npresnet.UsageError, match=r"100x64 pixels.*multiples of 64"):
-            drawn.detect(picture(64, 100, 3), config)
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "said"),
+    [
+        (
+            "none",
+            (64, 100),
+            r"picture 2: 100x64 px, and with IMAGE_RESIZE_MODE='none' its sides must be multiples of 64",
+        ),
+        ("square", (1, 2000), r"picture 2: .*size square makes it 64x0 px, and a side must be"),
+        ("pad64", (1, 2000), r"picture 2: .*size pad64 makes it 128000x64 px, and a side must be"),
+    ],
+)
+def test_a_picture_of_a_size_that_cannot_be(drawn, mode, size, said):
+    """It is the picture that is wrong, by this config, and not the call: others may be right."""
+    config = SMALL.changed(IMAGE_RESIZE_MODE=mode)
+    with pytest.raises(npresnet.ImageError, match=said):
+        drawn.detect([picture(64, 64, 3), picture(*size, 3)], config)
+
+
+def test_an_array_in_a_file(drawn, tmp_path):
+    np.save(tmp_path / "one.npy", picture(64, 64, 3))
+    with pytest.raises(npresnet.ImageError, match=r"one\.npy: an array, where a picture is asked for"):
+        drawn.detect(tmp_path / "one.npy", SMALL)
+
+
+def test_floating_point_pictures(drawn):
+    """Of whole values they are the same pictures."""
+    one = picture(50, 70, 3)
+    config = SMALL.changed(
+        IMAGE_MIN_DIM=0, IMAGE_MAX_DIM=128
+    )  # nothing is resized, so nothing cut off behind the point
+    assert equal(drawn.detect(one.astype(np.float32), config)[0], drawn.detect(one, config)[0])
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_choices(recorded, kind):
 
 def test_stages(net, recorded):
     """Each on matterport's own input."""
-    molded = detecting.mold(recorded["0/image"], SHAPES)
+    molded = detecting.mold(recorded["0/image"], SHAPES, 1)
     seen = detecting.look(net, molded.image)
     assert np.abs(seen.scores - recorded["rpn_class"][:, 1]).max() < 1e-5
     assert compare(seen.shifts, recorded["rpn_bbox"]).agrees()
@@ -99,9 +99,9 @@ def test_another_setting_shows(net, recorded, changes):
 def test_regions_that_are_shifted_by_a_pixel_show(net, recorded, monkeypatch):
     kept = detecting.regions
 
-    def shifted(maps, boxes, *rest):
+    def shifted(maps, boxes, *rest, **more):
         pixel = np.array([0, 1 / 31, 0, 1 / 31], np.float32)  # of P2
-        return kept(maps, boxes + pixel, *rest)
+        return kept(maps, boxes + pixel, *rest, **more)
 
     monkeypatch.setattr(detecting, "regions", shifted)
     assert not all_same(net, recorded)

@@ -8,10 +8,10 @@ import pytest
 
 import npresnet
 from npresnet.errors import ImageError
-from npresnet.extraction import run, work
+from npresnet.extraction import run
 from npresnet.extraction.decoder import Preparation, prepared
 from npresnet.extraction.decoders import Decoded, DecodedWindow
-from npresnet.extraction.inputs import Item
+from npresnet.extraction.inputs import Item, file_state
 from npresnet.model import ResNet
 from tests.support.pictures import good_pictures
 from tests.support.thin import thin_file
@@ -57,7 +57,7 @@ class InlineDecoders:
             yield DecodedWindow(window, None)
 
     def _decoded(self, item: Item) -> Decoded:
-        state = work.file_state(item.file)
+        state = file_state(item.file)
         try:
             found = prepared(item, self._how)
         except ImageError as error:

@@ -17,6 +17,7 @@ from npresnet.extraction import decoder, decoders
 from npresnet.extraction.decoder import Preparation
 from npresnet.extraction.decoders import Decoders
 from npresnet.extraction.inputs import Item
+from npresnet.images.prepare import prepare
 from tests.support.pictures import bad_pictures, encoded, noise, odd_pictures
 
 USUAL = {"size": "32x32", "images_per_shard": 9}
@@ -112,6 +113,21 @@ def test_images_of_any_size(tmp_path):
     assert [image.shape[:2] for _, image in found] == sides
     for name, image in found:
         np.testing.assert_array_equal(image, np.asarray(Image.open(tmp_path / name), np.float32))
+
+
+@pytest.mark.parametrize("size", ["20x30", "31x7", "64x64"])
+def test_pixels_are_those_of_prepare(tmp_path, size):
+    """A decoder resizes before it makes an array; whatever the mode of a picture, as the network's own ``prepare`` does."""
+    names = odd_pictures(tmp_path)
+    for mode in ("1", "L", "LA", "P", "PA", "RGBA", "I;16", "I"):
+        data = np.random.default_rng(6).integers(0, 65536, (40, 50))
+        stored = data.astype(np.uint16 if mode == "I;16" else np.int32)
+        picture = Image.fromarray(stored) if mode.startswith("I") else noise(40, 50, 6).convert(mode)
+        names.append(f"{mode.replace(';', '-')}.{'tif' if mode in ('I', 'PA') else 'png'}")
+        (tmp_path / names[-1]).write_bytes(encoded(picture, "TIFF" if mode in ("I", "PA") else "PNG"))
+    for name in names:
+        found = decoder.prepared(Item(name, str(tmp_path / name)), Preparation("caffe", size, 3)).image
+        np.testing.assert_array_equal(found, prepare(tmp_path / name, "caffe", size)[0], name)
 
 
 def test_orientation_and_fast_decoding(tmp_path):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,11 @@ import pytest
 import npresnet
 from npresnet.errors import ImageError, UsageError
 from npresnet.extraction.checks import merge, verify
+from npresnet.extraction.decoder import FORMATS, MOST_PIXELS
+from npresnet.extraction.inputs import InputList, parse_sources
+from npresnet.extraction.job import Job
 from npresnet.extraction.locks import JobLock
+from npresnet.extraction.opening import preparation_of, settings_of
 from tests.support.pictures import good_pictures
 
 USUAL = {"size": "32x32", "images_per_shard": 5}
@@ -162,6 +167,8 @@ with JobLock.held(Path({str(tmp_path)!r})) as lock:
     assert other.stdout.readline() == "held\n"
     with pytest.raises(UsageError, match=r"another process is at work on these shards \(0 to 4\)"):
         npresnet.extract(photos, net, tmp_path, **USUAL)
+    with JobLock.held(tmp_path) as lock, pytest.raises(UsageError, match="another process is at work there"):
+        lock.whole()
     other.kill()
     other.communicate()
     with JobLock.held(tmp_path), pytest.raises(UsageError, match="another thread of this process"):
@@ -238,6 +245,45 @@ def test_lists_archives_and_arrays(reference, photos, net, tmp_path, monkeypatch
     np.testing.assert_array_equal(found.array[:24], features.array)
     np.testing.assert_array_equal(found[names[3]], features.array[3])
     assert found.paths[5].endswith("some.npy#5")
+
+
+def test_memory_does_not_grow_with_the_list(net, tmp_path):
+    """Images are listed, and read again by shards, without all of them in memory at once."""
+    how = preparation_of(net, "32x32", FORMATS, MOST_PIXELS, False, False)
+    settings = settings_of(net, {"c5": net.graph.features["C5"]}, "mean", "f32", how)
+    peaks = []
+    for count in (1000, 8000):
+        names = tmp_path / f"{count}.txt"
+        names.write_text("".join(f"folder/picture-{number:06d}.jpg\n" for number in range(count)))
+        sources, _ = parse_sources([names])
+        job = Job(tmp_path, settings, "", "/", [], {}, tuple(sources))
+        tracemalloc.start()
+        job = job.with_more(InputList(sources, b"", tmp_path), 100, known=False)
+        assert sum(len(items) for _, items in job.items(job.shards)) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
+
+
+@pytest.mark.usefixtures("inline")
+def test_an_archive_that_is_replaced(photos, net, tmp_path):
+    """Between two shares, by one with the same members in another order: no row is another member's."""
+    names = sorted(str(path.relative_to(photos)) for path in photos.rglob("*.*"))
+
+    def write(order):
+        with tarfile.open(tmp_path / "some.tar", "w") as archive:
+            for name in order:
+                archive.add(photos / name, name)
+
+    write(names)
+    npresnet.extract(tmp_path / "some.tar", net, tmp_path / "whole", **USUAL)
+    npresnet.extract(tmp_path / "some.tar", net, tmp_path / "out", shard=(1, 2), **USUAL)
+    write(names[:18] + names[:17:-1])
+    found = npresnet.extract(tmp_path / "some.tar", net, tmp_path / "out", shard=(2, 2), **USUAL)
+    assert (found.rows, found.errors) == (18, {"unreadable": 6})
+    whole, features = npresnet.open_features(tmp_path / "whole"), npresnet.open_features(tmp_path / "out")
+    np.testing.assert_array_equal(features.array, whole.array[:18])
+    assert all("another archive than the one that was listed" in text for text in features.errors.values())
 
 
 @pytest.mark.usefixtures("inline")

@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib.util
 import pickle
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import npresnet
 from npresnet.errors import ImageError, MissingExtraError, UsageError, WeightsError
+from npresnet.extraction.decoder import FORMATS, MOST_PIXELS
+from npresnet.extraction.opening import preparation_of, settings_of
 from npresnet.model import assemble
 from npresnet.network.architecture import Architecture
 from npresnet.network.families import FAMILIES
 from npresnet.network.seeded import seeded
+from npresnet.ray.job import _begin
 from npresnet.ray.planning import room
 
 
@@ -51,6 +55,23 @@ def test_room_for_actors(nodes, cpus, kept, actors):
 def test_no_room_for_actors(nodes, cpus, kept):
     with pytest.raises(UsageError, match=r"cpus: got 0|no actor has room"):
         room(nodes, cpus, kept)
+
+
+def test_another_job_is_refused(net, tmp_path, monkeypatch):
+    how = preparation_of(net, "32x32", FORMATS, MOST_PIXELS, False, False)
+    settings = settings_of(net, {"c5": net.graph.features["C5"]}, "mean", "f32", how)
+    for _ in range(2):
+        _begin(tmp_path, settings, "/photos", False)
+    with pytest.raises(UsageError, match="another job is there already; pool: mean there, max now; give"):
+        _begin(tmp_path, replace(settings, pool="max"), "/photos", False)
+    with pytest.raises(UsageError, match="its inputs are named from /photos, these from /others"):
+        _begin(tmp_path, settings, "/others", False)
+    with pytest.raises(UsageError, match=r"a job of `python -m npresnet\.ray` is there"):
+        npresnet.open_features(tmp_path)
+    monkeypatch.setattr(np, "__version__", "0.1")
+    with pytest.raises(UsageError, match=r"numpy: .* there, 0\.1 now \(--other-versions takes both\)"):
+        _begin(tmp_path, settings, "/photos", False)
+    _begin(tmp_path, settings, "/photos", True)
 
 
 def test_a_network_is_pickled_as_its_file(weights, net, tmp_path):

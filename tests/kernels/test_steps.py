@@ -23,6 +23,7 @@ from npresnet.kernels.geometry import Window, window
 from npresnet.kernels.globalmaxpool import GlobalMaxPoolStep
 from npresnet.kernels.groupnorm import GroupNormStep
 from npresnet.kernels.maxpool import MaxPoolStep
+from npresnet.kernels.mold import MoldStep
 from npresnet.kernels.paste_masks import PasteMaskStep
 from npresnet.kernels.resize import ResizeStep
 from npresnet.kernels.scale import AffineStep
@@ -332,11 +333,11 @@ def test_pitch(name, threads):
 
 
 def test_every_kind_of_step_has_a_case():
-    """Those of Winograd's in two steps have one of their own, below; masks that are pasted are no maps."""
+    """Those of Winograd's in two steps have one of their own, below; masks and pictures are no maps."""
     room = Room(0)
     kinds = {type(make(room, room.map(_numbers(*x))[0], room.map(_blank(*out))[0])) for x, out, make in CASES.values()}
     declared = {kind for kind in Step.__subclasses__() if kind.__module__.startswith("npresnet.")}
-    assert declared == kinds | {WinogradInStep, WinogradOutStep, PasteMaskStep}
+    assert declared == kinds | {WinogradInStep, WinogradOutStep, PasteMaskStep, MoldStep}
 
 
 @pytest.mark.parametrize("m", [2, 4])

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -21,6 +22,8 @@ import npresnet
 import npresnet.ray
 from npresnet.errors import UsageError
 from npresnet.extraction.decoders import Decoders
+from npresnet.ray import job
+from npresnet.ray.job import _ExtractInRun
 from tests.support.pictures import bad_pictures
 
 USUAL = {"size": "32x32", "block": 8, "batch_size": 8}
@@ -150,6 +153,47 @@ def test_the_driver_is_killed(cluster, photos, weights, reference, tmp_path):
     found = npresnet.ray.extract(photos, weights, tmp_path, **USUAL)
     assert found.computed <= 96 - 8 * 2
     assert same(rows(tmp_path), reference)
+
+
+class Held(_ExtractInRun):
+    """Goes on with its second batch once a node is lost, so that this is in the midst of the job."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.lost, self.calls = Path(options["marker"]).parents[1] / "lost", 0
+
+    def __call__(self, batch):
+        self.calls += 1
+        while self.calls > 1 and not self.lost.exists():
+            time.sleep(0.02)
+        return super().__call__(batch)
+
+
+def test_a_node_is_lost(cluster, photos, weights, reference, tmp_path, monkeypatch):
+    """Its work is done by others. The last test of this cluster."""
+    monkeypatch.setattr(job, "_ExtractInRun", Held)
+    ended = threading.Event()
+
+    def lose() -> None:
+        while not committed(tmp_path) and not ended.wait(0.02):
+            pass
+        cluster.remove_node(cluster.nodes[1], allow_graceful=False)
+        (tmp_path / "lost").touch()
+
+    thread = threading.Thread(target=lose, daemon=True)
+    thread.start()
+    runs: list[tuple[int, int, int]] = []
+    try:
+        found = npresnet.ray.extract(
+            photos, weights, tmp_path, cpus=2, started=lambda *each: runs.append(each), **USUAL
+        )
+    finally:
+        ended.set()
+        thread.join()
+    assert (found.rows, found.failed) == (96, 0)
+    assert same(rows(tmp_path), reference)
+    assert runs[0][2] == 2
+    assert len(runs) == 1 or runs[-1][2] == 1  # planned again for what is left, if the lost actor had work
 
 
 def committed(folder: Path) -> set[str]:

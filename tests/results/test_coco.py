@@ -56,11 +56,14 @@ def test_there_and_back():
 
 
 def test_file(tmp_path):
-    """Without masks, and with what could not be read."""
+    """Without masks, with what could not be read, and with what has not been looked at yet."""
     file = CocoFile({"weights": "w.h5"}, NAMES["balloon"])
     one = Detections(np.array([[1, 2, 5, 9]], np.int32), np.array([1], np.int32), np.array([0.5], np.float32), None)
     file.add("a.png", (20, 30), one)
     file.fail("b.png", "no picture")
+    file.save(tmp_path / "found.json", ["later.png", "\udcff.png"])
+    errors = json.loads((tmp_path / "found.json").read_text("utf-8"))["errors"]
+    assert [error["file_name"] for error in errors] == ["b.png", "later.png", "\udcff.png"]  # the last is no UTF-8
     file.save(tmp_path / "found.json")
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["annotations"] == [
@@ -72,5 +75,5 @@ def test_file(tmp_path):
 
 
 def test_names():
-    assert [len(names) for names in NAMES.values()] == [81, 2, 2, 4]
+    assert [len(names) for names in NAMES.values()] == [81, 2, 2, 4, 2]
     assert NAMES["coco"][1:4] + NAMES["coco"][-2:] == ("person", "bicycle", "car", "hair drier", "toothbrush")

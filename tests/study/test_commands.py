@@ -19,6 +19,10 @@ from npresnet.study.forms import plain
 
 pytest.importorskip("typer")
 
+from typer import testing
+
+from npresnet.cli.app import app
+
 from ..cli.test_cli import cli
 
 
@@ -72,6 +76,16 @@ def test_json_is_what_the_library_gives(tmp_path):
     assert json.loads((tmp_path / "found.json").read_text())["data"] == plain(expected)
 
 
+def test_json_alone_on_standard_output(tmp_path):
+    """For a pipe: tables go to standard error."""
+    result = testing.CliRunner().invoke(app, ["study", "window", *ON_A_NETWORK["window"], "--json", "-"])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["study"] == "window"
+    assert "Each tap of the kernel" in result.stderr
+    assert "saved" not in result.stderr
+    assert not Path("-").exists()
+
+
 @pytest.mark.parametrize(("topic", "options"), [("watch", ("--kernel", "im2col")), ("asm", ("--kernel", "gemm_naive"))])
 def test_a_topic_without_a_network(topic, options):
     status, output = cli("study", topic, *options)
@@ -108,7 +122,11 @@ def test_ones_own_kernel(tmp_path):
         (("window", "w.h5", "i.npy", "--at", "1,2"), "--at: got '1,2'; it must be row, column and channel"),
         (("window", "w.h5", "i.npy", "--layer", "none"), "none of that name"),
         (("window", "nowhere.h5"), "nowhere.h5"),
-        (("watch", "--kernel", "winograd"), "`npresnet study asm` shows those"),
+        (("watch", "--kernel", "conv2d_grouped"), "`npresnet study asm` shows machine code"),
+        (("ladder", "w.h5", "i.npy", "--tile", "6x7"), "tile: got '6x7'; it must be ROWSxCOLUMNS"),
+        (("ladder", "w.h5", "i.npy", "--engines", "none"), "--engines: got 'none'"),
+        (("errors", "w.h5", "i.npy", "--against", "recording.npz"), "a recording has an image of its own"),
+        (("asm", "--ptx"), "ptx: a processor has none"),
         (("watch", "--l1", "1000"), "cache: got 1000 bytes"),
         (("asm", "--width", "mmx"), "width: got 'mmx'"),
         (("winograd", "w.h5", "i.npy", "--points", "0,1"), "3, 5 or 7"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 from dataclasses import replace
 from fractions import Fraction
@@ -13,17 +14,21 @@ import pytest
 from npresnet import study
 from npresnet.errors import UsageError
 from npresnet.kernels import conv2d_reference, im2col
+from npresnet.kernels.processor import SETTINGS, _chosen
+from npresnet.kernels.simd import LANES
 from npresnet.kernels.winograd import matrices
+from npresnet.study import elsewhere
 from npresnet.study.errors import of_subject as errors_of
 from npresnet.study.exact import Surd, parse_surd
 from npresnet.study.forms import shown
-from npresnet.study.ladder import RUNGS, Rung
 from npresnet.study.ladder import of_subject as ladder_of
-from npresnet.study.mine import CASES, check
+from npresnet.study.mine import CASES, check, check_apart, load_function
+from npresnet.study.rungs import RUNGS, Rung, parse_tile
+from npresnet.study.rungs import learners as learners_rung
 from npresnet.study.subject import StudiedLayer, subject_of
 from npresnet.study.timing import Ceilings
-from npresnet.study.window import im2col_row, region, reuse
 from npresnet.study.window import of_subject as window_of
+from npresnet.study.window import region, reuse
 from npresnet.study.winograd import exact_matrices, identity, parse_points
 from npresnet.study.winograd import of_subject as winograd_of
 
@@ -66,7 +71,6 @@ def test_a_window_makes_what_the_engine_does(net, images, layer):
         assert [tap.total for tap in found.taps] == pytest.approx(products.sum(2).ravel().tolist())
         assert all(tap.total == 0 for tap in found.taps if tap.padded)
         assert found.engine == output[at]
-    assert np.array_equal(im2col_row(subject, 3), cols[3])
     assert found.matrix == cols.shape
     assert found.matrix_bytes == cols.nbytes
     assert found.blow_up == cols.nbytes / subject.x.nbytes
@@ -305,7 +309,7 @@ def test_every_rung_is_compared_and_timed(studied):
     assert list(rows)[:6] == [*(rung.name for rung in RUNGS), "engine"]
     for row in rows.values():
         if row.name == "on a card":
-            assert row.problem == "no card" or row.timing
+            assert row.problem.startswith("not run: ") or row.timing
             continue
         assert row.problem == ""
         assert row.flop == 2 * 9 * 32 * 32 * row.pixels[0] * row.pixels[1]
@@ -319,9 +323,9 @@ def test_every_rung_is_compared_and_timed(studied):
     assert rows["engine"].idea.startswith("F(")
 
 
-def test_slow_rungs_run_on_a_part(monkeypatch, studied):
-    monkeypatch.setattr(sys.modules["npresnet.study.ladder"], "_SLOW", 5e5)
-    row = next(row for row in ladder_of(studied, ["conv2d_direct"], timing=False).rows)
+def test_slow_rungs_run_on_a_part(studied):
+    slow = replace(RUNGS[0], most=5e5)
+    (row,) = ladder_of(studied, ["conv2d_direct"], timing=False, versions=(slow,)).rows
     assert row.pixels == (2, 12)
     assert row.flop == 2 * 9 * 32 * 32 * 24
 
@@ -361,18 +365,99 @@ def learners(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_a_learners_kernel(learners, studied, name):
-    found = ladder_of(studied, [], f"{learners}:{name}", repeats=1)
-    (row,) = [row for row in found.rows if row.idea == "yours"]
-    if name == "right":
-        assert row.problem == ""
-        assert row.timing.seconds > 0
-        assert found.problems == []
-    else:
-        assert row.timing is None
-        assert row.gflops is None
-        assert any(str(case) in row.problem for case in CASES)
-        assert len(found.problems) == 1
+def test_a_learners_kernel(learners, name):
+    wrong = check(load_function(f"{learners}:{name}"))
+    assert (wrong == "") == (name == "right")
+    assert wrong == "" or any(wrong.startswith(f"{case}: ") for case in CASES)
+    if name == "raises":
+        assert wrong.endswith("it raises RuntimeError: oh (line 18)")
+
+
+def test_a_learners_kernel_on_the_ladder(learners, studied, monkeypatch):
+    """In its place if it is right, on as many rows as it is fast enough for; without a time if it is wrong."""
+    here = sys.modules["npresnet.study.ladder"]
+    monkeypatch.setattr(
+        here, "check_apart", lambda place: check(load_function(place))
+    )  # in this process: that is quicker
+    (row,) = ladder_of(studied, [], f"{learners}:right", repeats=1).rows
+    assert (row.problem, row.pixels) == ("", (12, 12))
+    assert row.timing.seconds > 0
+    found = ladder_of(studied, [], f"{learners}:corner", repeats=1)
+    (row,) = found.rows
+    assert (row.timing, row.gflops) == (None, None)
+    assert row.problem.startswith("refused: x 1x8x8x4")
+    assert len(found.problems) == 1
+
+
+def test_one_that_never_ends_or_ends_the_process(tmp_path):
+    path = tmp_path / "my_conv.py"
+    path.write_text(
+        "import os, time\ndef endless(*_, **__):\n    while True: time.sleep(1)\ndef deadly(*_, **__): os.abort()\n"
+    )
+    assert re.match(
+        r"(x 1x8x8x4|before the first).* it has not come to an end after 3 seconds",
+        check_apart(f"{path}:endless", limit=3),
+    )
+    assert re.match(r"x 1x8x8x4.* it ends the whole process \(signal 6", check_apart(f"{path}:deadly"))
+
+
+@pytest.mark.parametrize(("options", "seen"), [
+    ({}, ("same", (1, 12, 12, 32), (3, 3))), ({"pads": (0, 0, 0, 0)}, ("valid", (1, 12, 12, 32), (3, 3))),
+    ({"pads": (0, 1, 0, 1), "stride": (2, 2)}, ("same", (1, 12, 12, 32), (3, 3))),
+    ({"pads": (1, 1, 1, 1), "stride": (2, 2)}, ("valid", (1, 14, 14, 32), (3, 3))),
+    ({"pads": (2, 2, 2, 2), "dilation": (2, 2)}, ("same", (1, 12, 12, 32), (5, 5))),
+])  # fmt: skip
+def test_a_learners_kernel_need_only_know_what_is_promised(studied, options, seen):
+    """One number as the stride, "same" or "valid": whatever the layer has."""
+    calls = []
+
+    def conv(x, w, bias, stride=1, padding="same"):
+        calls.append((padding, x.shape, w.shape[:2]))
+        assert type(stride) is int
+        return conv2d_reference(x, w, bias, stride=stride, padding=padding)
+
+    subject = replace(studied, **options)
+    rung = learners_rung("mine", conv, subject)
+    y = rung.call(subject.x, subject.w, subject.bias, **subject.options())
+    assert np.array_equal(y, conv2d_reference(subject.x, subject.w, subject.bias, **subject.options()))
+    assert calls == [seen]
+    with pytest.raises(UsageError, match="asked for one number"):
+        learners_rung("mine", conv, replace(subject, stride=(1, 2)))
+
+
+def test_another_tile(studied):
+    """In a process of its own, as the name, the idea and the result say. (This process's own tile, which is compiled already.)"""
+    tile, sums = f"{SETTINGS.rows}x{SETTINGS.vectors * LANES}", SETTINGS.rows * SETTINGS.vectors
+    rows = ladder_of(studied, ["conv2d_im2col"], tiles=[tile], timing=False).rows
+    assert [row.name for row in rows] == ["conv2d_im2col", f"conv2d_im2col, tile {tile}"]
+    assert (
+        rows[1].idea == f"{sums} registers of sums; {sums} multiply-adds for {SETTINGS.rows + SETTINGS.vectors} reads"
+    )
+    assert (rows[1].error, rows[1].problem) == (rows[0].error, "")
+    other = parse_tile(f"4x{LANES}")
+    assert other == SETTINGS._replace(rows=4, vectors=1)
+    assert elsewhere.call("settings", {"NPRESNET_SETTINGS": str(other)}, _chosen) == other
+
+
+@pytest.mark.parametrize("tile", ["6", "6x7", "0x64", "6x0", "99x64", "axb", "6x64x2", ""])
+def test_tiles_that_do_not_do(tile):
+    with pytest.raises(UsageError, match=r"tile: got .* must be ROWSxCOLUMNS"):
+        parse_tile(tile)
+
+
+def test_other_engines_beside_it(studied):
+    pytest.importorskip("onnxruntime")
+    strided = replace(studied, stride=(2, 2), pads=(0, 1, 0, 1))
+    for subject in (studied, strided):
+        (row,) = ladder_of(subject, [], engines=["onnxruntime"], repeats=2).rows
+        assert row.idea.startswith("ONNX Runtime ")
+        assert row.error < 1e-5
+        assert row.timing.repeats == 2
+        assert (row.outside, row.gain) == (True, None)
+    (row,) = ladder_of(replace(studied, dilation=(2, 2)), [], engines=["onnxruntime"]).rows
+    assert (row.problem, row.timing) == ("other engines are asked for convolutions without dilation only", None)
+    with pytest.raises(UsageError, match="engines: got 'none'"):
+        ladder_of(studied, [], engines=["none"])
 
 
 def test_awkward_cases_are_awkward():

@@ -10,6 +10,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -48,13 +49,16 @@ def demo(tmp_path_factory):
 
 @pytest.fixture
 def instead(demo, monkeypatch):
-    commands = sys.modules["npresnet.cli.study"]
-    monkeypatch.setattr(commands, "demo_weights", lambda: (demo, False))
-    monkeypatch.setattr(commands, "parse_sizes", lambda option, text, graph: [(64, 64)])
+    for module in ("study", "topics"):
+        monkeypatch.setattr(sys.modules[f"npresnet.cli.{module}"], "demo_weights", lambda: (demo, False))
+    monkeypatch.setattr(sys.modules["npresnet.cli.topics"], "parse_sizes", lambda option, text, graph: [(64, 64)])
     for topic in ("layers", "ladder"):  # what a machine can do at most takes a second to measure
         importlib.import_module(f"npresnet.study.{topic}")
         module = sys.modules[f"npresnet.study.{topic}"]  # the package's name for it is the function's
         monkeypatch.setattr(module, "ceilings", lambda threads: Ceilings("", 1, 1e11, 1e10))
+    # another tile is seconds of compiling in a process of its own; that it comes to that is tested in test_convolution.py
+    here = SimpleNamespace(call=lambda what, environment, function, *arguments: function(*arguments))
+    monkeypatch.setattr(sys.modules["npresnet.study.ladder"], "elsewhere", here)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -63,8 +67,9 @@ def test_a_command_runs(instead, command):
         pytest.importorskip("numba_cuda")
     elif "study asm" in command and platform.machine() != "x86_64":
         pytest.skip("listings of a processor are read for x86 alone")
-    if "tensorflow" in command:
-        pytest.importorskip("tensorflow")
+    for engine in ("tensorflow", "onnxruntime"):
+        if engine in command:
+            pytest.importorskip(engine)
     status, output = cli(*shlex.split(command))
     assert status == 0, output
 

@@ -10,16 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from llvmlite import ir
 
 from npresnet import study
 from npresnet.errors import MissingExtraError, UsageError
 from npresnet.files.safe_write import file_hash
-from npresnet.study.asm import WIDTHS, hot_loop, role_of
+from npresnet.kernels import simd
+from npresnet.study.asm import WIDTHS, _native_width
 from npresnet.study.caches import Cache, conflicts, reuse_distances, sectors
+from npresnet.study.listing import Line, beside_python
 from npresnet.study.plans import plan_of
 from npresnet.study.recorded import Log, python_of
+from npresnet.study.stepwise import Stepwise
 from npresnet.study.warps import run_blocks, watch_card
 from npresnet.study.watch import CROPS
+from npresnet.study.x86 import hot_loop, role_of
 
 try:
     import numba_cuda
@@ -42,6 +47,7 @@ INSIDE = sum(  # of all windows' taps on a 6 x 6 map, those that are not padding
     for j in range(3)
     if 0 <= oh + i - 1 < 6 and 0 <= ow + j - 1 < 6
 )
+SEEN = 16 + 4 * 9 + 4 * 12  # pixels of 9 patches of 4x4: in the middle, in corners, at edges
 CLOSED_FORMS = {
     "gemm_naive": {"a": (M * N * K, 0), "b": (M * N * K, 0), "bias": (M * N, 0), "c": (0, M * N)},
     # two blocks of 8 steps of k, two of 16 columns: C is set to zero, added to once per block of k, and has the bias added
@@ -51,7 +57,24 @@ CLOSED_FORMS = {
     },
     "im2col": {"x": (INSIDE * 4, 0), "cols": (0, 36 * 36)},
     "pack_b": {"b": (K * 20, 0), "packed": (0, 3 * K * 8)},
+    # 6 rows are one tile, 8 columns a panel: A is read once per panel, B once per tile, C written once
+    "gemm_packed": {"a": (M * K * 4, 0), "packed": (K * N, 0), "bias": (M * N, 0), "zeros": (0, 0), "c": (0, M * N)},
+    # 9 tiles of 2x2: 16 products, each of 9 rows (5 and 4 in a tile of the micro-kernel), 4 steps of k and 8 columns
+    "winograd": {
+        "x": (SEEN * 4, 0), "v": (16 * 9 * 4, 16 * 9 * 4), "u": (16 * 2 * 4 * 8, 0),
+        "room": (8 * 64 + 16 * 9 * 8, 8 * 64 + (SEEN - 16) * 4 + 16 * 9 * 8), "bias": (9 * 8, 0), "zeros": (16 * 9 * 8 + 9 * 4 * 8, 0),
+        "out": (0, 9 * 4 * 8),
+    },
 }  # fmt: skip
+PIECES = {
+    "conv2d_direct": 36,
+    "im2col": 36,
+    "gemm_naive": M * N,
+    "gemm_blocked": 4,
+    "pack_b": 3,
+    "gemm_packed": 4,
+    "winograd": 9 + 16 * 2 + 9 * 2,
+}
 
 
 @pytest.mark.parametrize("kernel", CROPS)
@@ -69,11 +92,97 @@ def test_counts_are_the_closed_forms(kernel):
     assert sum(row.count for row in found.reuse) == found.total
     counts = Counter(number for number, _, _ in found.accesses)
     assert set(counts) <= set(range(len(found.arrays)))
+    assert found.piece_count == PIECES[kernel]
+
+
+@pytest.mark.parametrize("kernel", CROPS)
+def test_outlines_hold_what_a_piece_touches_and_no_more(kernel):
+    found = study.watch(kernel)
+    ends = [piece.first for piece in found.pieces[1:]] + ([found.total] if len(found.accesses) == found.total else [])
+    for piece, end in zip(found.pieces, ends, strict=False):  # of the last, not all accesses may be kept
+        for number, (use, box) in enumerate(zip(found.arrays, piece.boxes, strict=True)):
+            cells = [
+                divmod(element, use.columns)
+                for which, element, _ in found.accesses[piece.first : end]
+                if which == number
+            ]
+            expected = None
+            if cells:
+                rows, columns = zip(*cells, strict=True)
+                expected = min(rows), max(rows) + 1, min(columns), max(columns) + 1
+            assert box == expected
+
+
+def test_a_tile_stays_in_registers():
+    """Its piece reads a panel and all of A, and writes six rows of eight columns: read, in C, is nothing."""
+    found = study.watch("gemm_packed")
+    assert [piece.boxes for piece in found.pieces] == [
+        [
+            (0, M, 0, K),
+            (panel, panel + 1, 0, 8 * K),
+            (0, 1, 8 * panel, 8 * panel + 8),
+            None,
+            (0, M, 8 * panel, 8 * panel + 8),
+        ]
+        for panel in range(4)
+    ]
+
+
+def test_blocks_are_those_of_the_loops():
+    found = study.watch("gemm_blocked")
+    assert [piece.boxes[1] for piece in found.pieces] == [
+        (0, 8, 0, 16),
+        (8, 16, 0, 16),
+        (0, 8, 16, 32),
+        (8, 16, 16, 32),
+    ]
+    found = study.watch("im2col")
+    assert found.pieces[7].boxes == [(0, 3, 0, 12), (7, 8, 0, 36)]  # the window around pixel 1, 1, and its row
+
+
+def test_instructions_are_done_as_a_processor_would():
+    """One by one, of a kernel that was made up: branches, a loop, masks; and what lies outside of all arrays is refused."""
+    module, i64 = ir.Module(), ir.IntType(64)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [i64, i64, i64]), "f")
+    start, loop, end = (function.append_basic_block() for _ in range(3))
+    builder = ir.IRBuilder(start)
+    to, source, count = function.args
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    step = builder.phi(i64)
+    at = builder.mul(step, simd.number(4 * simd.LANES))
+    lane = ir.Constant(ir.VectorType(i64, simd.LANES), list(range(simd.LANES)))
+    left = builder.sub(count, builder.mul(step, simd.number(simd.LANES)))
+    mask = builder.icmp_signed("<", lane, simd.splat(builder, left))
+    given = simd.masked_load(builder, builder.add(source, at), mask)
+    simd.prefetch(builder, source)
+    simd.masked_store(
+        builder, simd.activated(builder, given, simd.constant(0.5), simd.constant(-1.0)), builder.add(to, at), mask
+    )
+    following = builder.add(step, simd.number(1))
+    step.add_incoming(simd.number(0), start)
+    step.add_incoming(following, loop)
+    builder.cbranch(builder.icmp_signed("<", builder.mul(following, simd.number(simd.LANES)), count), loop, end)
+    builder.position_at_end(end)
+    builder.ret_void()
+    x = np.arange(-5, 2 * simd.LANES - 5, dtype=np.float32)
+    y = np.full_like(x, 9)
+    machine = Stepwise({"x": x, "y": y})
+    size = simd.LANES + 3
+    machine._work_off(function, (y.ctypes.data, x.ctypes.data, size))
+    assert y.tolist() == [*np.where(x < 0, np.maximum(x / 2, -1), x)[:size], *[9] * (simd.LANES - 3)]
+    assert Counter((number, written) for number, _, written in machine.log.accesses) == {
+        (0, False): size,
+        (1, True): size,
+    }
+    with pytest.raises(UsageError, match="outside of all arrays"):
+        machine._work_off(function, (y.ctypes.data, x.ctypes.data, 3 * simd.LANES))
 
 
 def test_blocks_keep_b_in_cache():
-    naive, blocked = (study.watch(kernel, l1=2048) for kernel in ("gemm_naive", "gemm_blocked"))
+    naive, blocked, packed = (study.watch(kernel, l1=2048) for kernel in ("gemm_naive", "gemm_blocked", "gemm_packed"))
     assert blocked.caches[0].misses < naive.caches[0].misses / 4
+    assert packed.total < blocked.total / 3 < naive.total / 3
 
 
 def test_recorded_arrays():
@@ -109,9 +218,11 @@ def test_what_cannot_be_followed_is_refused(use, words):
     assert words in str(caught.value)
 
 
-def test_kernels_in_vector_instructions_are_refused():
+def test_what_is_no_kernel_is_refused():
     with pytest.raises(UsageError, match="study asm"):
-        study.watch("winograd")
+        study.watch("conv2d_grouped")
+    with pytest.raises(UsageError, match="cache: got 1000 bytes"):
+        study.watch("im2col", l1=1000)
     with pytest.raises(UsageError, match="cannot be recorded"):
         python_of(3)
 
@@ -252,7 +363,9 @@ x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="listings of a p
 
 @pytest.fixture(scope="module")
 def listings():
-    return {width: study.asm("tile", width) for width in ("avx2", "avx512")}
+    """One of them in this process, as the page has it."""
+    native = _native_width()
+    return {width: study.asm("tile", None if width == native else width) for width in ("avx2", "avx512")}
 
 
 @x86
@@ -272,6 +385,34 @@ def test_the_micro_kernel(listings, width, vectors):
     assert any("zmm" in text for text in texts) == (width == "avx512")
     assert sum(row.count for row in found.roles) == len(texts)
     assert "bound by the multiply-adds" in found.verdict
+
+
+@x86
+def test_lines_that_make_an_instruction_stand_beside_it(listings):
+    """The micro-kernel's own, and not the one that calls it: Numba knows no more."""
+    for found in listings.values():
+        assert found.mapped
+        of = {row.role: row.python for row in found.instructions if row.role in ("FMA", "broadcast", "load")}
+        assert of["FMA"].startswith("sums = {(row, v): fma(builder")
+        assert of["load"].startswith("b_vectors = [load(builder")
+        assert of["broadcast"] == "spread = [splat(builder, value) for value in values]"
+        counts = {line.python: line.count for line in found.lines}
+        assert counts[of["FMA"]] == found.fma
+        assert (
+            sum(counts.values())
+            == sum(row.line is not None for row in found.instructions)
+            > 0.9 * len(found.instructions)
+        )
+
+
+def test_lines_are_shown_of_equal_instructions_alone():
+    plain, marked = [Line("a", None), Line("b", None)], [Line("a", 1), Line("c", 2)]
+    rows, mapped = beside_python(plain, marked, __file__, lambda text: "other")
+    assert (mapped, [row.text for row in rows], [row.line for row in rows]) == (False, ["a", "b"], [None, None])
+    rows, mapped = beside_python(plain, [Line("a", 1), Line("b", None)], __file__, lambda text: "other")
+    assert mapped
+    assert rows[0].python.startswith('"""What machines do')
+    assert (rows[1].line, rows[1].python) == (None, "")
 
 
 @x86
@@ -327,13 +468,44 @@ def test_machine_code_of_a_card():
     found = study.asm("gemm_cuda_tiled", device="cuda", arch="sm_90")
     assert found.fma == 16  # 4 x 4 sums for one step of k
     assert found.spills == 0
-    assert found.warps == 16
+    assert (found.warps, found.most_warps) == (16, 64)
     assert sum("FFMA" in row.text for row in found.instructions) == found.fma
+    assert found.mapped
+    python = {row.python for row in found.instructions if row.role == "FMA"}
+    assert python == {"sums[i * _TN + j] += tile_a[k, row + i] * tile_b[k, column + j]"}
+
+
+@card
+def test_ptx():
+    found = study.asm("gemm_cuda_tiled", device="cuda", arch="sm_90", ptx=True)
+    assert found.fma == sum(row.text.startswith("fma.rn.f32") for row in found.instructions) == 16
+    assert found.loads == sum("ld.shared" in row.text for row in found.instructions) == 8
+    assert found.mapped
+    assert {row.python for row in found.instructions if row.role == "load"} == {
+        "sums[i * _TN + j] += tile_a[k, row + i] * tile_b[k, column + j]"
+    }
+    assert (found.target, found.warps, found.most_warps) == ("sm_90, PTX", 16, 64)
+
+
+@card
+def test_room_for_warps():
+    """Whatever there is least of decides: registers, shared memory, warps, blocks."""
+    from npresnet.kernels.cuda.occupancy import multiprocessor, resident_warps
+
+    hopper, ada = multiprocessor((9, 0)), multiprocessor((8, 9))
+    assert multiprocessor((1, 0)) is None
+    assert resident_warps(hopper, 32, 256, 0) == 64
+    assert resident_warps(hopper, 128, 256, 0) == 16
+    assert resident_warps(hopper, 32, 256, 100 * 1024) == 16  # each block takes a KB more: two fit into 228
+    assert resident_warps(ada, 32, 256, 40 * 1024) == 16
+    assert resident_warps(ada, 32, 256, 0) == 48
+    assert resident_warps(ada, 16, 32, 0) == 24  # blocks
 
 
 @pytest.mark.parametrize(("arguments", "match"), [
     ({"kernel": "nothing"}, "kernel: got 'nothing'"), ({"width": "mmx"}, "width: got 'mmx'"), ({"device": "tpu"}, "device: got 'tpu'"),
     ({"kernel": "gemm_cuda_tiled", "device": "cuda", "arch": "x"}, "arch: got 'x'"),
+    ({"kernel": "gemm_cuda_tiled"}, "ask for it with --device cuda"), ({"ptx": True}, "ptx: a processor has none"),
 ])  # fmt: skip
 def test_what_has_no_listing(arguments, match):
     with pytest.raises(UsageError, match=match):

@@ -23,9 +23,10 @@ import pytest
 from npresnet import study
 from npresnet.kernels import conv2d_reference
 from npresnet.study.forms import FORMS, at, plain, shown
-from npresnet.study.ladder import RUNGS, Rung, of_subject
+from npresnet.study.ladder import of_subject
 from npresnet.study.layers import UNITS
 from npresnet.study.page import gather, render
+from npresnet.study.rungs import RUNGS, Rung
 from npresnet.study.subject import subject_of
 
 pytest.importorskip("jinja2")
@@ -190,6 +191,14 @@ def test_a_rung_that_is_wrong_is_named(net, images, monkeypatch):
     found = gather(net, images, "w", "i", "res2a_branch2a", timing=False)
     assert [problem.split(":")[0] for problem in found.ladder.problems] == ["off"]
     assert "disagrees with float64" in render(found, images[0])
+
+
+def test_a_spill_turns_its_row_red(book, images):
+    assert '<tr class="spill">' not in render(book, images[0])
+    first, *others = book.asm[0].instructions
+    spilled = [replace(first, text="vmovaps %zmm4, 128(%rsp)", role="spill"), *others]
+    found = replace(book, asm=[replace(book.asm[0], instructions=spilled), *book.asm[1:]])
+    assert re.search(r'<tr class="spill">\s*<td[^>]*><span[^>]*>spill</span>', render(found, images[0]))
 
 
 # P7: names are text --------------------------------------------------------------------------------------------------
@@ -424,6 +433,36 @@ def test_boxes_of_cells_are_receptive_fields(browser, path, net, images):
             [row / shape[0], (row + 1) / shape[0], column / shape[1], (column + 1) / shape[1]], abs=0.02
         )
         assert drawn["photo"] == pytest.approx([top / height, bottom / height, left / width, right / width], abs=0.02)
+    seen.close()
+
+
+OUTLINES = """(number) => { const element = document.querySelectorAll('.recording')[number]; return [...element.querySelectorAll('.cells')].map(grid => {
+  const frame = grid.querySelector('b'); if (frame.hidden) return null;
+  const cells = [...grid.querySelectorAll('i')], box = frame.getBoundingClientRect();
+  const inside = cells.map((cell, n) => [n, cell.getBoundingClientRect()]).filter(([, c]) =>
+    c.left > box.left && c.right < box.right && c.top > box.top && c.bottom < box.bottom).map(([n]) => n);
+  return [inside[0], inside.at(-1), inside.length]; }); }"""
+"""Of each array of a recording: the first and the last cell within its outline, and how many these are; null where there is none."""
+
+
+def test_pieces_are_outlined(browser, path, parsed):
+    """Around exactly the cells that the JSON says; by a button, which the keyboard reaches, from piece to piece."""
+    seen = opened(browser, path)
+    for number, recording in enumerate(parsed.json["watch"]):
+        element = seen.page.locator(".recording").nth(number)
+        for _ in range(3):
+            element.locator(".next").press("Enter")
+        words = element.locator(".piece").inner_text()
+        piece = recording["pieces"][int(words.removeprefix("number ")) - 1]
+        assert int(element.locator(".seek").input_value()) in (piece["first"], len(recording["accesses"]) - 1)
+        drawn = seen.page.evaluate(OUTLINES, number)
+        for array, box, found in zip(recording["arrays"], piece["boxes"], drawn, strict=True):
+            if box is None:
+                assert found is None
+                continue
+            top, bottom, left, right = box
+            width = array["columns"]
+            assert found == [top * width + left, (bottom - 1) * width + right - 1, (bottom - top) * (right - left)]
     seen.close()
 
 

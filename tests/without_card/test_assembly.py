@@ -42,7 +42,7 @@ def library(kernel):
     return compiler._compile_pyfunc_with_fixup(kernel.function, kernel.signature, cc=(8, 0), **options)[0]
 
 
-def intermediate(kernel, capability, output="ptx"):
+def intermediate(kernel, capability, output="ptx", lines=False):
     """As the function of the same name that it replaces below, but Numba's part of the work is done once."""
     if output == "ltoir":
         return library(kernel).get_ltoir(cc=capability)

@@ -67,6 +67,17 @@ def test_winograd_where_it_pays_and_may_be():
         assert not choose(SMS, large, precision, True).winograd
 
 
+def test_winograd_in_parts_that_stay_in_the_cache():
+    few = choose(SMS, square(1, 28, 128, 128, kernel=3), "fp32", True)
+    size = square(64, 28, 128, 128, kernel=3)
+    many = choose(SMS, size, "fp32", True)
+    assert few.winograd
+    assert few.splits == 1
+    assert many.splits > 1
+    assert str(many).endswith(f" / {many.splits}")
+    assert 4 * sum(many.workspace(size)) <= 24e6 < 4 * sum(many._replace(splits=1).workspace(size))
+
+
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "3xtf32"])
 def test_form_of_the_weights(precision):
     form = choose(SMS, square(8, 14, 256, 256), precision, True).form

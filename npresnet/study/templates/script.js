@@ -178,16 +178,18 @@
     const found = data.watch[element.dataset.watch];
     const heats = found.arrays.map((array) => array.heat.flat(Infinity));
     const most = Math.max(...heats.flat(), 1);
+    const frames = [], pitch = 12; // pixels from cell to cell
     const grids = all(".cells", element).map((grid, number) => {
       const cells = heats[number].map((count) => {
         const cell = document.createElement("i");
-        cell.style.setProperty("--h", `${Math.round(6 + (64 * count) / most)}%`);
+        cell.style.setProperty("--h", `${Math.round(6 + 64 * Math.sqrt(count / most))}%`);
         return cell;
       });
-      grid.replaceChildren(...cells);
+      frames[number] = document.createElement("b");
+      grid.replaceChildren(...cells, frames[number]);
       return cells;
     });
-    const seek = find(".seek", element), play = find(".play", element), where = find(".where", element);
+    const seek = find(".seek", element), play = find(".play", element), where = find(".where", element), words = find(".piece", element);
     const trail = 24; // accesses that stay marked
     let marked = [], timer = null;
 
@@ -204,6 +206,25 @@
       }
       const [array, place, written] = found.accesses[now];
       where.textContent = `${written ? "writes" : "reads"} ${found.arrays[array].name}, number ${place}`;
+      outline(now);
+    }
+
+    function outline(now) {
+      const at = pieceAt(now);
+      words.textContent = at < 0 ? "none yet" : `number ${at + 1}`;
+      frames.forEach((frame, number) => {
+        const box = at < 0 ? null : found.pieces[at].boxes[number];
+        frame.hidden = !box;
+        if (!box) return;
+        const [top, bottom, left, right] = box.map((edge) => edge * pitch);
+        Object.assign(frame.style, {
+          top: `${top - 2}px`, left: `${left - 2}px`, height: `${bottom - top + 3}px`, width: `${right - left + 3}px`,
+        });
+      });
+    }
+
+    function pieceAt(now) {
+      return found.pieces.findLastIndex((piece) => piece.first <= now);
     }
 
     function stop() {
@@ -212,9 +233,9 @@
       play.textContent = "Play";
     }
 
-    function step() {
+    function step(by = 1) {
       if (Number(seek.value) >= Number(seek.max)) return stop();
-      seek.value = Number(seek.value) + 1;
+      seek.value = Number(seek.value) + by;
       update();
     }
 
@@ -222,13 +243,19 @@
       if (timer) return stop();
       if (still.matches) return step(); // who wants less motion steps
       if (seek.value === seek.max) seek.value = 0;
-      timer = setInterval(step, 30);
+      timer = setInterval(step, 30, Math.ceil(found.accesses.length / 2000)); // a minute at most
       play.textContent = "Pause";
     });
     still.addEventListener("change", stop);
     find(".step", element).addEventListener("click", () => {
       stop();
       step();
+    });
+    find(".next", element).addEventListener("click", () => {
+      stop();
+      const next = found.pieces[pieceAt(Number(seek.value)) + 1];
+      seek.value = next ? next.first : seek.max;
+      update();
     });
     seek.addEventListener("input", update);
     update();
