@@ -409,18 +409,20 @@ def test_settings_have_folders_of_their_own(place, monkeypatch):
 
 
 def test_kernels_follow_a_helper_in_another_file(run_python, tmp_path):
-    """conv2d.py calls a helper of im2col.py. Numba's own key covers conv2d.py alone and would serve the old sum."""
+    """channel_reduce.py calls a helper of steps/intrinsics.py. Numba's own key covers channel_reduce.py alone and would serve the
+    old kernel, which fills all of the result."""
     folder = tmp_path / "copy"
     leave_out = shutil.ignore_patterns("__pycache__", "kernels", "data")
     shutil.copytree(Path(npresnet.__file__).parent, folder / "npresnet", ignore=leave_out)
     shutil.copytree(Path(kernels.__file__).parent, folder / "npresnet" / "kernels")
     program = """
 import numpy as np
-from npresnet.kernels import conv2d_im2col
-print(conv2d_im2col(np.full((1, 2, 2, 1), 3, np.float32), np.ones((2, 2, 1, 1), np.float32)).item())
+from npresnet.kernels import channel_reduce
+out = np.full((1, 2, 2, 1), 5, np.float32)
+print(channel_reduce(np.full((1, 2, 2, 3), 3, np.float32), function="max", out=out).sum())
 """
     environment = {"NPRESNET_CACHE_DIR": str(tmp_path / "cache")}
     assert run_python(program, folder=folder, **environment) == "12.0\n"
-    with (folder / "npresnet/kernels/im2col.py").open("a") as file:
-        file.write("\n\n@jit\ndef im2col_rows(x, window, first, count, cols):\n    cols[:] = 5.0\n")
+    with (folder / "npresnet/kernels/steps/intrinsics.py").open("a") as file:
+        file.write("\n\n@jit\ndef part_of(total, block, blocks, unit):\n    return 0, 0\n")
     assert run_python(program, folder=folder, **environment) == "20.0\n"
