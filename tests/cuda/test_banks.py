@@ -53,8 +53,10 @@ def test_turns():
 def test_no_bank_conflict(tile, monkeypatch):
     asked = defaultdict(list)  # by thread: (kind, place) of each request
 
+    shared = {2 * tile.bm * tile.bk, 2 * tile.bk * tile.bn}  # numbers in either tile's two buffers
+
     def note(kind, array, index):
-        if type(array) is np.ndarray:  # what lies in shared memory; the simulator wraps what lies on the card
+        if array.size in shared:
             asked[threading.current_thread().threadIdx.x].append((kind, int(index)))
 
     for name in ("load4", "store", "store4"):
@@ -67,11 +69,13 @@ def test_no_bank_conflict(tile, monkeypatch):
         monkeypatch.setattr(implicit, name, noted)
     k = tile.bk  # one turn of the main loop, and the one before it that only loads
     size = fused.Convolution(1, 1, tile.bm, k, 1, 1, 1, 1, 0, 0, 1, tile.bm, tile.bn)
-    counts = tile.bm * k, k * tile.bn, tile.bn, tile.bm * tile.bn
+    counts = (
+        count + 4 for count in (tile.bm * k, k * tile.bn, tile.bn, tile.bm * tile.bn)
+    )  # of none are as many as of those
     x, weights, bias, out = (cuda.to_device(np.ones(count, np.float32)) for count in counts)
     fused.convolve(0, tile, 1, size, x, weights, bias, None, False, None, out)
     assert len(asked) == tile.threads
-    assert (out.copy_to_host() == k + 1).all()
+    assert (out.copy_to_host()[:-4] == k + 1).all()
 
     totals = Counter()
     for first in range(0, tile.threads, WARP):
