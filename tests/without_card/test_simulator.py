@@ -27,6 +27,7 @@ LEAST = {
     "test_fused.py": 45,
     "test_networks.py": 35,
     "test_detect.py": 1,
+    "test_ladder.py": 1,
 }
 """By file: how many tests must pass, lest none be found and nobody notice."""
 
