@@ -17,7 +17,7 @@ import pytest
 
 import npresnet
 from npresnet.errors import WeightsError
-from npresnet.network.weights import inspect, load_weights
+from npresnet.network.weights import Inspection, inspect, load_weights
 from npresnet.verify.compare import compare
 
 from ..network.test_families import SUFFIX, narrow, pictures, shared
@@ -29,14 +29,15 @@ keras = pytest.importorskip("keras")
 L = keras.layers
 
 
-def assert_same_weights(one: Path, other: Path, asked: str | None = None) -> None:
-    """Both files hold one network, to the bit."""
+def assert_same_weights(one: Path, other: Path, asked: str | None = None) -> Inspection:
+    """Both files hold one network, to the bit; returns what is found in the other."""
     a, b = load_weights(one), load_weights(other, asked)
     assert a.architecture == b.architecture
     assert a.weights.keys() == b.weights.keys()
     for layer, tensors in a.weights.items():
         for role, array in tensors.items():
             assert np.array_equal(array, b.weights[layer][role]), f"{layer}/{role}"
+    return b
 
 
 def _vars(group: Any, path: str = "") -> Iterator[str]:
@@ -96,8 +97,7 @@ def test_layers_are_counted(tmp_path: Path, family: str, depth: int) -> None:
     asked = alike.get(family)
     for release in ("3.5", "2.13"):
         path = without_names(named, tmp_path / f"counted {release}.weights.h5", release)
-        assert_same_weights(named, path, asked)
-        found = inspect(path, asked)
+        found = assert_same_weights(named, path, asked)
         assert found.layout == "Keras 3 weights, without names"
         assert any("no names in the file" in reason for reason in found.reasons)
     if asked:

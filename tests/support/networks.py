@@ -7,6 +7,7 @@ the way older Keras releases and matterport's Mask R-CNN laid theirs out.
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import re
 import zlib
@@ -120,16 +121,13 @@ def thin(family: str, depth: int, width: int = 4, **options: Any) -> Network:
     return Network(family, depth, stem_width=width, stage_widths=widths, **options)
 
 
-def applications(name: str, K: Any = None, **options: Any) -> Any:
+def applications(name: str, which: Any = None, **options: Any) -> Any:
     """One of keras.applications, by its own program, without its top and with an eighth of the channels.
 
-    K        the Keras that makes it; None for Keras 3
+    which    the Keras that makes it; None for Keras 3
     options  of the program
     """
-    if K is None:
-        import keras
-
-        K = keras
+    K = which or importlib.import_module("keras")
     made = K.layers.Conv2D.__init__
 
     def narrow(self: Any, filters: int, kernel_size: int, **settings: Any) -> None:
