@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -42,6 +42,7 @@ TENSOR_CORES = (8, 0)
 """The oldest compute capability with the instructions of the kernels for tensor cores."""
 
 _SPARE = 8  # results' memory that is kept
+_MADE = 64  # of which it is known in what order they were made
 _RESULTS = 2  # sets of results that a program writes by itself: a loop that holds the last one while it asks for the next has two
 _INSTEAD = "the same network runs with device='cpu'"
 
@@ -190,6 +191,7 @@ class Card:
         # Memory of results that nobody refers to any more. It comes from finalizers, which may run at any moment, also while
         # the lock is held: so every change is one operation of the deque, and takes no lock.
         self._spare: deque[Any] = deque(maxlen=_SPARE)
+        self._made: deque[int] = deque(maxlen=_MADE)  # ids of results' memory, the oldest first
 
     def check_process(self) -> Card:
         """This card, unless the process has forked since it was opened, which CUDA does not survive: DeviceError."""
@@ -274,18 +276,23 @@ class Card:
             wait_for(stream)
         for name, shape in shapes.items():
             if found[name] is None:
-                found[name] = self.array(shape, "the outputs")
+                found[name] = memory = self.array(shape, "the outputs")
+                with suppress(ValueError):  # of memory that is gone
+                    self._made.remove(id(memory))
+                self._made.append(id(memory))
         return found
 
     def _spare_of(self, shape: tuple[int, ...]) -> Any:
-        """Memory of a shape that was given back; None where there is none. Of several always the same one: programs know it."""
+        """Memory of a shape that was given back; None where there is none. Of several the one that was made first, so that it is
+        always the same: programs know it."""
+        ages = {made: age for age, made in enumerate(tuple(self._made))}
         found: Any = None
         for _ in range(len(self._spare)):
             try:
                 spare = self._spare.popleft()
             except IndexError:  # another thread took the last one
                 break
-            if spare.shape == shape and (found is None or id(spare) < id(found)):
+            if spare.shape == shape and (found is None or ages.get(id(spare), _MADE) < ages.get(id(found), _MADE)):
                 spare, found = found, spare
             if spare is not None:
                 self._spare.append(spare)
@@ -336,13 +343,14 @@ class _Kept(Generic[_Bound]):
     def __init__(self, bound: _Bound) -> None:
         self.bound = bound
         self.writing: Recent[tuple[int, ...], _Bound] = Recent(_RESULTS)
-        self._seen: Recent[tuple[int, ...], list[None]] = Recent(2 * _RESULTS)
+        self._seen: deque[tuple[int, ...]] = deque(maxlen=2 * _RESULTS)
 
     def again(self, where: tuple[int, ...]) -> bool:
         """Whether results at these addresses were asked for before, not long ago."""
-        times = self._seen.get(where, list)
-        times.append(None)
-        return len(times) > 1
+        known = where in self._seen
+        if not known:
+            self._seen.append(where)
+        return known
 
 
 class Lane:
@@ -383,8 +391,11 @@ class Lane:
         if results is None:
             return kept.bound
         where = tuple(place.address for place in results.values())
-        arrays = {name: place.array for name, place in results.items()}
-        return kept.writing.get(where, lambda: program.bind(arena, arrays)) if kept.again(where) else kept.bound
+        if not kept.again(where):
+            return kept.bound
+        return kept.writing.get(
+            where, lambda: program.bind(arena, {name: place.array for name, place in results.items()})
+        )
 
     def staging(self, name: str, shape: tuple[int, ...]) -> Staged:
         """Page-locked float32 memory, from and to which the card copies by itself while others compute."""
