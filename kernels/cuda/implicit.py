@@ -222,43 +222,18 @@ def _convolve(tile: Tile, together: int) -> Kernel:
             if k0 >= first:
                 at_a, at_b = int32(here * (BK * BM)), int32(here * (BK * BN) + column)
                 swap = int32(0)
-                while swap != LAST:
+                while True:
                     three_steps(
-                        tile_a,
-                        int32(at_a + (row ^ swap)),
-                        BM,
-                        tile_b,
-                        at_b,
-                        BN,
-                        STEP,
-                        TM,
-                        TN,
-                        even_a,
-                        even_b,
-                        odd_a,
-                        odd_b,
-                        sums,
-                    )
+                        tile_a, int32(at_a + (row ^ swap)), BM, tile_b, at_b, BN, STEP, TM, TN,
+                        even_a, even_b, odd_a, odd_b, sums,
+                    )  # fmt: skip
+                    if (
+                        swap == LAST
+                    ):  # the last step waits for the barrier: until it is past, there is nothing to load ahead
+                        break
                     swap, at_a, at_b = int32(swap + SWAP), int32(at_a + 4 * BM), int32(at_b + 4 * BN)
                     load_step(tile_a, int32(at_a + (row ^ swap)), tile_b, at_b, STEP, TM, TN, even_a, even_b)
                     multiply_add(odd_a, odd_b, TM, TN, sums)
-                # the last step waits for the barrier: until it is past, there is nothing to load ahead
-                three_steps(
-                    tile_a,
-                    int32(at_a + (row ^ LAST)),
-                    BM,
-                    tile_b,
-                    at_b,
-                    BN,
-                    STEP,
-                    TM,
-                    TN,
-                    even_a,
-                    even_b,
-                    odd_a,
-                    odd_b,
-                    sums,
-                )
             to = int32(there * (BK * BM) + to_a)
             for load in range(LOADS_A):  # nobody reads that buffer: the barrier of the turn before saw to that
                 for at in range(4):
