@@ -14,6 +14,7 @@ testing = pytest.importorskip("typer.testing")
 pytest.importorskip("PIL.Image")
 
 from npresnet.cli.app import app  # noqa: E402 (it needs typer)
+from npresnet.extraction.decoder import FORMATS, MOST_PIXELS  # noqa: E402
 from tests.support.pictures import good_pictures  # noqa: E402
 from tests.support.thin import thin_file  # noqa: E402
 
@@ -102,3 +103,9 @@ def test_stopping_at_the_first_failure(folder):
     status, output = cli(*USUAL, "--on-error", "stop")
     assert status == 1
     assert "npresnet: two\\nlines.jpg: not a picture" in output
+
+
+def test_help_says_what_is_read():
+    text = " ".join(cli("--help")[1].split())
+    assert f"else {','.join(FORMATS)}." in text
+    assert f"else {MOST_PIXELS:,}." in text
