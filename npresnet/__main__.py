@@ -39,7 +39,10 @@ def _has_room() -> bool:
     limits = {kind: limit for kind, limit in limits.items() if limit[0] != resource.RLIM_INFINITY}
     if not limits:
         return True
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError:  # no more processes: that is no answer
+        return True
     if child:
         return os.waitpid(child, 0)[1] == 0
     try:
