@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 
@@ -103,6 +104,20 @@ def test_stopping_at_the_first_failure(folder):
     status, output = cli(*USUAL, "--on-error", "stop")
     assert status == 1
     assert "npresnet: two\\nlines.jpg: not a picture" in output
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOMEM, "Cannot allocate memory"), OSError("Could not find/load shared object file"), MemoryError()],
+)
+def test_no_memory_is_not_told_as_the_disks(folder, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("npresnet.extraction.run.Decoders", fail)
+    status, output = cli(*USUAL)
+    assert status == 2
+    assert output.startswith(f"npresnet: out of memory ({error}); ")
 
 
 def test_help_says_what_is_read():
