@@ -163,7 +163,6 @@ def _convolve(tile: WarpgroupTile, together: int) -> Kernel:
 WARPGROUP_TILES = {
     tile: _convolve(tile, together)
     for tile, together in (
-        (WarpgroupTile(128, 256, 4), 1),
         (WarpgroupTile(256, 128, 4), 1),
         (WarpgroupTile(128, 128, 3), 2),
         (WarpgroupTile(128, 64, 4), 2),

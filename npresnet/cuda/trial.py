@@ -1,0 +1,205 @@
+"""Whether a card's warp groups compute rightly: ``wgmma`` is used on a card that another process has tried it on, and only there.
+
+No card had run these kernels when they were written, and a kernel that goes wrong may cost its process the card. So the first
+time that a network wants them, on a card of this kind with this driver, a process of its own computes a few products: small ones
+beside NumPy in float64, and large ones, several times, beside what ``mma`` makes of them. Its verdict is kept beside the compiled
+kernels. Whatever is wrong, and be it that the process does not come back: tf32 then goes by ``mma``, as on other cards, and the log
+says so.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import DeviceError, UsageError
+from ..files.safe_write import replaced
+from ..kernels.cache import kernel_cache
+from ..kernels.conv2d import conv2d_reference
+from ..kernels.cuda.fused import Convolution, convolve, noise
+from ..kernels.cuda.tensor import TENSOR_TILES, tf32_weights
+from ..kernels.cuda.wgmma import CAPABILITY, WARPGROUP_TILES
+from .card import Card, open_card
+from .driver import checked, driver, simulated
+
+__all__ = ["Attempt", "attempts", "remembered", "warpgroups_work"]
+
+SECONDS = 120.0
+"""That the other process may take; it has a few kernels to compile, too."""
+
+_LIMIT = 1e-3  # relative error of tf32: near 3e-4
+_RUNS = 3  # of a large product: threads that do not wait for each other show now and then
+
+_verdicts: dict[int, str] = {}  # by the card's number; "": all is right
+_lock = threading.Lock()
+_log = logging.getLogger("npresnet")
+
+
+def warpgroups_work(card: Card) -> bool:
+    """Whether ``wgmma`` may be used on a card, which must be the current one; tried first, where that is not known."""
+    if card.capability != CAPABILITY or simulated():
+        return False
+    with _lock:
+        if card.index not in _verdicts:
+            verdict = remembered(card.name)
+            if verdict is None:
+                _log.warning("npresnet: wgmma is tried on this card, once, in a process of its own; some seconds")
+                verdict, lasting = _verdict(card.index)
+                if lasting:
+                    _remember(card.name, verdict)
+            _verdicts[card.index] = verdict
+            if verdict:
+                _log.warning("npresnet: cuda:%d (%s): tf32 without wgmma: %s", card.index, card.name, verdict)
+        return not _verdicts[card.index]
+
+
+def remembered(name: str) -> str | None:
+    """The verdict on cards of this name, by this driver and these kernels: "" if all is right, else what is wrong; None where
+    there is none yet."""
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        path = _file(name)
+        found = json.loads(path.read_text()) if path else {}
+        if found["driver"] == _driver_version():
+            return str(found["verdict"])
+    return None
+
+
+def _remember(name: str, verdict: str) -> None:
+    """Write a verdict, for other processes. No state of the disk is an error: then it serves this one alone."""
+    path = _file(name)
+    if path is None:
+        return
+    with suppress(OSError, UsageError), replaced(path) as temporary:
+        temporary.write_text(json.dumps({"driver": _driver_version(), "verdict": verdict}))
+
+
+def _file(name: str) -> Path | None:
+    """Where the verdict on cards of a name is; the folder is another one for each state of the kernels' sources."""
+    folder = kernel_cache("cuda")
+    return Path(folder, f"trial-{'-'.join(re.findall(r'[a-z0-9]+', name.lower()))}.json") if folder else None
+
+
+def _driver_version() -> int:
+    return int(checked(driver().cuDriverGetVersion()))
+
+
+def _command(index: int) -> list[str]:
+    """What runs ``main`` in another process, with the same packages."""
+    code = f"import sys; sys.path[:] = {sys.path!r}; from npresnet.cuda.trial import main; main({index})"
+    return [sys.executable, "-c", code]
+
+
+def _verdict(index: int) -> tuple[str, bool]:
+    """What another process finds, and whether it would find that again."""
+    try:
+        done = subprocess.run(
+            _command(index), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return f"the process that tried it did not end in {SECONDS:.0f} s", True
+    except OSError as error:
+        return f"the process that was to try it could not be started ({error})", False
+    with suppress(ValueError, KeyError, IndexError):
+        found = json.loads(done.stdout.splitlines()[-1])
+        return str(found["verdict"]), bool(found["lasting"])
+    last = "".join(f", {line.strip()[:200]}" for line in done.stderr.splitlines()[-1:])
+    return f"the process that tried it ended with status {done.returncode}{last}", True
+
+
+def main(index: int) -> None:
+    """The other process: one line of JSON."""
+    verdict, lasting = "", True
+    try:
+        card = open_card(index)
+        with card.current():
+            problems = (attempt.problem for attempt in attempts(card))
+            verdict = next(filter(None, problems), "")
+    except DeviceError as error:  # memory that others have, say
+        verdict, lasting = str(error), False
+    except Exception as error:
+        verdict = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    print(json.dumps({"verdict": verdict, "lasting": lasting}))
+
+
+class Attempt(NamedTuple):
+    """What came of one tile: relative errors of a small product beside float64, with and without parts, and of a large one beside
+    ``mma``; and whether that was the same in every run."""
+
+    tile: str
+    small: float
+    large: float
+    repeats: bool
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, in words; "" if nothing is."""
+        for size, error in (("small", self.small), ("large", self.large)):
+            if not error < _LIMIT:  # NaN, too
+                return f"{self.tile} computes a {size} product with a relative error of {error:.1e}"
+        return "" if self.repeats else f"{self.tile} does not compute the same in every run"
+
+
+def attempts(card: Card) -> Iterator[Attempt]:
+    """All tiles, one after the other; of what comes after a small product that is wrong nothing is tried. The card must be the
+    current one. Raises DeviceError where memory is short, and the driver's errors."""
+    with card.lane() as lane:
+        for tile in WARPGROUP_TILES:
+            small = float(np.max([_small(card, lane.stream, tile, splits) for splits in (1, 2)]))  # NaN, if one is
+            large, repeats = _large(card, lane.stream, tile) if small < _LIMIT else (np.nan, False)
+            yield Attempt(str(tile), small, large, repeats)
+
+
+def _small(card: Card, stream: Any, tile: Any, splits: int) -> float:
+    """The relative error of a convolution of few numbers, with all that may follow it, at edges of the tile in every direction."""
+    size = Convolution(1, 9, 8, 20, 3, 3, 1, 1, 1, 1, 9, 8, 72)
+    generator = np.random.default_rng(0)
+    shapes = (1, 9, 8, 20), (3, 3, 20, 72), (72,), (1, 9, 8, 72)
+    x, w, bias, residual = (generator.standard_normal(shape, np.float32) for shape in shapes)
+    right = conv2d_reference(*(array.astype(np.float64) for array in (x, w, bias)), padding="same") + residual
+    stored = tf32_weights(np.ascontiguousarray(w.reshape(-1, 72).T))
+    a, b, c, more = (card.upload(array.reshape(-1)) for array in (x, stored, bias, residual))
+    out, parts = (card.upload(np.full(count, np.nan, np.float32)) for count in (right.size, splits * right.size))
+    convolve(stream, tile, splits, size, a, b, c, more, True, parts, out)
+    return _error(_fetched(out, stream), np.maximum(right, 0).reshape(-1))
+
+
+_LARGE = (64, 28, 28, 128, 3, 3, 1, 1, 1, 1, 28, 28, 256)  # more blocks than any card holds at once
+
+
+def _large(card: Card, stream: Any, tile: Any) -> tuple[float, bool]:
+    """The relative error beside what ``mma`` makes of the same, and whether all runs gave the same bits."""
+    size = Convolution(*_LARGE)
+    counts = size.n * size.h * size.w * size.ci, size.depth * size.co, size.co, size.rows * size.co
+    x, w, bias, out = (card.array((count,), "trying wgmma") for count in counts)
+    for array in (x, w, bias):
+        noise(stream, array)
+
+    def computed(by: Any) -> Any:
+        noise(stream, out)  # so that what is not written shows
+        convolve(stream, by, 1, size, x, w, bias, None, False, None, out)
+        return _fetched(out, stream)
+
+    expected = computed(next(other for other in TENSOR_TILES if not other.exact))
+    found = [computed(tile) for _ in range(_RUNS)]
+    return _error(found[0], expected), all(array.tobytes() == found[0].tobytes() for array in found)
+
+
+def _fetched(array: Any, stream: Any) -> Any:
+    host = array.copy_to_host(stream=stream)
+    if not simulated():
+        stream.synchronize()
+    return host
+
+
+def _error(found: Any, expected: Any) -> float:
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
