@@ -12,6 +12,8 @@ from npresnet.kernels.cuda.launch import SIMULATED
 if not SIMULATED:
     pytest.skip("a card has these instructions itself", allow_module_level=True)
 
+from npresnet.cuda import trial
+from npresnet.cuda.card import open_card
 from npresnet.kernels.cuda import wgmma as kernels
 from npresnet.kernels.cuda.ptx import copies_commit, copies_wait, copy4_async
 from npresnet.kernels.cuda.warpgroups import (
@@ -189,6 +191,20 @@ def test_what_is_wrong_in_the_kernel_shows(agrees, monkeypatch):
             assert not agrees(), f"{name}: {wrong}"
     assert (kernels.wgmma, kernels.async_fence) == (multiply, fence)
     assert agrees()
+
+
+def test_what_is_tried_on_a_card(monkeypatch):
+    """Fewer and smaller products than there; and what is wrong is found."""
+    tile = min(WARPGROUP_TILES, key=area)
+    monkeypatch.setattr(trial, "WARPGROUP_TILES", [tile])
+    monkeypatch.setattr(trial, "_LARGE", (1, 5, 6, 12, 3, 3, 1, 1, 1, 1, 5, 6, 20))
+    monkeypatch.setattr(trial, "_RUNS", 2)
+    card = open_card(0)
+    (attempt,) = trial.attempts(card)
+    assert attempt.problem == ""
+    assert attempt.large < 1e-6 < 1e-5 < attempt.small
+    monkeypatch.setattr(kernels, "SWIZZLED", SWIZZLED ^ 3 << 62)
+    assert next(trial.attempts(card)).problem.startswith(f"{tile} computes a small product with")
 
 
 def test_tiles_fit_the_numbers_of_threads():
