@@ -203,6 +203,7 @@ def test_products_of_warp_groups(tile):
     assert made.count("LDG") == made.count("LDG.E.64")  # bias and residual alone
     assert made.count("HMMA") == made.count("FFMA") == 0
     assert made.shared == 0
+    assert min(tile.bn / 2 * len(products) / made.issued(len(products), "HGMMA"), 1.0) > 0.95 * issue_share(tile)
     resident = resident_warps(multiprocessor((9, 0)), made.registers, tile.threads, kernel.shared)
     assert resident == kernel.together * tile.threads // 32
 
