@@ -24,7 +24,7 @@ from numba import cuda
 
 from .launch import Kernel
 
-__all__ = ["Assembly", "assemble", "capabilities", "intermediate", "newest"]
+__all__ = ["Assembly", "assemble", "capabilities", "intermediate", "newest", "suffix"]
 
 
 @dataclass(frozen=True)
