@@ -136,10 +136,16 @@ class Plan:
     def run(self, images: Array | Mapping[str, Array], memory: Memory) -> dict[str, Array]:
         """{output name: float32[n, ...]} for ``images`` float32[n, h, w, c], C-contiguous, of the plan's shape; {input: ...} where
         there are several inputs."""
-        return self.timed(images, memory)[0]
+        return self._run(images, memory)[0]
 
     def timed(self, images: Array | Mapping[str, Array], memory: Memory) -> tuple[dict[str, Array], Array]:
         """As ``run``, and the seconds that each step took, float64[steps]."""
+        results, sync, seconds = self._run(images, memory)
+        ticks = np.diff(sync[[-1, *range(loop.SYNC - 1, len(sync) - 1, loop.SYNC)]]).astype(np.float64)
+        return results, ticks * (seconds / max(ticks.sum(), 1.0))
+
+    def _run(self, images: Array | Mapping[str, Array], memory: Memory) -> tuple[dict[str, Array], Array, float]:
+        """The results, what the threads have left in ``loop.SYNC`` numbers per step, and the seconds that all steps took."""
         fed = images if isinstance(images, Mapping) else {next(iter(self.inputs)): images}
         results = {name: memory.array((self.batch[0], *shape)) for name, shape in self.outputs.items()}
         ready = self._ready
@@ -154,9 +160,7 @@ class Plan:
             scratch = [base + self.arena_bytes + i * self.scratch_bytes for i in range(self.threads)]
             start = time.perf_counter()
             loop.start(ready.schedule, records, sync, scratch, (block, given, ready))
-            seconds = time.perf_counter() - start
-        ticks = np.diff(sync[[-1, *range(loop.SYNC - 1, len(sync) - 1, loop.SYNC)]]).astype(np.float64)
-        return results, ticks * (seconds / max(ticks.sum(), 1.0))
+            return results, sync, time.perf_counter() - start
 
 
 def make_plan(
