@@ -389,7 +389,7 @@ def warpgroups(job: Job, report: Report) -> None:
     with report.case("right") as result:
         with card.current():
             if not warpgroups_work(card):
-                raise Failed(remembered(card.name) or "the process that was to try wgmma could not")
+                raise Failed(remembered(card.index) or "the process that was to try wgmma could not")
             result["tiles"] = card_wgmma.errors(card)
         result["text"] = "; ".join(
             f"{tile['tile']}: {tile['small']:.1e} beside float64, {tile['large']:.1e} beside mma"

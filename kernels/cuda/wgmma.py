@@ -1,7 +1,7 @@
 """Convolution on the tensor cores of cards of compute capability 9.0: implicit GEMM in tf32 as in ``tensor.py``, multiplied by ``wgmma``
 (see ``warpgroups.py``).
 
-``mma`` reaches some six tenths of what these tensor cores can do, and each of its warps loads fragments from shared memory on
+``mma`` reaches little more than half of what these tensor cores can do, and each of its warps loads fragments from shared memory on
 its own. Here products read the tiles in shared memory themselves, 64 rows of A for each warp group and all columns of B; and while
 they are computed the threads start the copies of later tiles. So of a block's tiles, as there is room for,
 

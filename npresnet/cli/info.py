@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from .options import ArchitectureOption
 from .printing import dimensions, fact, fail, guarded, print_table, print_unused, say
-
-if TYPE_CHECKING:
-    from ..cuda.card import Found
 
 __all__ = ["info"]
 
@@ -90,21 +87,17 @@ def info(
         fail(f"{weights}: these weights cannot be run; see above", 1)
 
 
-def _warpgroups(card: Found) -> str:
-    """What is known of ``wgmma`` on a card that has it."""
-    from ..kernels.cuda.wgmma import CAPABILITY
-
-    if card.capability != CAPABILITY:
-        return ""
+def _warpgroups(index: int) -> str:
+    """What is known of ``wgmma`` on a card of compute capability 9.0."""
     from ..cuda.trial import remembered
 
-    match remembered(card.name):
+    match remembered(index):
         case None:
-            return "; wgmma: will be tried when a network first runs in tf32"
+            return "wgmma will be tried when a network first runs in tf32"
         case "":
-            return "; in tf32 by wgmma, which was tried and is right"
+            return "tf32 by wgmma, which was tried and is right"
         case problem:
-            return f"; in tf32 without wgmma: {problem}"
+            return f"tf32 without wgmma: {problem}"
 
 
 def _print_devices() -> None:
@@ -120,7 +113,9 @@ def _print_devices() -> None:
         memory = f", {card.free / 1e9:.1f} of {card.total / 1e9:.1f} GB free" if card.total else ""
         capability = f"compute capability {card.capability[0]}.{card.capability[1]}"
         fact(f"cuda:{card.index}", f"{card.name}, {capability}{memory}")
-        fact("", f"not usable: {card.problem}" if card.problem else f"usable{_warpgroups(card)}")
+        fact("", f"not usable: {card.problem}" if card.problem else "usable")
+        if card.problem is None and card.capability == (9, 0):
+            fact("", _warpgroups(card.index))
     reason = why_no_cuda()
     if reason is not None:
         fact("cuda", f"not usable: {reason}")

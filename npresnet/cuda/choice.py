@@ -120,9 +120,7 @@ class Choice(NamedTuple):
 
 
 _RATE = {"fp32": 128.0, "tf32": 512.0, "3xtf32": 512.0 / 3}  # multiply-adds per clock cycle of one SM, at best
-_WARPGROUPS = (
-    0.8 * 1024.0
-)  # likewise by ``wgmma``, in tf32: 1024 by the data sheet, and how much of that is reached is a guess
+_WARPGROUPS = 0.8 * 1024.0  # the same by ``wgmma``, in tf32: the data sheet's, and a guess how much of that is reached
 _CACHE = 24.0  # bytes that an SM gets from the L2 per clock cycle: 5.5 TB/s over 132 SMs at 1.75 GHz
 _MEMORY = 13.0  # bytes per clock cycle of one SM to or from memory: 3 TB/s likewise
 _CACHED = 24e6  # bytes that stay in the L2, of 50 MB, from one launch to the next

@@ -1,17 +1,16 @@
 """Whether a card's warp groups compute rightly: ``wgmma`` is used on a card that another process has tried it on, and only there.
 
 No card had run these kernels when they were written, and a kernel that goes wrong may cost its process the card. So the first
-time that a network wants them, on a card of this kind with this driver, a process of its own computes a few products: small ones
-beside NumPy in float64, and large ones, several times, beside what ``mma`` makes of them. Its verdict is kept beside the compiled
-kernels. Whatever is wrong, and be it that the process does not come back: tf32 then goes by ``mma``, as on other cards, and the log
-says so.
+time that a network wants them on a card, a process of its own computes a few products there: small ones beside NumPy in float64,
+and large ones, several times, beside what ``mma`` makes of them. Its verdict on that very card is kept beside the compiled kernels,
+until they or the driver change. Whatever is wrong, and be it that the process does not come back: tf32 then goes by ``mma``, as on
+other cards, and the log says so.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 import subprocess
 import sys
 import threading
@@ -51,46 +50,57 @@ def warpgroups_work(card: Card) -> bool:
         return False
     with _lock:
         if card.index not in _verdicts:
-            verdict = remembered(card.name)
-            if verdict is None:
-                _log.warning("npresnet: wgmma is tried on this card, once, in a process of its own; some seconds")
-                verdict, lasting = _verdict(card.index)
-                if lasting:
-                    _remember(card.name, verdict)
-            _verdicts[card.index] = verdict
+            try:
+                _verdicts[card.index] = verdict = _found(card.index)
+            except Exception as error:  # nothing here may keep a network from running
+                _verdicts[card.index] = verdict = f"it could not be tried ({type(error).__name__}: {error})"
             if verdict:
                 _log.warning("npresnet: cuda:%d (%s): tf32 without wgmma: %s", card.index, card.name, verdict)
         return not _verdicts[card.index]
 
 
-def remembered(name: str) -> str | None:
-    """The verdict on cards of this name, by this driver and these kernels: "" if all is right, else what is wrong; None where
-    there is none yet."""
+def _found(index: int) -> str:
+    """The verdict on a card, if need be by trying."""
+    verdict = remembered(index)
+    if verdict is None:
+        _log.warning("npresnet: wgmma is tried on this card, once, in a process of its own; some seconds")
+        verdict, lasting = _verdict(index)
+        if lasting:
+            _remember(index, verdict)
+    return verdict
+
+
+def remembered(index: int) -> str | None:
+    """The verdict on the card of this number, by these kernels: "" if all is right, else what is wrong; None where there is none."""
     with suppress(OSError, ValueError, TypeError, KeyError):
-        path = _file(name)
+        path, (_, version) = _file(index), _identity(index)
         found = json.loads(path.read_text()) if path else {}
-        if found["driver"] == _driver_version():
+        if found["driver"] == version:
             return str(found["verdict"])
     return None
 
 
-def _remember(name: str, verdict: str) -> None:
+def _remember(index: int, verdict: str) -> None:
     """Write a verdict, for other processes. No state of the disk is an error: then it serves this one alone."""
-    path = _file(name)
+    path, (_, version) = _file(index), _identity(index)
     if path is None:
         return
     with suppress(OSError, UsageError), replaced(path) as temporary:
-        temporary.write_text(json.dumps({"driver": _driver_version(), "verdict": verdict}))
+        temporary.write_text(json.dumps({"driver": version, "verdict": verdict}))
 
 
-def _file(name: str) -> Path | None:
-    """Where the verdict on cards of a name is; the folder is another one for each state of the kernels' sources."""
+def _file(index: int) -> Path | None:
+    """Where the verdict on a card is; without it the card is tried again. The folder is another one for each state of the kernels'
+    sources."""
     folder = kernel_cache("cuda")
-    return Path(folder, f"trial-{'-'.join(re.findall(r'[a-z0-9]+', name.lower()))}.json") if folder else None
+    return Path(folder, f"trial-{_identity(index)[0]}.json") if folder else None
 
 
-def _driver_version() -> int:
-    return int(checked(driver().cuDriverGetVersion()))
+def _identity(index: int) -> tuple[str, int]:
+    """What no other card has, and the driver's version."""
+    from numba import cuda
+
+    return str(cuda.gpus[index].uuid), int(checked(driver().cuDriverGetVersion()))
 
 
 def _command(index: int) -> list[str]:

@@ -205,10 +205,9 @@ def test_what_is_tried_on_a_card(monkeypatch):
     assert attempt.large < 1e-6 < 1e-5 < attempt.small
 
 
-def test_tiles_fit_the_numbers_of_threads():
+def test_tiles_fit():
+    """227 KB are what a block may have at most: CUDA Programming Guide, compute capability 9.0."""
     for tile in WARPGROUP_TILES:
         assert tile.threads % GROUP == 0
         assert tile.stages >= 3
-        assert (
-            tile.shared <= 227 * 1024
-        )  # what a block may have at most: CUDA Programming Guide, compute capability 9.0
+        assert tile.shared <= 227 * 1024

@@ -29,8 +29,8 @@ def card(monkeypatch, tmp_path):
     def other_process(code):
         monkeypatch.setattr(trial, "_command", lambda index: started.append(index) or [sys.executable, "-c", code])
 
-    monkeypatch.setattr(trial, "_file", lambda name: tmp_path / "trial.json")
-    monkeypatch.setattr(trial, "_driver_version", lambda: 13000)
+    monkeypatch.setattr(trial, "kernel_cache", lambda kind: str(tmp_path))
+    monkeypatch.setattr(trial, "_identity", lambda index: (f"card{index}", 13000))
     monkeypatch.setattr(trial, "_verdicts", {})
     monkeypatch.setattr(measured, "_file", lambda card: None)
     return SimpleNamespace(
@@ -76,7 +76,7 @@ def test_whatever_goes_wrong_it_is_not_used(card, monkeypatch, caplog, code, sai
         with caplog.at_level(logging.WARNING, "npresnet"):
             assert not warpgroups_work(card)
         assert caplog.messages[-1] == f"npresnet: cuda:1 (a card): tf32 without wgmma: {said}"
-        assert trial.remembered("a card") == said
+        assert trial.remembered(1) == said
         monkeypatch.setattr(trial, "_verdicts", {})
     assert card.started == [1]
 
@@ -89,17 +89,26 @@ def test_what_may_pass_is_tried_again_by_the_next_process(card, monkeypatch, cod
     if code is None:
         monkeypatch.setattr(trial, "_command", lambda index: ["/nowhere/python"])
     assert not warpgroups_work(card)
-    assert trial.remembered("a card") is None
+    assert trial.remembered(1) is None
     card.other_process(RIGHT)
     assert not warpgroups_work(card)
     monkeypatch.setattr(trial, "_verdicts", {})
     assert warpgroups_work(card)
 
 
+def test_a_driver_that_does_not_answer(card, monkeypatch, caplog):
+    monkeypatch.setattr(trial, "_identity", lambda index: 1 / 0)
+    with caplog.at_level(logging.WARNING, "npresnet"):
+        assert not warpgroups_work(card)
+    assert caplog.messages[-1].endswith(
+        "tf32 without wgmma: it could not be tried (ZeroDivisionError: division by zero)"
+    )
+
+
 @pytest.mark.parametrize("damage", ["", "[1]", '{"driver": 13000}', json.dumps({"driver": 12090, "verdict": ""})])
 def test_what_was_kept_may_be_damaged_or_of_another_driver(card, tmp_path, damage):
-    (tmp_path / "trial.json").write_text(damage)
-    assert trial.remembered("a card") is None
+    (tmp_path / "trial-card1.json").write_text(damage)
+    assert trial.remembered(1) is None
 
 
 def test_only_what_is_right_is_chosen(card, monkeypatch):
