@@ -2,9 +2,9 @@
 
 No card had run these kernels when they were written, and a kernel that goes wrong may cost its process the card. So the first
 time that a network wants them on a card, a process of its own computes a few products there: small ones beside NumPy in float64,
-and large ones, several times, beside what ``mma`` makes of them. Its verdict on that very card is kept beside the compiled kernels,
-until they or the driver change. Whatever is wrong, and be it that the process does not come back: tf32 then goes by ``mma``, as on
-other cards, and the log says so.
+and large ones, several times, beside what ``mma`` makes of them, and in which time. Its verdict on that very card is kept beside the
+compiled kernels, until they or the driver change. Whatever is wrong, be it that it takes longer than by ``mma``, or that the process
+does not come back: tf32 then goes by ``mma``, as on other cards, and the log says so.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,13 +26,15 @@ from ..errors import DeviceError, UsageError
 from ..files.safe_write import replaced
 from ..kernels.cache import kernel_cache
 from ..kernels.conv2d import conv2d_reference
-from ..kernels.cuda.fused import Convolution, convolve, noise
-from ..kernels.cuda.tensor import TENSOR_TILES, tf32_weights
+from ..kernels.cuda.fused import AnyTile, Convolution, convolve, noise
+from ..kernels.cuda.tensor import tf32_weights
 from ..kernels.cuda.wgmma import CAPABILITY, WARPGROUP_TILES
 from .card import Card, open_card
+from .choice import convolutions
 from .driver import checked, driver, simulated
+from .timing import timed
 
-__all__ = ["Attempt", "attempts", "remembered", "warpgroups_work"]
+__all__ = ["CAPABILITY", "Attempt", "attempts", "remembered", "warpgroups_work"]
 
 SECONDS = 120.0
 """That the other process may take; it has a few kernels to compile, too."""
@@ -132,8 +135,7 @@ def main(index: int) -> None:
     try:
         card = open_card(index)
         with card.current():
-            problems = (attempt.problem for attempt in attempts(card))
-            verdict = next(filter(None, problems), "")
+            verdict = judged(attempts(card))
     except DeviceError as error:  # memory that others have, say
         verdict, lasting = str(error), False
     except Exception as error:
@@ -143,12 +145,13 @@ def main(index: int) -> None:
 
 class Attempt(NamedTuple):
     """What came of one tile: relative errors of a small product beside float64, with and without parts, and of a large one beside
-    ``mma``; and whether that was the same in every run."""
+    ``mma``; whether that was the same in every run; and its time, in units of that by ``mma``."""
 
     tile: str
     small: float
     large: float
     repeats: bool
+    time: float
 
     @property
     def problem(self) -> str:
@@ -159,17 +162,28 @@ class Attempt(NamedTuple):
         return "" if self.repeats else f"{self.tile} does not compute the same in every run"
 
 
+def judged(attempts: Iterable[Attempt]) -> str:
+    """What is wrong, in words; "" if nothing is. Where something is, no other tile is tried after it."""
+    times = []
+    for attempt in attempts:
+        if attempt.problem:
+            return attempt.problem
+        times.append(attempt.time)
+    return f"it is right, but takes {min(times):.2f} times as long as mma" if min(times) > 1 else ""
+
+
 def attempts(card: Card) -> Iterator[Attempt]:
     """All tiles, one after the other; of what comes after a small product that is wrong nothing is tried. The card must be the
     current one. Raises DeviceError where memory is short, and the driver's errors."""
     with card.lane() as lane:
         for tile in WARPGROUP_TILES:
             small = float(np.max([_small(card, lane.stream, tile, splits) for splits in (1, 2)]))  # NaN, if one is
-            large, repeats = _large(card, lane.stream, tile) if small < _LIMIT else (np.nan, False)
-            yield Attempt(str(tile), small, large, repeats)
+            right = small < _LIMIT
+            large, repeats, time = _large(card, lane.stream, tile) if right else (np.nan, False, np.nan)
+            yield Attempt(str(tile), small, large, repeats, time)
 
 
-def _small(card: Card, stream: Any, tile: Any, splits: int) -> float:
+def _small(card: Card, stream: Any, tile: AnyTile, splits: int) -> float:
     """The relative error of a convolution of few numbers, with all that may follow it, at edges of the tile in every direction."""
     size = Convolution(1, 9, 8, 20, 3, 3, 1, 1, 1, 1, 9, 8, 72)
     generator = np.random.default_rng(0)
@@ -186,22 +200,28 @@ def _small(card: Card, stream: Any, tile: Any, splits: int) -> float:
 _LARGE = (64, 28, 28, 128, 3, 3, 1, 1, 1, 1, 28, 28, 256)  # more blocks than any card holds at once
 
 
-def _large(card: Card, stream: Any, tile: Any) -> tuple[float, bool]:
-    """The relative error beside what ``mma`` makes of the same, and whether all runs gave the same bits."""
+def _large(card: Card, stream: Any, tile: AnyTile) -> tuple[float, bool, float]:
+    """The relative error beside what ``mma`` makes of the same, whether all runs gave the same bits, and the time beside its."""
     size = Convolution(*_LARGE)
     counts = size.n * size.h * size.w * size.ci, size.depth * size.co, size.co, size.rows * size.co
     x, w, bias, out = (card.array((count,), "trying wgmma") for count in counts)
     for array in (x, w, bias):
         noise(stream, array)
 
-    def computed(by: Any) -> Any:
-        noise(stream, out)  # so that what is not written shows
+    def queued(by: AnyTile, stream: Any) -> None:
         convolve(stream, by, 1, size, x, w, bias, None, False, None, out)
+
+    def computed(by: AnyTile) -> Any:
+        noise(stream, out)  # so that what is not written shows
+        queued(by, stream)
         return _fetched(out, stream)
 
-    expected = computed(next(other for other in TENSOR_TILES if not other.exact))
+    usual = next(way.tile for way in convolutions(card.sms, size, "tf32", False) if way.splits == 1)
+    expected = computed(usual)
     found = [computed(tile) for _ in range(_RUNS)]
-    return _error(found[0], expected), all(array.tobytes() == found[0].tobytes() for array in found)
+    repeats = all(array.tobytes() == found[0].tobytes() for array in found)
+    times = np.median(timed(stream, [partial(queued, tile), partial(queued, usual)], _RUNS), axis=0)
+    return _error(found[0], expected), repeats, float(times[0] / times[1]) if times[1] else 1.0  # in the simulator
 
 
 def _fetched(array: Any, stream: Any) -> Any:

@@ -14,7 +14,7 @@ pytest.importorskip("numba_cuda")  # which test_cuda.py asserts to be there
 
 from npresnet.cuda import measured, trial
 from npresnet.cuda.measured import Choices
-from npresnet.cuda.trial import Attempt, warpgroups_work
+from npresnet.cuda.trial import Attempt, judged, warpgroups_work
 from npresnet.kernels.cuda.fused import Convolution
 from npresnet.kernels.cuda.wgmma import WarpgroupTile
 
@@ -127,12 +127,27 @@ def test_only_what_is_right_is_chosen(card, monkeypatch):
 @pytest.mark.parametrize(
     ("attempt", "problem"),
     [
-        (Attempt("tile", 3e-4, 1e-7, True), ""),
-        (Attempt("tile", 2e-3, 1e-7, True), "tile computes a small product with a relative error of 2.0e-03"),
-        (Attempt("tile", np.nan, np.nan, False), "tile computes a small product with a relative error of nan"),
-        (Attempt("tile", 3e-4, 0.1, True), "tile computes a large product with a relative error of 1.0e-01"),
-        (Attempt("tile", 3e-4, 1e-7, False), "tile does not compute the same in every run"),
+        (Attempt("tile", 3e-4, 1e-7, True, 0.6), ""),
+        (Attempt("tile", 2e-3, 1e-7, True, 0.6), "tile computes a small product with a relative error of 2.0e-03"),
+        (Attempt("tile", np.nan, np.nan, False, np.nan), "tile computes a small product with a relative error of nan"),
+        (Attempt("tile", 3e-4, 0.1, True, 0.6), "tile computes a large product with a relative error of 1.0e-01"),
+        (Attempt("tile", 3e-4, 1e-7, False, 0.6), "tile does not compute the same in every run"),
     ],
 )
 def test_what_is_wrong(attempt, problem):
     assert attempt.problem == problem
+
+
+@pytest.mark.parametrize(
+    ("times", "verdict"),
+    [((0.7, 1.2), ""), ((1.3, 1.25), "it is right, but takes 1.25 times as long as mma")],
+)
+def test_what_gains_nothing_is_not_used(times, verdict):
+    assert judged(Attempt("tile", 3e-4, 1e-7, True, time) for time in times) == verdict
+
+
+def test_after_what_is_wrong_nothing_is_tried():
+    """The card may not be there any more."""
+    tried = iter([Attempt("tile", 3e-4, 1e-7, True, 0.6), Attempt("wrong", 1.0, 1.0, True, 0.6), None])
+    assert judged(tried) == "wrong computes a small product with a relative error of 1.0e+00"
+    assert list(tried) == [None]
