@@ -24,7 +24,7 @@ from numba import cuda
 
 from .launch import Kernel
 
-__all__ = ["Assembly", "assemble", "capabilities", "intermediate", "newest"]
+__all__ = ["Assembly", "assemble", "capabilities", "intermediate", "newest", "suffix"]
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,15 @@ def _name(line: str) -> str | None:
 def intermediate(kernel: Kernel, capability: tuple[int, int], output: str = "ptx", lines: bool = False) -> str | bytes:
     """PTX, or LTO-IR (``output="ltoir"``), of a kernel for a compute capability such as (9, 0); with the ``lines`` of its source."""
     code, _ = cuda.compile(
-        kernel.function, kernel.signature, cc=capability, device=False, abi="numba", output=output,
+        kernel.function, kernel.signature, cc=(*capability, suffix(kernel)), device=False, abi="numba", output=output,
         launch_bounds=kernel.bounds, lineinfo=lines,
     )  # fmt: skip
     return code
+
+
+def suffix(kernel: Kernel) -> str:
+    """What follows an architecture's number: the letter for the instructions that no later one has, where a kernel uses them."""
+    return "a" if kernel.only else ""
 
 
 def capabilities() -> list[tuple[int, int]]:
@@ -143,7 +148,13 @@ def assemble(kernel: Kernel, capability: tuple[int, int], lines: bool = False) -
     from cuda.bindings import nvjitlink
 
     code = intermediate(kernel, capability, "ltoir", lines)
-    options = [f"-arch=sm_{capability[0]}{capability[1]}", "-lto", "-verbose", "-O3", *(["-lineinfo"] if lines else [])]
+    options = [
+        f"-arch=sm_{capability[0]}{capability[1]}{suffix(kernel)}",
+        "-lto",
+        "-verbose",
+        "-O3",
+        *(["-lineinfo"] if lines else []),
+    ]
     linker = nvjitlink.create(len(options), options)
     try:
         nvjitlink.add_data(linker, nvjitlink.InputType.LTOIR, code, len(code), kernel.name)

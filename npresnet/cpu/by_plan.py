@@ -25,7 +25,7 @@ from ..kernels.tile import NR
 from ..network.graph import Graph
 from ..network.operators import Input, Shape
 from ..plan.fusion import fuse
-from ..plan.memory import Memory, place, rounded
+from ..plan.memory import Memory, lent, place, rounded
 from ..plan.slices import slices
 from ..plan.steps import PlanStep
 from ..plan.winograd import ends, read_by_divisions, read_by_pools
@@ -102,6 +102,11 @@ class Plan:
     def memory_bytes(self) -> int:
         """Working memory and outputs of one run."""
         return self.working_bytes + 4 * self.batch[0] * sum(math.prod(shape) for shape in self.outputs.values())
+
+    @property
+    def lent_bytes(self) -> int:
+        """The same in blocks as they are lent, which are kept between two runs."""
+        return self.memory_bytes - self.working_bytes + lent(self.working_bytes)
 
     @property
     def weights_bytes(self) -> int:
