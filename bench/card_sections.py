@@ -375,6 +375,35 @@ def judged(rows: Sequence[Row], precision: str) -> dict[str, Any]:
     }
 
 
+def warpgroups(job: Job, report: Report) -> None:
+    """Products of warp groups, on cards that have them: whether they are right, and how fast they are beside those of warps."""
+    from bench import card_wgmma
+    from npresnet.cuda.card import open_card  # here, because it takes numba-cuda
+    from npresnet.cuda.trial import remembered, warpgroups_work
+    from npresnet.kernels.cuda.wgmma import CAPABILITY
+
+    card = open_card(0)
+    if job.simulated or card.capability != CAPABILITY:
+        report.leave_out("", "this card has no wgmma, which is compute capability 9.0's alone")
+        return
+    with report.case("right") as result:
+        with card.current():
+            if not warpgroups_work(card):
+                raise Failed(remembered(card.index) or "the process that was to try wgmma could not")
+            result["tiles"] = card_wgmma.errors(card)
+        result["text"] = "; ".join(
+            f"{tile['tile']}: {tile['small']:.1e} beside float64, {tile['large']:.1e} beside mma, in {tile['time']:.2f} of its time"
+            for tile in result["tiles"]
+        )
+    if result["status"] != "ok":
+        return
+    for key, size in card_wgmma.SIZES.items():
+        if not report.has_time(key, 3):
+            continue
+        with report.case(key) as result, card.current(), card.lane() as lane:
+            result |= card_wgmma.compared(card, lane.stream, size)
+
+
 def repeatability(job: Job, report: Report) -> None:
     """The same images again, and from four threads at once: the same bits."""
     case = job.scale.repeated
@@ -858,6 +887,7 @@ class Section:
 SECTIONS = {
     "environment": Section(environment, 60),
     "agreement": Section(agreement, 100),
+    "warpgroups": Section(warpgroups, 40),
     "tuning": Section(tuning, 60),
     "benchmark": Section(benchmark, 180),
     "repeatability": Section(repeatability, 40),

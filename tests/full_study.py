@@ -44,7 +44,7 @@ def checks(weights: Path, size: int, threads: int) -> list[tuple[str, bool, str]
     found = []
     net = npresnet.load(weights, threads=threads)
     images = net.prepare(str(photograph()), (size, size))
-    table = study.layers(net, images, repeats=15)
+    table = study.layers(net, images, repeats=40)
     assert table.run is not None
     assert table.steps_seconds is not None
     ratio = table.steps_seconds / table.run.seconds
@@ -84,7 +84,7 @@ def _engine_beside_layers(weights: Path, size: int) -> tuple[str, bool, str]:
     net = npresnet.load(weights, threads=1)
     images = net.prepare(str(photograph()), (size, size))
     ladder = study.ladder(net, images, rungs=["engine"], repeats=25)
-    table = study.layers(net, images, repeats=15)
+    table = study.layers(net, images, repeats=40)
     rung = next(row for row in ladder.rows if row.name == "engine")
     layer = next(row for row in table.rows if row.name == ladder.layer)
     assert rung.timing is not None

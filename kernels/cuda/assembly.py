@@ -24,7 +24,7 @@ from numba import cuda
 
 from .launch import Kernel
 
-__all__ = ["Assembly", "assemble", "assemble_all", "capabilities", "intermediate", "newest"]
+__all__ = ["Assembly", "assemble", "assemble_all", "capabilities", "intermediate", "newest", "suffix"]
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,15 @@ def _name(line: str) -> str | None:
 def intermediate(kernel: Kernel, capability: tuple[int, int], output: str = "ptx", lines: bool = False) -> str | bytes:
     """PTX, or LTO-IR (``output="ltoir"``), of a kernel for a compute capability such as (9, 0); with the ``lines`` of its source."""
     code, _ = cuda.compile(
-        kernel.function, kernel.signature, cc=capability, device=False, abi="numba", output=output,
+        kernel.function, kernel.signature, cc=(*capability, suffix(kernel)), device=False, abi="numba", output=output,
         launch_bounds=kernel.bounds, lineinfo=lines,
     )  # fmt: skip
     return code
+
+
+def suffix(kernel: Kernel) -> str:
+    """What follows an architecture's number: the letter for the instructions that no later one has, where a kernel uses them."""
+    return "a" if kernel.only else ""
 
 
 def capabilities() -> list[tuple[int, int]]:
@@ -146,11 +151,14 @@ def assemble(kernel: Kernel, capability: tuple[int, int], lines: bool = False) -
 
 
 def assemble_all(kernels: Iterable[Kernel], capability: tuple[int, int], lines: bool = False) -> dict[str, Assembly]:
-    """Several kernels as ``assemble`` makes them, by name, in one piece of machine code, which is disassembled at once."""
+    """Several kernels as ``assemble`` makes them, by name, in one piece of machine code, which is disassembled at once; those that
+    need a letter behind the architecture's number (``suffix``) apart from the others."""
     from cuda.bindings import nvjitlink
 
     kernels = list(kernels)
-    options = [f"-arch=sm_{capability[0]}{capability[1]}", "-lto", "-verbose", "-O3", *(["-lineinfo"] if lines else [])]
+    (letter,) = {suffix(kernel) for kernel in kernels}
+    architecture = f"sm_{capability[0]}{capability[1]}{letter}"
+    options = [f"-arch={architecture}", "-lto", "-verbose", "-O3", *(["-lineinfo"] if lines else [])]
     linker = nvjitlink.create(len(options), options)
     try:
         for kernel in kernels:

@@ -14,9 +14,10 @@ from numba import cuda, float32
 
 from ..geometry import Window
 from .implicit import ADD, BIAS, RELU, TILES, Tile, positive
-from .launch import ELEMENTS, ceil_div, device_function, divide, grid_1d, kernel
+from .launch import ELEMENTS, Kernel, ceil_div, device_function, divide, grid_1d, kernel
 from .ptx import load4, store4
 from .tensor import TENSOR_TILES, TensorTile
+from .wgmma import WARPGROUP_TILES, WarpgroupTile
 
 __all__ = [
     "LARGEST",
@@ -26,6 +27,7 @@ __all__ = [
     "clear",
     "convolve",
     "finish_of",
+    "kernel_of",
     "maxpool",
     "multiply_many",
     "nan_images",
@@ -36,7 +38,7 @@ __all__ = [
 LARGEST = 2**31 - 1
 """Elements of the largest array that these kernels can index: they count in 32 bits."""
 
-AnyTile = Tile | TensorTile
+AnyTile = Tile | TensorTile | WarpgroupTile
 
 
 class Convolution(NamedTuple):
@@ -67,6 +69,17 @@ class Convolution(NamedTuple):
         return self.kh * self.kw * self.ci
 
 
+def kernel_of(tile: AnyTile) -> Kernel:
+    """The kernel that works by a tile."""
+    match tile:
+        case Tile():
+            return TILES[tile]
+        case TensorTile():
+            return TENSOR_TILES[tile]
+        case WarpgroupTile():
+            return WARPGROUP_TILES[tile]
+
+
 def finish_of(residual: Any, relu: bool) -> int:
     """What is to be done to a sum; see ``implicit.finished``."""
     return BIAS + (ADD if residual is not None else 0) + (RELU if relu else 0)
@@ -79,8 +92,7 @@ def _launch(
     _, h, w, ci, _, kw, sh, sw, top, left, ho, wo, co = size
     blocks = ceil_div(co, tile.bn) * ceil_div(size.rows, tile.bm), times
     geometry = (h, w, ci, kw, sh, sw, top, left, ho, wo, co, size.rows, size.depth, part, many, finish)
-    run = TILES[tile] if isinstance(tile, Tile) else TENSOR_TILES[tile]
-    run.launch(blocks, stream, *arrays, *geometry)
+    kernel_of(tile).launch(blocks, stream, *arrays, *geometry)
 
 
 def convolve(
@@ -99,7 +111,7 @@ def convolve(
     """Convolve, add bias and residual, and take what is not negative.
 
     x         [n, h, w, ci]
-    weights   [kh, kw, ci, co]; for tensor cores [co, kh, kw, ci], for tf32 from ``tensor.tf32_weights``
+    weights   [kh, kw, ci, co]; for tensor cores [co, kh, kw, ci], for tf32 (``wgmma``, too) from ``tensor.tf32_weights``
     bias      [co]
     residual  [n, ho, wo, co], or None
     parts     [splits, n, ho, wo, co], memory to work in where there is more than one split; else ignored

@@ -50,12 +50,13 @@ _simulator = threading.Lock()
 def _shared_array(self: Any, shape: Any, dtype: Any, alignment: None = None) -> Any:
     """As the simulator's own: one array for all threads of a block that come to the same line. But its own looks whether the
     array is there and makes it in two steps, between which another thread may make a second one; sums then have gaps, now
-    and then."""
+    and then. Dynamic shared memory has shape 0."""
     caller = sys._getframe(1)
     place = caller.f_code.co_filename, caller.f_lineno
     with _making:
         if place not in self._allocations:
-            self._allocations[place] = np.empty(shape, as_dtype(dtype))
+            made = np.empty(shape, as_dtype(dtype))
+            self._allocations[place] = made if made.size else self._dynshared.view(made.dtype)
         return self._allocations[place]
 
 
@@ -81,6 +82,10 @@ _TYPES = {
 }
 
 
+UNASKED = 48 * 1024
+"""Bytes of shared memory that a block may have without asking for more."""
+
+
 class Kernel:
     """A kernel: ``kernel.launch(blocks, stream, *arguments)`` runs it. Made by the decorator ``kernel``.
 
@@ -89,10 +94,17 @@ class Kernel:
     threads    in a block: a number, or one for each of up to three dimensions
     together   how many blocks an SM should be able to hold at a time; registers are limited to what that leaves
     shared     bytes of dynamic shared memory
+    only       the one compute capability that has its instructions; None: all have
     """
 
     def __init__(
-        self, function: Callable[..., None], arguments: str, threads: int | tuple[int, ...], together: int, shared: int
+        self,
+        function: Callable[..., None],
+        arguments: str,
+        threads: int | tuple[int, ...],
+        together: int,
+        shared: int,
+        only: tuple[int, int] | None = None,
     ) -> None:
         self.function = function
         self.name = function.__name__.lstrip("_")
@@ -100,7 +112,9 @@ class Kernel:
         self.threads = (threads,) if isinstance(threads, int) else threads
         self.together = together
         self.shared = shared
+        self.only = only
         self._compiled: Any = None
+        self._allowed: set[int] = set()  # numbers of the cards on which it may have so much shared memory
         self._lock = threading.Lock()
         KERNELS.append(self)
 
@@ -127,7 +141,22 @@ class Kernel:
                 self._compiled = cuda.jit(**options)(self.function)
                 if not SIMULATED:
                     keep(self._compiled, self.name)
+            if self.shared > UNASKED and not SIMULATED:
+                self._ask_for_shared_memory()
             self._compiled[blocks, self.threads, stream, self.shared](*arguments)
+
+    def _ask_for_shared_memory(self) -> None:
+        """Let the current card know how much this kernel takes, once for each card. Raises the driver's error."""
+        number = cuda.current_context().device.id
+        if number in self._allowed:
+            return
+        from numba.cuda.cudadrv.driver import binding, driver
+
+        self._compiled.compile(self.signature.args)  # or finds it
+        on_card = self._compiled.overloads[self.signature.args]._codelibrary.get_cufunc()
+        attribute = binding.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        driver.cuKernelSetAttribute(attribute, self.shared, on_card.handle, number)
+        self._allowed.add(number)
 
 
 _CASTS: dict[str, Callable[[Any], Any]] = {
@@ -142,10 +171,15 @@ _CASTS: dict[str, Callable[[Any], Any]] = {
 
 
 def kernel(
-    arguments: str, *, threads: int | tuple[int, ...], together: int = 1, shared: int = 0
+    arguments: str,
+    *,
+    threads: int | tuple[int, ...],
+    together: int = 1,
+    shared: int = 0,
+    only: tuple[int, int] | None = None,
 ) -> Callable[[Callable[..., None]], Kernel]:
     """Make a ``Kernel`` of the decorated function; parameters as there."""
-    return lambda function: Kernel(function, arguments, threads, together, shared)
+    return lambda function: Kernel(function, arguments, threads, together, shared, only)
 
 
 device_function = (lambda function: function) if SIMULATED else cuda.jit(device=True, inline="always")

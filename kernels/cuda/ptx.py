@@ -1,4 +1,5 @@
-"""What CUDA hardware does beyond Python: wide loads, asynchronous copies, tensor cores. All inline PTX is in this file.
+"""What CUDA hardware does beyond Python: wide loads, asynchronous copies, tensor cores. All inline PTX is in this
+file, and that of warp groups in ``warpgroups.py``.
 
 The compiler makes each element of a Python index of 64 bits, and looks whether it is negative and counts from the end; these
 functions do neither. Kernels keep their indices at 32 bits by ``int32(...)`` around an expression.
@@ -90,6 +91,7 @@ if config.ENABLE_CUDASIM:
             for shared, to, array, index, valid in groups.pop(0):
                 for i in range(4):
                     shared[to + i] = array[index + i] if valid else np.float32(0.0)
+                _own().setdefault("copied", []).append((shared, to))  # see ``warpgroups.async_fence``
 
     def larger(a, b):
         """The larger one, in one instruction; of a number and NaN, the number."""
@@ -100,22 +102,24 @@ if config.ENABLE_CUDASIM:
         return (np.asarray(value, np.float32).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
 
     _LANES = 32
-    _shown: dict[tuple[int, int], list[Any]] = {}  # by warp and turn; the simulator runs one block at a time
-    _barriers: dict[int, threading.Barrier] = {}  # by warp
+    # by first thread, count and turn; the simulator runs one block at a time
+    _shown: dict[tuple[int, int, int], list[Any]] = {}
+    _barriers: dict[tuple[int, int], threading.Barrier] = {}  # by first thread and count
 
-    def _exchanged(mine):
-        """This thread's lane, and what every lane of its warp shows to the others: lane i of the warp is element i, and the
-        one behind them is None, for what the first that makes something of all of them may leave there."""
+    def _exchanged(mine, count=_LANES):
+        """This thread's lane, and what every lane of its warp, or of ``count`` threads, shows to the others: lane i is element i,
+        and the one behind them is None, for what the first that makes something of all of them may leave there."""
         thread: Any = threading.current_thread()  # the simulator's; ``cuda.threadIdx`` is known in kernels only
-        lane, first = thread.threadIdx.x % _LANES, thread.threadIdx.x // _LANES * _LANES
-        barrier = _barriers.get(first) or _barriers.setdefault(first, threading.Barrier(_LANES))
-        turn = _own()["turn"] = 1 - _own().get("turn", 0)  # nobody shows something new before all have seen this
-        lanes = _shown.setdefault((first, turn), [None] * (_LANES + 1))
-        lanes[lane], lanes[_LANES] = mine, None
+        lane, first = thread.threadIdx.x % count, thread.threadIdx.x // count * count
+        barrier = _barriers.get((first, count)) or _barriers.setdefault((first, count), threading.Barrier(count))
+        mark = f"turn of {count}"
+        turn = _own()[mark] = 1 - _own().get(mark, 0)  # nobody shows something new before all have seen this
+        lanes = _shown.setdefault((first, count, turn), [None] * (count + 1))
+        lanes[lane], lanes[count] = mine, None
         try:
             barrier.wait(timeout=100)
         except threading.BrokenBarrierError:
-            _barriers.pop(first, None)
+            _barriers.pop((first, count), None)
             raise RuntimeError("a warp's threads did not all come to the same instruction") from None
         return lane, lanes
 

@@ -31,7 +31,7 @@ from .implicit import ADD, BIAS, RELU, further, positive, tap_of, window_of
 from .launch import Kernel, device_function, divide, kernel
 from .ptx import ALIGNMENT, copies_commit, copies_wait, copy4_async, cut, load2, load_matrices, mma, store2
 
-__all__ = ["TENSOR_TILES", "TensorTile", "tf32_weights"]
+__all__ = ["TENSOR_TILES", "TensorTile", "finish_and_store", "tf32_weights"]
 
 
 class TensorTile(NamedTuple):
@@ -159,35 +159,43 @@ def _convolve(tile: TensorTile, together: int) -> Kernel:
             here, there = int32(here + 1) if here + 1 < STAGES else int32(0), here
             k0 = int32(k0 + BK)
         copies_wait(0)  # for those past the end: no copy may outlive its block
-        # Bias, residual, ReLU, each in a loop of its own: of one large loop the compiler would make a real one, and the sums
-        # could not stay in registers.
         to_m, to_n = int32(m0 + warp_m + lane // 4), int32(n0 + warp_n + lane % 4 * 2)
-        if finish & BIAS:
-            for n in range(NS):
-                if to_n + n * 8 < co:
-                    b0, b1 = load2(bias, int32(to_n + n * 8))
-                    for half in range(2 * MS):
-                        at = 4 * (half // 2 * NS + n) + half % 2 * 2
-                        sums[at], sums[at + 1] = sums[at] + b0, sums[at + 1] + b1
-        if finish & ADD:
-            for half in range(2 * MS):
-                for n in range(NS):
-                    if to_m + half * 8 < rows and to_n + n * 8 < co:
-                        at = 4 * (half // 2 * NS + n) + half % 2 * 2
-                        r0, r1 = load2(residual, int32((to_m + half * 8) * co + to_n + n * 8))
-                        sums[at], sums[at + 1] = sums[at] + r0, sums[at + 1] + r1
-        if finish & RELU:
-            for at in range(SUMS):
-                sums[at] = positive(sums[at])
-        to = int32(cuda.blockIdx.y * rows * co + to_m * co + to_n)
-        for half in range(2 * MS):
-            for n in range(NS):
-                if to_m + half * 8 < rows and to_n + n * 8 < co:
-                    at = 4 * (half // 2 * NS + n) + half % 2 * 2
-                    store2(out, int32(to + half * 8 * co + n * 8), sums[at], sums[at + 1])
+        finish_and_store(sums, MS, NS, to_m, to_n, rows, co, cuda.blockIdx.y, bias, residual, out, finish)
 
     convolve.__name__ = convolve.__qualname__ = f"convolve_{tile}"  # by which what is compiled is kept
     return kernel("vector vector vector vector vector" + 16 * " int", threads=THREADS, together=together)(convolve)
+
+
+@device_function
+def finish_and_store(sums, ms, ns, to_m, to_n, rows, co, number, bias, residual, out, finish):
+    """Bias, residual, ReLU, and the result to memory, for a thread's fragments of ms x ns matrices [16, 8], the first of which it holds
+    at row ``to_m`` and column ``to_n``; ``number``: which result, of several.
+
+    Each in a loop of its own: of one large loop the compiler would make a real one, and the sums could not stay in registers.
+    """
+    if finish & BIAS:
+        for n in range(ns):
+            if to_n + n * 8 < co:
+                b0, b1 = load2(bias, int32(to_n + n * 8))
+                for half in range(2 * ms):
+                    at = 4 * (half // 2 * ns + n) + half % 2 * 2
+                    sums[at], sums[at + 1] = sums[at] + b0, sums[at + 1] + b1
+    if finish & ADD:
+        for half in range(2 * ms):
+            for n in range(ns):
+                if to_m + half * 8 < rows and to_n + n * 8 < co:
+                    at = 4 * (half // 2 * ns + n) + half % 2 * 2
+                    r0, r1 = load2(residual, int32((to_m + half * 8) * co + to_n + n * 8))
+                    sums[at], sums[at + 1] = sums[at] + r0, sums[at + 1] + r1
+    if finish & RELU:
+        for at in range(4 * ms * ns):
+            sums[at] = positive(sums[at])
+    to = int32(number * rows * co + to_m * co + to_n)
+    for half in range(2 * ms):
+        for n in range(ns):
+            if to_m + half * 8 < rows and to_n + n * 8 < co:
+                at = 4 * (half // 2 * ns + n) + half % 2 * 2
+                store2(out, int32(to + half * 8 * co + n * 8), sums[at], sums[at + 1])
 
 
 _HALF_PLACE = float32(1.0 + 0.75 * 2.0**-11)  # about half a last place of tf32 more

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .options import ArchitectureOption
 from .printing import dimensions, fact, fail, guarded, print_table, print_unused, say
+
+if TYPE_CHECKING:
+    from ..cuda.card import Found
 
 __all__ = ["info"]
 
@@ -87,6 +90,21 @@ def info(
         fail(f"{weights}: these weights cannot be run; see above", 1)
 
 
+def _warpgroups(card: Found) -> str:
+    """What is known of ``wgmma`` on a card; nothing of those that do not have it."""
+    from ..cuda.trial import CAPABILITY, remembered
+
+    if card.capability != CAPABILITY:
+        return ""
+    match remembered(card.index):
+        case None:
+            return "wgmma will be tried when a network first runs in tf32"
+        case "":
+            return "tf32 by wgmma, which was tried and is right"
+        case problem:
+            return f"tf32 without wgmma: {problem}"
+
+
 def _print_devices() -> None:
     """The processor, the cards, and what keeps a card from being used."""
     from importlib import metadata
@@ -101,6 +119,8 @@ def _print_devices() -> None:
         capability = f"compute capability {card.capability[0]}.{card.capability[1]}"
         fact(f"cuda:{card.index}", f"{card.name}, {capability}{memory}")
         fact("", f"not usable: {card.problem}" if card.problem else "usable")
+        if card.problem is None and (said := _warpgroups(card)):
+            fact("", said)
     reason = why_no_cuda()
     if reason is not None:
         fact("cuda", f"not usable: {reason}")

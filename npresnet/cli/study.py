@@ -66,7 +66,7 @@ def layers(
     if found.run and found.ceilings:
         fact(
             "a run",
-            f"{found.run.seconds * 1e3:.2f} ms, median of {found.run.repeats}, on {found.ceilings.threads} threads",
+            f"{found.run.seconds * 1e3:.2f} ms, the middle of {found.run.repeats}, on {found.ceilings.threads} threads",
         )
         roof = found.ceilings
         fact("ceilings", f"{roof.peak / 1e9:.0f} GFLOP/s, {roof.bandwidth / 1e9:.1f} GB/s ({roof.how})")

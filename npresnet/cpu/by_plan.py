@@ -25,7 +25,7 @@ from ..kernels.tile import NR
 from ..network.graph import Graph
 from ..network.operators import Input, Shape
 from ..plan.fusion import fuse
-from ..plan.memory import Memory, place, rounded
+from ..plan.memory import Memory, lent, place, rounded
 from ..plan.slices import slices
 from ..plan.steps import PlanStep
 from ..plan.winograd import ends, read_by_divisions, read_by_pools
@@ -104,6 +104,11 @@ class Plan:
         return self.working_bytes + 4 * self.batch[0] * sum(math.prod(shape) for shape in self.outputs.values())
 
     @property
+    def lent_bytes(self) -> int:
+        """The same in blocks as they are lent, which are kept between two runs."""
+        return self.memory_bytes - self.working_bytes + lent(self.working_bytes)
+
+    @property
     def weights_bytes(self) -> int:
         """Memory for the weights as the steps read them; they are packed now, if no run has done it yet."""
         arrays = {id(array): array for pair in self._ready.weights for array in (pair.weights, pair.bias)}
@@ -136,10 +141,16 @@ class Plan:
     def run(self, images: Array | Mapping[str, Array], memory: Memory) -> dict[str, Array]:
         """{output name: float32[n, ...]} for ``images`` float32[n, h, w, c], C-contiguous, of the plan's shape; {input: ...} where
         there are several inputs."""
-        return self.timed(images, memory)[0]
+        return self._run(images, memory)[0]
 
     def timed(self, images: Array | Mapping[str, Array], memory: Memory) -> tuple[dict[str, Array], Array]:
         """As ``run``, and the seconds that each step took, float64[steps]."""
+        results, sync, seconds = self._run(images, memory)
+        ticks = np.diff(sync[[-1, *range(loop.SYNC - 1, len(sync) - 1, loop.SYNC)]]).astype(np.float64)
+        return results, ticks * (seconds / max(ticks.sum(), 1.0))
+
+    def _run(self, images: Array | Mapping[str, Array], memory: Memory) -> tuple[dict[str, Array], Array, float]:
+        """The results, what the threads have left in ``loop.SYNC`` numbers per step, and the seconds that all steps took."""
         fed = images if isinstance(images, Mapping) else {next(iter(self.inputs)): images}
         results = {name: memory.array((self.batch[0], *shape)) for name, shape in self.outputs.items()}
         ready = self._ready
@@ -154,9 +165,7 @@ class Plan:
             scratch = [base + self.arena_bytes + i * self.scratch_bytes for i in range(self.threads)]
             start = time.perf_counter()
             loop.start(ready.schedule, records, sync, scratch, (block, given, ready))
-            seconds = time.perf_counter() - start
-        ticks = np.diff(sync[[-1, *range(loop.SYNC - 1, len(sync) - 1, loop.SYNC)]]).astype(np.float64)
-        return results, ticks * (seconds / max(ticks.sum(), 1.0))
+            return results, sync, time.perf_counter() - start
 
 
 def make_plan(

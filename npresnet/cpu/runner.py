@@ -68,7 +68,7 @@ class Planner:
 
     def _limit_memory(self, plans: Sequence[Plan]) -> None:
         """As much may lie idle as the largest plan needs."""
-        self._memory.limit = max(plan.memory_bytes for plan in plans)
+        self._memory.limit = max(plan.lent_bytes for plan in plans)
 
     def run(self, images: Array | Mapping[str, Array], outputs: tuple[str, ...], winograd: bool) -> dict[str, Array]:
         """{output: array} for float32[n, h, w, c] images; {input: ...} for a network of several inputs. Raises UsageError."""

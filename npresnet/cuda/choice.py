@@ -23,11 +23,12 @@ from typing import Any, NamedTuple
 from ..kernels.cuda import fused
 from ..kernels.cuda import stem as by_stem
 from ..kernels.cuda import winograd as by_winograd
-from ..kernels.cuda.fused import LARGEST, AnyTile, Convolution
+from ..kernels.cuda.fused import LARGEST, AnyTile, Convolution, kernel_of
 from ..kernels.cuda.implicit import TILES, Tile
-from ..kernels.cuda.launch import Kernel, ceil_div
+from ..kernels.cuda.launch import ceil_div
 from ..kernels.cuda.stem import STEMS, UNITS, WIDE, Stem, planes_shape, units_of
-from ..kernels.cuda.tensor import TENSOR_TILES
+from ..kernels.cuda.tensor import TENSOR_TILES, TensorTile
+from ..kernels.cuda.wgmma import ROWS, WARPGROUP_TILES, WarpgroupTile
 from ..kernels.cuda.winograd import ELEMENTS_OF_A_TILE, tiles_of
 from ..kernels.geometry import Window
 
@@ -119,6 +120,7 @@ class Choice(NamedTuple):
 
 
 _RATE = {"fp32": 128.0, "tf32": 512.0, "3xtf32": 512.0 / 3}  # multiply-adds per clock cycle of one SM, at best
+_WARPGROUPS = 0.8 * 1024.0  # the same by ``wgmma``, in tf32: the data sheet's, and a guess how much of that is reached
 _CACHE = 24.0  # bytes that an SM gets from the L2 per clock cycle: 5.5 TB/s over 132 SMs at 1.75 GHz
 _MEMORY = 13.0  # bytes per clock cycle of one SM to or from memory: 3 TB/s likewise
 _CACHED = 24e6  # bytes that stay in the L2, of 50 MB, from one launch to the next
@@ -132,6 +134,7 @@ _SHARES = {
     "128x128": 0.80, "128x64": 0.80, "64x64": 0.72, "64x32": 0.64,
     "tf32_128x128x16s3": 1.0, "tf32_128x256x8s4": 1.0, "tf32_128x64x16s4": 1.0, "tf32_64x64x16s4": 0.81,
     "3xtf32_128x64x16s4": 1.0, "3xtf32_64x64x16s4": 1.0,
+    "wgmma_256x128s4": 1.0, "wgmma_128x128s3": 1.0, "wgmma_128x64s4": 0.72,
 }  # fmt: skip
 
 
@@ -143,17 +146,17 @@ def issue_share(tile: AnyTile) -> float:
 
 def shared_turns(tile: AnyTile) -> float:
     """Cycles that shared memory is busy in one turn of a tile's main loop: it serves 32 words in each. Of fp32's loads, of four
-    words by each lane, half are the same as a neighbour's. ``tests/cuda/test_banks.py`` counts what warps ask for."""
+    words by each lane, half are the same as a neighbour's. ``tests/cuda/test_banks.py`` counts what warps ask for; that each warp
+    group reads all of B for itself is a guess."""
     warps = tile.threads // 32
-    if isinstance(tile, Tile):
-        loads = warps * tile.bk * (tile.tm + tile.tn) / 4 * 2
-    else:  # matrices of 8 x 4 words, 128 bytes each, for every 8 steps of k
-        loads = warps * tile.bk / 8 * 4 * (tile.wm / 16 + tile.wn / 16)
+    match tile:
+        case Tile():
+            loads = warps * tile.bk * (tile.tm + tile.tn) / 4 * 2
+        case TensorTile():  # matrices of 8 x 4 words, 128 bytes each, for every 8 steps of k
+            loads = warps * tile.bk / 8 * 4 * (tile.wm / 16 + tile.wn / 16)
+        case WarpgroupTile():
+            loads = tile.bm / ROWS * (ROWS + tile.bn) * tile.bk / 32
     return loads + (tile.bm + tile.bn) * tile.bk / 32
-
-
-def _kernel(tile: AnyTile) -> Kernel:
-    return TILES[tile] if isinstance(tile, Tile) else TENSOR_TILES[tile]
 
 
 def _predict(
@@ -163,11 +166,17 @@ def _predict(
     blocks = -(-m // tile.bm) * -(-n // tile.bn) * deep
     on_each = -(-blocks // sms)
     turns = on_each * -(-k // tile.bk)
-    together = min(on_each, _kernel(tile).together)
-    in_flight = 1 if isinstance(tile, Tile) else tile.stages - 1  # tiles of a block in flight
+    together = min(on_each, kernel_of(tile).together)
     alone = _ALONE if together == 1 else 1.0
+    match tile:  # tiles of a block in flight, and how fast they are multiplied
+        case Tile():
+            in_flight, rate = 1, _RATE[precision]
+        case TensorTile():
+            in_flight, rate = tile.stages - 1, _RATE[precision]
+        case WarpgroupTile():  # whose products go on while a block waits
+            in_flight, rate, alone = tile.stages - 2, _WARPGROUPS, 1.0
     return Prediction(
-        arithmetic=alone * turns * tile.bm * tile.bn * tile.bk / (_RATE[precision] * issue_share(tile)),
+        arithmetic=alone * turns * tile.bm * tile.bn * tile.bk / (rate * issue_share(tile)),
         shared=turns * shared_turns(tile),
         cache=turns * 4 * (tile.bm + tile.bn) * tile.bk / _CACHE,
         memory=4 * moved / (_MEMORY * sms),
@@ -184,14 +193,17 @@ def winograd_fits(size: Convolution) -> bool:
     return window == (3, 3, 1, 1, 1, 1, size.h, size.w) and transformed <= LARGEST
 
 
-def convolutions(sms: int, size: Convolution, precision: str, winograd: bool) -> list[Choice]:
+def convolutions(sms: int, size: Convolution, precision: str, winograd: bool, warpgroups: bool = False) -> list[Choice]:
     """All choices for a convolution on a card of ``sms`` multiprocessors, those with the fewest predicted cycles first.
 
-    winograd  whether F(4x4,3x3) is allowed; it is weighed where it fits, in fp32 alone
+    winograd    whether F(4x4,3x3) is allowed; it is weighed where it fits, in fp32 alone
+    warpgroups  whether the card has ``wgmma``, which is weighed in tf32 alone
     """
     candidates = []
     exact = precision == "3xtf32"
     tiles: list[AnyTile] = list(TILES) if precision == "fp32" else [t for t in TENSOR_TILES if t.exact == exact]
+    if warpgroups and precision == "tf32":
+        tiles += WARPGROUP_TILES
     form = {"fp32": "direct", "tf32": "tf32", "3xtf32": "transposed"}[precision]
     image, result = size.n * size.h * size.w * size.ci, size.rows * size.co
     once = image + size.depth * size.co + 2 * result  # a residual is read, as often as not

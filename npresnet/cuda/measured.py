@@ -25,8 +25,9 @@ from .card import Card
 from .choice import Apart, Choice, StemChoice, convolutions, stems, winograd_fits
 from .program import Queue
 from .timing import timed
+from .trial import warpgroups_work
 
-__all__ = ["MOST", "Choices", "Measured", "Measuring"]
+__all__ = ["MOST", "Choices", "Measured", "Measuring", "seconds_of"]
 
 _Way = TypeVar("_Way", Choice, StemChoice | Apart)
 
@@ -48,7 +49,9 @@ class Choices:
     def convolution(self, size: Convolution, precision: str, winograd: bool) -> Choice:
         """The choice for a convolution; ``winograd``: whether it may be that, where it fits."""
         winograd = winograd and winograd_fits(size)
-        return self._of(_key(precision, size, winograd), size, convolutions(self._card.sms, size, precision, winograd))
+        warpgroups = precision == "tf32" and warpgroups_work(self._card)
+        ways = convolutions(self._card.sms, size, precision, winograd, warpgroups)
+        return self._of(_key(precision, size, winograd), size, ways)
 
     def stem(self, size: Stem, convolution: Convolution, precision: str) -> StemChoice | Apart:
         """The choice for a stem, whose convolution alone is ``convolution``."""
@@ -96,26 +99,28 @@ class Measuring(Choices):
         if key not in self.known:
             limit = _SLOWER * ways[0].prediction.cycles
             tried = [way for way in ways[:MOST] if way.prediction.cycles <= limit]
-            seconds = self._seconds(size, tried)
+            seconds = seconds_of(self._card, self._stream, size, tried)
             best = min(range(len(tried)), key=seconds.__getitem__)
             self.known[key] = str(tried[best])
             self._seen(Measured(key, str(tried[0]), seconds[0], str(tried[best]), seconds[best]))
         return super()._of(key, size, ways)
 
-    def _seconds(self, size: Any, ways: Sequence[Any]) -> list[float]:
-        """How long each way takes: the median of a few rounds, in each of which all have their turn."""
-        counts = [_arrays(size, way) for way in ways]
-        starts = [list(accumulate(map(_aligned, count), initial=0)) for count in counts]
-        memory = self._card.array((max(start[-1] for start in starts),), "measuring")
-        noise(self._stream, memory)  # zeros take less power, and a card may run them faster
-        queues = [
-            _queue(way, size, [memory[at : at + length] for at, length in zip(start, count, strict=False)])
-            for way, start, count in zip(ways, starts, counts, strict=True)
-        ]
-        for queue in queues:  # in the simulator, too, where nothing is timed
-            queue(self._stream)
-        rounds = timed(self._stream, [_repeated(queue) for queue in queues], _ROUNDS)
-        return [median(times) / _REPEATS for times in zip(*rounds, strict=True)]
+
+def seconds_of(card: Card, stream: Any, size: Convolution | Stem, ways: Sequence[Any]) -> list[float]:
+    """How long each way to compute a convolution takes: the median of a few rounds, in each of which all have their turn. The card
+    must be the current one."""
+    counts = [_arrays(size, way) for way in ways]
+    starts = [list(accumulate(map(_aligned, count), initial=0)) for count in counts]
+    memory = card.array((max(start[-1] for start in starts),), "measuring")
+    noise(stream, memory)  # zeros take less power, and a card may run them faster
+    queues = [
+        _queue(way, size, [memory[at : at + length] for at, length in zip(start, count, strict=False)])
+        for way, start, count in zip(ways, starts, counts, strict=True)
+    ]
+    for queue in queues:  # in the simulator, too, where nothing is timed
+        queue(stream)
+    rounds = timed(stream, [_repeated(queue) for queue in queues], _ROUNDS)
+    return [median(times) / _REPEATS for times in zip(*rounds, strict=True)]
 
 
 def _arrays(size: Convolution | Stem, way: Any) -> list[int]:

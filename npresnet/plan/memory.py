@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SMALL", "Buffer", "Memory", "Room", "Slab", "aligned", "place", "rounded"]
+__all__ = ["SMALL", "Buffer", "Memory", "Room", "Slab", "aligned", "lent", "place", "rounded"]
 
 Array = npt.NDArray[Any]
 
@@ -111,6 +111,11 @@ class Slab:
             self._stretches = [stretch for stretch in self._stretches if stretch.taken]
 
 
+def lent(size: int) -> int:
+    """Of how many bytes the block is, at the least, that ``Memory.lend`` takes for ``size``: in two large pages lies a whole one."""
+    return max(size, 2 * _PAGE)
+
+
 class Memory:
     """Blocks of memory that are lent and come back. Safe to use from many threads: every change is one dict operation.
 
@@ -127,8 +132,9 @@ class Memory:
         return sum(block.nbytes for block in list(self._idle.values()))
 
     def _take(self, size: int) -> Array:
-        """A block of at least ``size`` bytes, and not much more, unless it is new."""
-        for key, block in list(self._idle.items()):
+        """The smallest idle block of at least ``size`` bytes and not much more: larger ones are left to whoever needs them. Or a
+        new one, whose pages the system has to clear: for 64 MB that takes as long as a convolution."""
+        for key, block in sorted(self._idle.items(), key=lambda item: item[1].nbytes):
             if size <= block.nbytes <= 2 * size and self._idle.pop(key, None) is not None:
                 return block
         return aligned((rounded(size) // 4,))
@@ -144,7 +150,7 @@ class Memory:
     def lend(self, size: int) -> Iterator[Array]:
         """At least ``size`` bytes, until the end of the block; not used again if that ends in an error, because
         another thread might still write there."""
-        block = self._take(max(size, 2 * _PAGE))
+        block = self._take(lent(size))
         yield block
         self._give(block)
 

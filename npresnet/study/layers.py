@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from ..kernels.geometry import resolve_padding
@@ -27,7 +28,7 @@ from ..plan.steps import PlanStep
 from .forms import Column, Grid
 from .plans import plan_of, winograd_tile
 from .receptive import fields_of
-from .timing import Ceilings, Timing, ceilings, timing_of
+from .timing import Ceilings, Timing, ceilings, timings_of_parts
 
 __all__ = ["TABLES", "UNITS", "LayerRow", "LayersStudy", "Roof", "layers"]
 
@@ -97,7 +98,7 @@ class LayersStudy:
     total_mac    of one image
     weights      how many numbers
     run          of whole calls of the network; None where nothing was timed
-    steps_seconds  the sum of the steps' medians; of that own_seconds for steps that are the plan's own and no layer's
+    steps_seconds  the sum of the steps' times; of that own_seconds for steps that are the plan's own and no layer's
     """
 
     architecture: str
@@ -200,19 +201,20 @@ def _by_layer(steps: Sequence[PlanStep]) -> dict[str, PlanStep]:
 
 
 def _timed(net: ResNet, images: Array, outputs: list[str], repeats: int) -> tuple[dict[str, Timing], Timing]:
-    """{step's output: time of all steps that make it}, and that of whole calls."""
-    samples: dict[str, list[float]] = defaultdict(list)
-    whole = []
+    """{step's output: time of all steps that make it}, and that of whole calls. Both are timed in turn and alike, right after a run
+    that does not count: the first after a pause is slower, for threads have gone to sleep."""
+    steps, whole = [], []
     for _ in range(repeats):
         once: dict[str, float] = defaultdict(float)
         for step in net.profile(images, outputs, repeats=1):
             once[step.name] += step.seconds
-        for name, seconds in once.items():
-            samples[name].append(seconds)
+        steps.append(once)
+        net(images, outputs)
         start = time.perf_counter()
         net(images, outputs)
-        whole.append(time.perf_counter() - start)
-    return {name: timing_of(found) for name, found in samples.items()}, timing_of(whole)
+        whole.append([time.perf_counter() - start])
+    times = timings_of_parts(np.array([list(once.values()) for once in steps]))
+    return dict(zip(steps[0], times, strict=True)), timings_of_parts(np.array(whole))[0]
 
 
 def _window(

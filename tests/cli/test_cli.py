@@ -369,10 +369,21 @@ unused        none
     assert written(folder) == set()
 
 
-def test_devices(folder, monkeypatch):
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        (None, "wgmma will be tried when a network first runs in tf32"),
+        ("", "tf32 by wgmma, which was tried and is right"),
+        ("it is wrong", "tf32 without wgmma: it is wrong"),
+    ],
+)
+def test_devices(folder, monkeypatch, verdict, said):
     """The processor, every card, and why one cannot be used; before what is said of a file, if one is given."""
+    pytest.importorskip("numba_cuda")
     from npresnet.cuda import card as cards
+    from npresnet.cuda import trial
 
+    monkeypatch.setattr(trial, "remembered", lambda index: verdict)
     found = [
         cards.Found(0, "NVIDIA H100", (9, 0), 132, 60_000_000_000, 80_000_000_000, None),
         cards.Found(1, "Tesla V100", (7, 0), 80, 0, 0, "its compute capability is 7.0; CUDA 13 needs 7.5"),
@@ -383,9 +394,10 @@ def test_devices(folder, monkeypatch):
     assert status == 0
     assert re.match(r"cpu           .+ \d+ threads\n", output)
     assert (
-        """\
+        f"""\
 cuda:0        NVIDIA H100, compute capability 9.0, 60.0 of 80.0 GB free
               usable
+              {said}
 cuda:1        Tesla V100, compute capability 7.0
               not usable: its compute capability is 7.0; CUDA 13 needs 7.5
 packages      """

@@ -13,7 +13,8 @@ from npresnet.kernels.cuda import fused, stem, winograd
 from npresnet.kernels.cuda.implicit import TILES, Tile
 from npresnet.kernels.cuda.launch import SIMULATED
 from npresnet.kernels.cuda.ptx import copies_commit, copies_wait, copy4_async
-from npresnet.kernels.cuda.tensor import TENSOR_TILES, tf32_weights
+from npresnet.kernels.cuda.tensor import TENSOR_TILES, TensorTile, tf32_weights
+from npresnet.kernels.cuda.wgmma import WARPGROUP_TILES
 from npresnet.kernels.geometry import window
 from npresnet.kernels.winograd import transform_kernel
 from npresnet.verify.compare import compare
@@ -24,7 +25,11 @@ LIMITS = {"fp32": 5e-7, "3xtf32": 5e-7, "tf32": 1e-3}  # worst seen: 2.4e-7, 1.2
 
 
 def precision_of(tile):
-    return "fp32" if isinstance(tile, Tile) else "3xtf32" if tile.exact else "tf32"
+    return "fp32" if isinstance(tile, Tile) else "3xtf32" if isinstance(tile, TensorTile) and tile.exact else "tf32"
+
+
+def area(tile):
+    return tile.bm * tile.bn
 
 
 def on_card(array):
@@ -50,7 +55,8 @@ def stored(w, tile):
     flat = w.reshape(-1, w.shape[3])
     if isinstance(tile, Tile):
         return flat
-    return np.ascontiguousarray(flat.T) if tile.exact else tf32_weights(np.ascontiguousarray(flat.T))
+    transposed = np.ascontiguousarray(flat.T)
+    return tf32_weights(transposed) if precision_of(tile) == "tf32" else transposed
 
 
 def run(tile, splits, x, w, bias, size, residual=None, relu=False):
@@ -88,19 +94,25 @@ SMALL: list[tuple[Any, ...]] = [
 ]
 
 
+@pytest.mark.parametrize("tile", [min(TILES, key=area), min(WARPGROUP_TILES, key=area)], ids=str)
 @pytest.mark.parametrize("case", SMALL, ids=str)
-def test_convolution(case):
+def test_convolution(case, tile):
     images, kernel, stride, padding, co, splits, add, relu = case
     x, w, bias, size = convolution(images, kernel, stride, padding, co)
     residual = numbers("r", (size.n, size.ho, size.wo, co)) if add else None
-    tile = min(TILES, key=lambda tile: tile.bm * tile.bn)
     y = run(tile, splits, x, w, bias, size, residual, relu)
     difference = compare(y, expected(x, w, bias, stride, padding, residual, relu))
-    assert difference.agrees(LIMITS["fp32"]), difference
+    assert difference.agrees(LIMITS[precision_of(tile)], 1e-2), difference
 
 
-@pytest.mark.parametrize("deep", [True, False], ids=["deep", "shallow"])
-@pytest.mark.parametrize("tile", [*TILES, *TENSOR_TILES], ids=str)
+@pytest.mark.parametrize(
+    ("tile", "deep"),
+    [
+        *((tile, deep) for tile in (*TILES, *TENSOR_TILES, min(WARPGROUP_TILES, key=area)) for deep in (True, False)),
+        *((tile, True) for tile in WARPGROUP_TILES if tile != min(WARPGROUP_TILES, key=area)),
+    ],
+    ids=lambda value: {True: "deep", False: "shallow"}.get(value, str(value)),
+)
 def test_every_tile(tile, deep):
     """More turns than buffers, two taps, and a sum that ends within a tile's steps of k, within one tile; and fewer turns than
     buffers, with a full tile and one that is not in each direction."""
@@ -119,7 +131,7 @@ def test_special_values(special):
     """They come out where the definition has them."""
     x, w, bias, size = convolution((1, 5, 5, 4), (3, 3), 1, "same", 4)
     x[0, 1, 2, 3] = special
-    tile = min(TILES, key=lambda tile: tile.bm * tile.bn)
+    tile = min(TILES, key=area)
     y = run(tile, 1, x, w, bias, size, relu=True)
     with np.errstate(invalid="ignore"):
         reference = expected(x, w, bias, 1, "same")
@@ -130,7 +142,7 @@ def test_special_values(special):
 def test_multiply_many():
     a, b = numbers("a", (3, 7, 20)), numbers("b", (3, 20, 12))
     c = empty(3 * 7 * 12)
-    tile = min(TILES, key=lambda tile: tile.bm * tile.bn)
+    tile = min(TILES, key=area)
     fused.multiply_many(0, tile, 3, 7, 20, 12, on_card(a), on_card(b), c)
     assert compare(c.copy_to_host().reshape(3, 7, 12), np.matmul(a.astype(np.float64), b)).agrees(LIMITS["fp32"])
 
@@ -145,7 +157,7 @@ def test_winograd(images, co, add, relu, parts):
     residual = numbers("r", (*images[:3], co)) if add else None
     tiles = -(-winograd.tiles_of(size) // parts)
     out = empty(size.rows * co)
-    tile = min(TILES, key=lambda tile: tile.bm * tile.bn)
+    tile = min(TILES, key=area)
     winograd.winograd(
         0, tile, parts, size, on_card(x), on_card(transform_kernel(w, 4)), on_card(bias),
         None if residual is None else on_card(residual), relu,

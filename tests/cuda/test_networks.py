@@ -179,15 +179,23 @@ def test_block(algorithm):
     assert_agree(make(graph, algorithm).run(images, names), truth(graph, images, names))
 
 
-@pytest.mark.parametrize(("precision", "limit"), [("tf32", 2e-3), ("3xtf32", 1e-6)])
-def test_precision(precision, limit):
+@pytest.mark.parametrize(
+    ("precision", "limit", "warpgroups"), [("tf32", 2e-3, False), ("tf32", 2e-3, True), ("3xtf32", 1e-6, False)]
+)
+def test_precision(precision, limit, warpgroups, monkeypatch):
+    """tf32 also by warp groups, where there is nothing else to choose."""
+    if warpgroups:
+        monkeypatch.setattr(measured, "warpgroups_work", lambda card: True)
+        monkeypatch.setattr(choice, "TENSOR_TILES", {})
     graph = graph_of(
         ("conv", Conv2D(8, 6, (1, 1)), "input"), ("bn", BatchNorm(6, 1e-3), "conv"), ("relu", ReLU(), "bn"), channels=8
     )
     images = numbers("precision", (1, 3, 3, 8))
-    found = make(graph, precision=precision).run(images, ("relu",))
+    net = make(graph, precision=precision)
+    found = net.run(images, ("relu",))
     expected = truth(graph, images, ("relu",))
     assert_agree(found, expected, limit)
+    assert net.algorithms((3, 3), ("relu",))["conv"].startswith("wgmma") == warpgroups
     if precision == "tf32":
         assert compare(found["relu"], expected["relu"]).relative > 1e-5
 
@@ -232,7 +240,7 @@ def _forced(monkeypatch, winograd: bool, splits: int) -> None:
 
     nothing = choice.Prediction(0, 0, 0, 0, 0, 0)
 
-    def chosen(sms, size, precision, allowed):
+    def chosen(sms, size, precision, allowed, warpgroups):
         tile = min(choice.TILES, key=lambda tile: tile.bm * tile.bn)
         if winograd and allowed and (size.kh, size.sh) == (3, 1):
             return [choice.Choice(tile, splits, True, "winograd", nothing)]

@@ -405,9 +405,14 @@ static Result cuLibraryLoadData(void **library, const void *code, void *a, void 
   *library = malloc(1);
   return SUCCESS;
 }
-static Result cuLibraryGetKernel(void **kernel, void *library, const char *name) {
+typedef struct { unsigned shared; char name[]; } Kernel; /* shared: bytes of shared memory that a block may ask for */
+
+static Result cuLibraryGetKernel(void **made, void *library, const char *name) {
   (void)library;
-  *kernel = strdup(name); /* kept for ever, as kernels are */
+  Kernel *kernel = malloc(sizeof *kernel + strlen(name) + 1); /* kept for ever, as kernels are */
+  kernel->shared = 49152;
+  strcpy(kernel->name, name);
+  *made = kernel;
   return SUCCESS;
 }
 static Result cuKernelGetAttribute(int *value, int attribute, void *kernel, int device) {
@@ -415,17 +420,28 @@ static Result cuKernelGetAttribute(int *value, int attribute, void *kernel, int 
   *value = attribute ? 0 : 1024; /* CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK */
   return SUCCESS;
 }
+static Result cuKernelSetAttribute(int attribute, int value, void *handle, int device) {
+  (void)device;
+  ALONE;
+  Kernel *kernel = handle;
+  if (attribute != 8 || value < 0 || value > 232448) return refused("cuKernelSetAttribute", INVALID_VALUE);
+  kernel->shared = value; /* CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES */
+  note("cuKernelSetAttribute kernel=%s shared=%d", kernel->name, value);
+  return SUCCESS;
+}
 
-static Result launch(const char *name, const unsigned grid[3], const unsigned block[3], unsigned shared, void *handle) {
+static Result launch(const Kernel *kernel, const unsigned grid[3], const unsigned block[3], unsigned shared,
+                     void *handle) {
   ALONE;
   NEEDS_CONTEXT("launch");
   Stream *stream = FIND_STREAM("launch", handle);
   unsigned long long threads = (unsigned long long)block[0] * block[1] * block[2];
   int fits = grid[0] && grid[1] && grid[2] && grid[0] <= 2147483647u && grid[1] <= 65535 && grid[2] <= 65535;
-  if (!fits || !threads || threads > 1024 || block[2] > 64 || shared > 49152) return refused("launch", INVALID_VALUE);
+  unsigned most = kernel ? kernel->shared : 49152;
+  if (!fits || !threads || threads > 1024 || block[2] > 64 || shared > most) return refused("launch", INVALID_VALUE);
   TRY(queue("launch", stream, (Work){.kind = LAUNCH}));
-  note("launch kernel=%s grid=%u,%u,%u threads=%llu shared=%u stream=%p recorded=%d", name, grid[0], grid[1], grid[2],
-       threads, shared, handle, stream->recording);
+  note("launch kernel=%s grid=%u,%u,%u threads=%llu shared=%u stream=%p recorded=%d", kernel->name, grid[0], grid[1],
+       grid[2], threads, shared, handle, stream->recording);
   return SUCCESS;
 }
 static Result cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
@@ -580,8 +596,8 @@ static const struct { const char *name; void *function; } OFFERED[] = {
   OFFER(cuMemHostAlloc), OFFER(cuMemFreeHost), OFFER(cuMemGetInfo), OFFER(cuPointerGetAttributes),
   OFFER(cuMemcpyHtoD), OFFER(cuMemcpyDtoH), OFFER(cuMemcpyHtoDAsync), OFFER(cuMemcpyDtoHAsync),
   OFFER(cuMemcpyDtoDAsync), OFFER(cuMemsetD32Async), OFFER(cuLibraryLoadData), OFFER(cuLibraryGetKernel),
-  OFFER(cuKernelGetAttribute), OFFER(cuLaunchKernel), OFFER(cuLaunchKernelEx), OFFER(cuStreamCreateWithPriority),
-  OFFER(cuStreamCreate), OFFER(cuStreamDestroy), OFFER(cuStreamSynchronize), OFFER(cuStreamGetFlags),
+  OFFER(cuKernelGetAttribute), OFFER(cuKernelSetAttribute), OFFER(cuLaunchKernel), OFFER(cuLaunchKernelEx),
+  OFFER(cuStreamCreateWithPriority), OFFER(cuStreamCreate), OFFER(cuStreamDestroy), OFFER(cuStreamSynchronize), OFFER(cuStreamGetFlags),
   OFFER(cuEventCreate), OFFER(cuEventDestroy), OFFER(cuEventRecordWithFlags), OFFER(cuEventElapsedTime),
   OFFER(cuStreamBeginCapture), OFFER(cuStreamEndCapture), OFFER(cuGraphInstantiateWithFlags), OFFER(cuGraphLaunch),
   OFFER(cuGraphDestroy), OFFER(cuGraphExecDestroy),

@@ -24,9 +24,10 @@ from numba.cuda import compiler
 from npresnet.cuda.choice import issue_share, issued_by_stem
 from npresnet.kernels import cuda as on_card
 from npresnet.kernels.cuda import assembly as compiled
-from npresnet.kernels.cuda import fused, implicit, stem, tensor, winograd
-from npresnet.kernels.cuda.assembly import assemble, assemble_all, newest
+from npresnet.kernels.cuda import fused, implicit, stem, tensor, wgmma, winograd
+from npresnet.kernels.cuda.assembly import assemble, assemble_all, newest, suffix
 from npresnet.kernels.cuda.launch import KERNELS, Kernel, ceil_div
+from npresnet.kernels.cuda.occupancy import multiprocessor, resident_warps
 
 for module in pkgutil.iter_modules(on_card.__path__, f"{on_card.__name__}."):
     importlib.import_module(module.name)  # so that no file's kernels are forgotten
@@ -44,9 +45,10 @@ def library(kernel):
 
 def intermediate(kernel, capability, output="ptx", lines=False):
     """As the function of the same name that it replaces below, but Numba's part of the work is done once."""
+    architecture = (*capability, suffix(kernel))
     if output == "ltoir":
-        return library(kernel).get_ltoir(cc=capability)
-    (code,) = library(kernel).get_asm_strs(cc=capability)
+        return library(kernel).get_ltoir(cc=architecture)
+    (code,) = library(kernel).get_asm_strs(cc=architecture)
     return code
 
 
@@ -55,11 +57,15 @@ def _share_the_front_end(monkeypatch):
     monkeypatch.setattr(compiled, "intermediate", intermediate)
 
 
-together = functools.cache(lambda capability: assemble_all(SHIPPED.values(), capability))
+@functools.cache
+def together(capability, letter):
+    """{name: assembly} of all kernels that an architecture runs, with that letter behind its number or without one."""
+    kernels = [each for each in SHIPPED.values() if suffix(each) == letter and each.only in (None, capability)]
+    return assemble_all(kernels, capability)
 
 
 def assembly(name, capability):
-    return together(capability)[name]
+    return together(capability, suffix(SHIPPED[name]))[name]
 
 
 every_architecture = pytest.mark.parametrize(
@@ -79,9 +85,17 @@ SHARED = {
     **{kernel.name: 2 * (tile.bm + tile.bn) * tile.bk * 4 for tile, kernel in implicit.TILES.items()},
     **{kernel.name: tile.stages * (tile.bm + tile.bn) * tile.bk * 4 for tile, kernel in tensor.TENSOR_TILES.items()},
 }
-"""Bytes of shared memory, for all buffers of each tile; other kernels take none."""
+"""Bytes of static shared memory, for all buffers of each tile; other kernels take none."""
 
-BOUNDED = tuple(module.__name__ for module in (fused, implicit, stem, tensor, winograd))
+
+def architectures(name):
+    """Those for which a kernel is looked at: those without shared memory, which are far from all limits, the newest alone."""
+    if SHIPPED[name].only:
+        return [SHIPPED[name].only]
+    return ARCHITECTURES if name in SHARED else ARCHITECTURES[-1:]
+
+
+BOUNDED = tuple(module.__name__ for module in (fused, implicit, stem, tensor, wgmma, winograd))
 """Files whose kernels count in 32 bits, and are called for arrays of so many elements only."""
 
 
@@ -103,12 +117,11 @@ def test_alone_as_together(name, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "capability"),
-    [(name, each) for name in SHIPPED for each in (ARCHITECTURES if name in SHARED else ARCHITECTURES[-1:])],
+    [(name, each) for name in SHIPPED for each in architectures(name)],
     ids=str,
 )
 def test_resources(name, capability):
-    """Nothing spilled, no array in local memory, registers and shared memory as meant; kernels without shared memory, which are
-    far from all limits, on the newest architecture alone."""
+    """Nothing spilled, no array in local memory, registers and shared memory as meant."""
     made, kernel = assembly(name, capability), SHIPPED[name]
     assert made.spills == 0
     assert made.stack == 0
@@ -123,8 +136,9 @@ def test_resources(name, capability):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_intermediate_code(name):
     """PTX, as a driver would compile it; and denormal numbers are kept, as on the CPU."""
-    text = intermediate(SHIPPED[name], (8, 0))
-    assert ".target sm_80" in text
+    major, minor = capability = SHIPPED[name].only or (8, 0)
+    text = intermediate(SHIPPED[name], capability)
+    assert f".target sm_{major}{minor}{suffix(SHIPPED[name])}" in text
     assert ".visible .entry" in text
     for operation in ("add.ftz", "mul.ftz", "fma.rn.ftz", "mad.ftz", "div.full", "div.approx"):
         assert operation not in text
@@ -177,6 +191,32 @@ def test_tensor_products(tile, capability):
     products = tile.wm // 16 * (tile.wn // 8) * (tile.bk // 8) * (3 if tile.exact else 1)
     enough = 0.95 if capability <= (9, 0) else 0.85  # the newest compiler spends more on addresses
     assert min(8 * products / made.issued(products, "HMMA"), 1.0) > enough * issue_share(tile)
+
+
+@pytest.mark.parametrize("tile", wgmma.WARPGROUP_TILES, ids=str)
+def test_products_of_warp_groups(tile):
+    """Asynchronous products that add to sums where these are, one group in each turn; in the loop there is one barrier, and what was
+    copied is made visible before it. Nothing waits for a product but the two waits that are written; as many blocks fit on an SM as
+    is meant, by their shared memory, too."""
+    kernel = wgmma.WARPGROUP_TILES[tile]
+    made = assembly(kernel.name, (9, 0))
+    products = re.findall(r"HGMMA\.64x(\d+)x8\.F32\.TF32 (R\d+), gdesc\[UR\d+\], (R\d+)( ?,[^;]*)?", made.text)
+    assert len(products) == made.count("HGMMA") == 4
+    assert {int(columns) for columns, *_ in products} == {tile.bn}
+    assert len({register for _, *registers, _ in products for register in registers}) == 1
+    assert [more.strip(" ,") for *_, more in products] == ["", "", "", "gsb0"]  # the last of a group
+    assert made.count("WARPGROUP.ARRIVE") == 1
+    assert re.findall(r"WARPGROUP\.DEPBAR\.LE gsb0, (0x\w+)", made.text) == ["0x1", "0x0"]
+    assert re.findall(r"\bDEPBAR\.LE SB0, (0x\w+)", made.text) == [hex(tile.stages - 3), "0x0"]
+    assert re.search(r"DEPBAR\.LE SB0.*?FENCE\.VIEW\.ASYNC.*?BAR\.SYNC.*?HGMMA.*?LDGSTS", made.text, re.DOTALL)
+    assert made.count("BAR") == made.count("FENCE") == made.count("LDGDEPBAR") == 1
+    assert made.count("LDGSTS.E.BYPASS.128") == made.count("LDGSTS") == (tile.bm + tile.bn) * 8 // tile.threads
+    assert made.count("LDG") == made.count("LDG.E.64")  # bias and residual alone
+    assert made.count("HMMA") == made.count("FFMA") == 0
+    assert made.shared == 0
+    assert min(tile.bn / 2 * len(products) / made.issued(len(products), "HGMMA"), 1.0) > 0.95 * issue_share(tile)
+    resident = resident_warps(multiprocessor((9, 0)), made.registers, tile.threads, kernel.shared)
+    assert resident == kernel.together * tile.threads // 32
 
 
 @every_architecture

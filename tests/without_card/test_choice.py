@@ -9,12 +9,13 @@ import pytest
 
 pytest.importorskip("numba_cuda")  # which test_cuda.py asserts to be there
 
-from bench import predict_card
+from bench import card_wgmma, predict_card
 from npresnet.cuda.choice import Apart, convolutions, stems
 from npresnet.kernels.cuda.fused import Convolution
 from npresnet.kernels.cuda.implicit import TILES
 from npresnet.kernels.cuda.stem import STEMS, Stem
 from npresnet.kernels.cuda.tensor import TENSOR_TILES
+from npresnet.kernels.cuda.wgmma import WARPGROUP_TILES, WarpgroupTile
 
 SMS = 132
 
@@ -82,6 +83,23 @@ def test_winograd_in_parts_that_stay_in_the_cache():
 def test_form_of_the_weights(precision):
     form = choose(SMS, square(8, 14, 256, 256), precision, True).form
     assert form == {"fp32": "direct", "tf32": "tf32", "3xtf32": "transposed"}[precision]
+
+
+def test_warp_groups_where_they_are_expected_to_pay():
+    """In tf32, where there is enough to do for their large tiles; which come out of the L2 no faster than others."""
+    for precision in ("fp32", "tf32", "3xtf32"):
+        choice = choose(SMS, square(64, 28, 512, 512), precision, True, True)
+        assert isinstance(choice.tile, WarpgroupTile) == (precision == "tf32")
+    assert choose(SMS, square(64, 28, 512, 512), "tf32", True, True).prediction.limit == "cache"
+    assert not isinstance(choose(SMS, square(1, 7, 512, 512), "tf32", True, True).tile, WarpgroupTile)
+
+
+@pytest.mark.parametrize("size", card_wgmma.SIZES.values(), ids=card_wgmma.SIZES)
+def test_what_is_timed_of_warp_groups(size):
+    """Each tile once."""
+    ways = [way.tile for way in card_wgmma.best_of_each(SMS, size)]
+    assert set(ways) == {*WARPGROUP_TILES, *(tile for tile in TENSOR_TILES if not tile.exact)}
+    assert len(ways) == len(set(ways))
 
 
 def choose_stem(n, side, precision):
