@@ -52,14 +52,16 @@ def extract(
         Path | None, typer.Option(metavar="WEIGHTS", help="A Keras weight file (.h5, .keras, .weights.json).")
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder of the results.")] = None,
-    layers: Annotated[str | None, typer.Option(metavar="A,B", help="c5, c4, or layers; else the last map.")] = None,
+    layers: Annotated[
+        str | None, typer.Option(metavar="A,B", help="c5, c4, or layers by name; else the last map.")
+    ] = None,
     pool: Annotated[str, typer.Option(metavar="POOL", help="mean, max or gem over pixels, or none.")] = "mean",
     dtype: Annotated[str, typer.Option(metavar="TYPE", help="f32 or f16.")] = "f32",
     size: SizeOption = None,
     preprocessing: PreprocessingOption = None,
     shard: Annotated[str, typer.Option(metavar="K/N", help="Only the K-th of N shares of the work.")] = "1/1",
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Again what has failed, and files that have changed.")
+        bool, typer.Option("--retry-failed", help="Compute again what has failed, and files that have changed.")
     ] = False,
     extend: Annotated[bool, typer.Option("--extend", help="Add images that are new among the inputs.")] = False,
     on_error: Annotated[
@@ -68,16 +70,27 @@ def extract(
     decoders: Annotated[
         int | None, typer.Option(metavar="N", help="Processes that read pictures; else as many as processors.", min=1)
     ] = None,
-    batch: Annotated[int | None, typer.Option(metavar="N", help="Images at a time.", min=1)] = None,
+    batch: Annotated[
+        int | None, typer.Option(metavar="N", help="Images that the network takes at a time.", min=1)
+    ] = None,
     threads: ThreadsOption = None,
     orient: Annotated[bool, typer.Option("--orient", help="Turn pictures as their EXIF orientation says.")] = False,
     fast_decode: Annotated[
         bool, typer.Option("--fast-decode", help="Decode large JPEGs at a half, quarter or eighth: other features.")
     ] = False,
-    formats: Annotated[str | None, typer.Option(metavar="A,B", help="Pillow's names of those to read.")] = None,
-    max_pixels: Annotated[int | None, typer.Option(metavar="N", help="Of a picture, at most.", min=1)] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B", help="Those to read, as Pillow calls them; else JPEG,PNG,WEBP,BMP,DIB,GIF,TIFF,PPM."
+        ),
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(metavar="N", help="Pictures of more fail; else 89,478,485.", min=1)
+    ] = None,
     follow_links: Annotated[bool, typer.Option("--follow-links", help="Read links to files, in folders.")] = False,
-    images_per_shard: Annotated[int | None, typer.Option(metavar="N", help="Else a minute's, or 64 MB.", min=1)] = None,
+    images_per_shard: Annotated[
+        int | None, typer.Option(metavar="N", help="Of a new job; else a minute's, 64 MB, or 10,000.", min=1)
+    ] = None,
     other_versions: Annotated[
         bool, typer.Option("--other-versions", help="Go on with other versions of NumPy or Pillow.")
     ] = False,
@@ -86,9 +99,13 @@ def extract(
     precision: PrecisionOption = Precision.fp32,
     architecture: ArchitectureOption = None,
     status: Annotated[Path | None, typer.Option(metavar="DIR", help="How far a job has come.")] = None,
-    verify: Annotated[Path | None, typer.Option(metavar="DIR", help="Check a job, by a sample.")] = None,
+    verify: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Check a job: read its rows, compute a sample again.")
+    ] = None,
     sample: Annotated[str, typer.Option(metavar="SHARE", help="Of the rows, for --verify.")] = "1%",
-    merge: Annotated[tuple[Path, Path] | None, typer.Option(metavar="DIR FILE", help="Make one .npy of a job.")] = None,
+    merge: Annotated[
+        tuple[Path, Path] | None, typer.Option(metavar="DIR FILE", help="Make one .npy of a job's rows.")
+    ] = None,
 ) -> None:
     """Compute features of whole folders, in jobs that can be resumed.
 

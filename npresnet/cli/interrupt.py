@@ -76,6 +76,7 @@ def _tell() -> bool:
     if not _told.acquire(blocking=False):
         return False
     sys.unraisablehook = lambda _: None  # compiled code that called Python would print what it loses
+    start = "\r\x1b[K" if os.isatty(2) else ""  # over a progress bar, if there is one
     with suppress(OSError):
-        os.write(2, f"npresnet: interrupted\n{_advice}".encode(errors="backslashreplace"))
+        os.write(2, f"{start}npresnet: interrupted\n{_advice}".encode(errors="backslashreplace"))
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
 import textwrap
@@ -80,7 +81,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except NpResNetError as error:
             fail(str(error), 2)
         except MemoryError as error:
-            fail(f"out of memory ({error}); use smaller or fewer images", 2)
+            _fail_for_memory(error)
         except RuntimeError as error:
             if "can't start new thread" not in str(error):
                 raise
@@ -88,10 +89,16 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:  # the reader of the results has gone
             raise
         except OSError as error:
+            if error.errno == errno.ENOMEM or "shared object" in str(error):  # llvmlite's library, which found no room
+                _fail_for_memory(error)
             name = f"{error.filename}: " if error.filename else ""
             fail(f"{name}cannot be read or written ({error.strerror or error}); is it there, and is the disk full?", 2)
 
     return run
+
+
+def _fail_for_memory(error: Exception) -> NoReturn:
+    fail(f"out of memory ({error}); use smaller or fewer images, or raise the limit (ulimit -v)", 2)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: str) -> None:

@@ -47,6 +47,9 @@ class LazyRows:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def __repr__(self) -> str:
+        return f"<rows {self.dtype} {list(self.shape)}, read where they are asked for>"
+
     def blocks(self) -> Iterator[Array]:
         """The rows, as many at a time as a shard has."""
         for number in range(len(self._files)):

@@ -25,9 +25,10 @@ def disk_errors(folder: Path) -> Iterator[None]:
     """What goes wrong with the files of a job in this context, and is not told yet, is told as an OutputError."""
     try:
         yield
-    except BrokenPipeError:  # whoever reads what is printed has gone
-        raise
     except OSError as error:
+        # whoever reads what is printed has gone; there is no memory; or a library is not there: nothing of this is the disk's
+        if error.errno in (None, errno.EPIPE, errno.ENOMEM):
+            raise
         name = os.fspath(error.filename) if error.filename else folder
         raise OutputError(
             f"{name}: {error.strerror or error}; when that is put right, give the same command again, and it goes on from here"

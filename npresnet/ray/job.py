@@ -23,6 +23,7 @@ import shutil
 import tempfile
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -136,8 +137,9 @@ def extract(
             if started is not None:
                 started(total, total - left, pool_size)
             try:
-                with _context(folder), _marked(folder / "run") as own:
+                with _context(folder), _marked(folder / "run") as own, warnings.catch_warnings():
                     rows = ray.data.read_parquet(str(folder / "inputs"), override_num_blocks=-(-left // block))
+                    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")  # see _no_restarts
                     rows = rows.map_batches(
                         _ExtractInRun,
                         fn_constructor_kwargs={"marker": str(own), **constructor},
@@ -229,8 +231,9 @@ def _no_restarts(function: Any) -> dict[str, Any]:
     Ray itself would start the actor again, without end, and its tasks would wait for it: for ever where the node is lost on which it
     had room.
     """
-    others = any(each.kind is each.VAR_KEYWORD for each in inspect.signature(function).parameters.values())
-    return {"max_restarts": 0, "max_task_retries": 0} if others else {}
+    parameters = inspect.signature(function).parameters
+    others = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    return {name: 0 for name in ("max_restarts", "max_task_retries") if others or name in parameters}
 
 
 @contextmanager

@@ -732,14 +732,26 @@ def test_missing_extra(folder, missing, arguments, words):
     assert written(folder) == set()
 
 
+NO_MEMORY = "npresnet: out of memory at the start: a limit is set too low (ulimit -v), or the machine has none left\n"
+
+
 def test_no_memory_to_start():
     code = WITHOUT.replace('ModuleNotFoundError(f"No module named {name!r}", name=name)', "MemoryError")
     assert "raise MemoryError\n" in code
     done = subprocess.run([sys.executable, "-c", code, "typer", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        "npresnet: out of memory at the start: a limit is set too low (ulimit -v), or the machine has none left\n"
-    )
+    assert done.stderr == NO_MEMORY
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the limit is not kept")
+@pytest.mark.parametrize("megabytes", [64, 150, 200])
+def test_limit_on_memory_below_what_the_start_takes(megabytes):
+    """NumPy's BLAS would print something of its own, and end the process or interrupt it."""
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({megabytes} * 2**20,) * 2)\n"
+    code += "from npresnet.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == NO_MEMORY
 
 
 @pytest.mark.parametrize(

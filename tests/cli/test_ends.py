@@ -244,21 +244,39 @@ STAYING = {
 }
 
 
-@unix
-@pytest.mark.parametrize("place", STAYING)
-def test_interrupted(tmp_path, place):
+def interrupted(folder: Path, place: str, stderr: int) -> subprocess.Popen:
+    """A command that stays at a place, and was told to end."""
     code = f"{BEGIN}{STAYING[place]}\nfrom npresnet.__main__ import main\nmain()"
     environment = {**os.environ, "NPRESNET_CACHE_DIR": os.devnull}
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", code], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=stderr
     )
-    while not (tmp_path / "ready").exists():
+    while not (folder / "ready").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
+    return process
+
+
+@unix
+@pytest.mark.parametrize("place", STAYING)
+def test_interrupted(tmp_path, place):
+    process = interrupted(tmp_path, place, subprocess.PIPE)
     assert process.communicate(timeout=60) == (b"", b"npresnet: interrupted\n")
     assert process.returncode == 130
     assert written(tmp_path) == {"ready"}
+
+
+@unix
+def test_interrupted_on_a_terminal(tmp_path):
+    """What is told begins its line, where a progress bar may stand."""
+    ours, terminal = os.openpty()
+    process = interrupted(tmp_path, "in Python", terminal)
+    assert process.wait(timeout=60) == 130
+    assert os.read(ours, 1000) == b"\r\x1b[Knpresnet: interrupted\r\n"
+    process.stdout.close()
+    os.close(ours)
+    os.close(terminal)
 
 
 @unix

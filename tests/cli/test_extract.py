@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ testing = pytest.importorskip("typer.testing")
 pytest.importorskip("PIL.Image")
 
 from npresnet.cli.app import app  # noqa: E402 (it needs typer)
+from npresnet.extraction.decoder import FORMATS, MOST_PIXELS  # noqa: E402
 from tests.support.pictures import good_pictures  # noqa: E402
 from tests.support.thin import thin_file  # noqa: E402
 
@@ -102,3 +104,23 @@ def test_stopping_at_the_first_failure(folder):
     status, output = cli(*USUAL, "--on-error", "stop")
     assert status == 1
     assert "npresnet: two\\nlines.jpg: not a picture" in output
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOMEM, "Cannot allocate memory"), OSError("Could not find/load shared object file"), MemoryError()],
+)
+def test_no_memory_is_not_told_as_the_disks(folder, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("npresnet.extraction.run.Decoders", fail)
+    status, output = cli(*USUAL)
+    assert status == 2
+    assert output.startswith(f"npresnet: out of memory ({error}); ")
+
+
+def test_help_says_what_is_read():
+    text = " ".join(cli("--help")[1].split())
+    assert f"else {','.join(FORMATS)}." in text
+    assert f"else {MOST_PIXELS:,}." in text

@@ -347,6 +347,7 @@ def test_features_are_read_lazily(reference, tmp_path):
     features = npresnet.open_features(reference.folder)
     whole = np.asarray(features.array)
     assert features.array.shape == whole.shape == (24, 32)
+    assert repr(features.array) == "<rows float32 [24, 32], read where they are asked for>"
     assert features.array.dtype == np.float32
     assert len(features) == 24
     assert [len(block) for block in features.array.blocks()] == [5, 5, 5, 5, 4]

@@ -18,7 +18,7 @@ from npresnet.model import assemble
 from npresnet.network.architecture import Architecture
 from npresnet.network.families import FAMILIES
 from npresnet.network.seeded import seeded
-from npresnet.ray.job import _begin
+from npresnet.ray.job import _begin, _no_restarts
 from npresnet.ray.planning import room
 
 
@@ -92,3 +92,10 @@ def test_a_network_is_pickled_as_its_file(weights, net, tmp_path):
 def test_errors_are_pickled():
     again = pickle.loads(pickle.dumps(ImageError("a.jpg: damaged", "truncated")))
     assert (str(again), again.kind) == ("a.jpg: damaged", "truncated")
+
+
+def test_no_restarts_where_ray_can_be_told_so():
+    both = {"max_restarts": 0, "max_task_retries": 0}
+    assert _no_restarts(lambda fn, **others: None) == both
+    assert _no_restarts(lambda fn, max_restarts, max_task_retries: None) == both
+    assert _no_restarts(lambda fn, num_cpus: None) == {}
