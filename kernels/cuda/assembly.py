@@ -4,8 +4,8 @@
     assembly.registers, assembly.spills, assembly.count("FFMA"), assembly.count("LDG.E.128")
 
 Kernels go the same way as when they are launched: Numba's NVVM makes LTO-IR of them, nvJitLink machine code (SASS) of
-that; nvdisasm lists it, when an instruction is first asked for: to start it takes longer than to compile most kernels. It
-takes numba-cuda with its CUDA parts, and the package nvidia-cuda-nvdisasm.
+that; nvdisasm lists it, when an instruction is first asked for: to start it takes longer than to compile most kernels, which
+``assemble_all`` therefore has listed together. It takes numba-cuda with its CUDA parts, and the package nvidia-cuda-nvdisasm.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from numba import cuda
 
 from .launch import Kernel
 
-__all__ = ["Assembly", "assemble", "capabilities", "intermediate", "newest", "suffix"]
+__all__ = ["Assembly", "assemble", "assemble_all", "capabilities", "intermediate", "newest", "suffix"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Assembly:
     spills        bytes written to and read from local memory because there were too few registers
     stack         bytes of local memory per thread: arrays whose indices are not known at compile time
     shared        bytes of static shared memory per block
-    cubin         the code itself, as a card takes it
+    cubin         the code itself, as a card takes it; with that of all kernels that were assembled together
+    symbol        its name in there
     lines         whether it says which line of the source each instruction is of; the instructions are the same
 
     Its instructions raise FileNotFoundError where nvdisasm is not installed.
@@ -46,12 +47,13 @@ class Assembly:
     stack: int
     shared: int
     cubin: bytes
+    symbol: str
     lines: bool = False
 
     @functools.cached_property
     def text(self) -> str:
         """The code as nvdisasm lists it."""
-        return _disassemble(self.cubin, self.lines)
+        return _disassemble(self.cubin, self.lines)[self.symbol]
 
     @functools.cached_property
     def instructions(self) -> Mapping[str, int]:
@@ -145,19 +147,23 @@ def assemble(kernel: Kernel, capability: tuple[int, int], lines: bool = False) -
 
     Raises Numba's and nvJitLink's errors where a kernel is wrong.
     """
+    return assemble_all([kernel], capability, lines)[kernel.name]
+
+
+def assemble_all(kernels: Iterable[Kernel], capability: tuple[int, int], lines: bool = False) -> dict[str, Assembly]:
+    """Several kernels as ``assemble`` makes them, by name, in one piece of machine code, which is disassembled at once; those that
+    need a letter behind the architecture's number (``suffix``) apart from the others."""
     from cuda.bindings import nvjitlink
 
-    code = intermediate(kernel, capability, "ltoir", lines)
-    options = [
-        f"-arch=sm_{capability[0]}{capability[1]}{suffix(kernel)}",
-        "-lto",
-        "-verbose",
-        "-O3",
-        *(["-lineinfo"] if lines else []),
-    ]
+    kernels = list(kernels)
+    (letter,) = {suffix(kernel) for kernel in kernels}
+    architecture = f"sm_{capability[0]}{capability[1]}{letter}"
+    options = [f"-arch={architecture}", "-lto", "-verbose", "-O3", *(["-lineinfo"] if lines else [])]
     linker = nvjitlink.create(len(options), options)
     try:
-        nvjitlink.add_data(linker, nvjitlink.InputType.LTOIR, code, len(code), kernel.name)
+        for kernel in kernels:
+            code = intermediate(kernel, capability, "ltoir", lines)
+            nvjitlink.add_data(linker, nvjitlink.InputType.LTOIR, code, len(code), kernel.name)
         nvjitlink.complete(linker)
         log = bytearray(nvjitlink.get_info_log_size(linker))
         nvjitlink.get_info_log(linker, log)
@@ -165,15 +171,23 @@ def assemble(kernel: Kernel, capability: tuple[int, int], lines: bool = False) -
         nvjitlink.get_linked_cubin(linker, cubin)
     finally:
         nvjitlink.destroy(linker)
-    report = log.decode()
-    return Assembly(
-        registers=_number(r"Used (\d+) registers", report),
-        spills=_number(r"(\d+) bytes spill stores", report) + _number(r"(\d+) bytes spill loads", report),
-        stack=_number(r"(\d+) bytes stack frame", report),
-        shared=_number(r"(\d+) bytes smem", report),
-        cubin=bytes(cubin),
-        lines=lines,
-    )
+    _, *parts = re.split(r"Compiling entry function '(\S+)'", log.decode())
+    reports, code = dict(zip(parts[::2], parts[1::2], strict=True)), bytes(cubin)
+    made = {}
+    for kernel in kernels:
+        name = kernel.function.__name__  # C++'s way to write names: each with its length, and Numba's own sign behind
+        (symbol,) = (symbol for symbol in reports if f"{len(name)}{name}B" in symbol)
+        report = reports[symbol]
+        made[kernel.name] = Assembly(
+            registers=_number(r"Used (\d+) registers", report),
+            spills=_number(r"(\d+) bytes spill stores", report) + _number(r"(\d+) bytes spill loads", report),
+            stack=_number(r"(\d+) bytes stack frame", report),
+            shared=_number(r"(\d+) bytes smem", report),
+            cubin=code,
+            symbol=symbol,
+            lines=lines,
+        )
+    return made
 
 
 def _number(pattern: str, report: str) -> int:
@@ -183,13 +197,17 @@ def _number(pattern: str, report: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _disassemble(cubin: bytes, lines: bool) -> str:
+@functools.lru_cache(maxsize=4)
+def _disassemble(cubin: bytes, lines: bool) -> dict[str, str]:
+    """{symbol: listing of its code}"""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
         # without its analysis of data flow, of which the listing shows nothing
         command = [_nvdisasm(), "-c", "-ndf", *(["-g"] if lines else []), file.name]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    _, *parts = re.split(r"(?m)^\s*\.section\s+\.text\.([^\s,]+)", listed)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def _nvdisasm() -> str:

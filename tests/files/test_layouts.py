@@ -29,9 +29,15 @@ keras = pytest.importorskip("keras")
 L = keras.layers
 
 
+@functools.lru_cache(maxsize=1)
+def right(path: Path) -> Inspection:
+    """What is in a file that others are compared with, one after the other."""
+    return load_weights(path)
+
+
 def assert_same_weights(one: Path, other: Path, asked: str | None = None) -> Inspection:
     """Both files hold one network, to the bit; returns what is found in the other."""
-    a, b = load_weights(one), load_weights(other, asked)
+    a, b = right(one), load_weights(other, asked)
     assert a.architecture == b.architecture
     assert a.weights.keys() == b.weights.keys()
     for layer, tensors in a.weights.items():

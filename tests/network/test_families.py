@@ -7,6 +7,7 @@ family's own program and saves in each of its layouts.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,21 +80,42 @@ def pictures(height: int, width: int) -> Any:
     return np.random.default_rng(5).uniform(-124, 132, (1, height, width, 3)).astype(np.float32)
 
 
+@pytest.fixture(scope="module")
+def legacy(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The legacy weights file of a ``shared`` model, saved once."""
+    folder = tmp_path_factory.mktemp("legacy")
+
+    def saved(family: str, depth: int, options: dict[str, Any]) -> Path:
+        path = folder / f"{IDS[NETWORKS.index((family, depth, options))]}.h5"
+        if not path.exists():
+            save(shared(family, depth, **options), path)
+        return path
+
+    return saved
+
+
+@functools.cache
+def loaded(path: Path, asked: str | None) -> Any:
+    """A network of such a file, which several tests look at."""
+    return npresnet.load(path, asked)
+
+
 def asked_for(family: str, depth: int, options: dict[str, Any]) -> str:
     variant = "".join(f" {key}={value}" for key, value in options.items() if key == "pool")
     return Architecture(FAMILIES[family], depth).name + variant
 
 
 @pytest.mark.parametrize(("family", "depth", "options"), NETWORKS, ids=IDS)
-def test_every_layer_agrees_with_tensorflow(tmp_path: Path, family: str, depth: int, options: dict[str, Any]) -> None:
+def test_every_layer_agrees_with_tensorflow(
+    legacy: Callable[..., Path], family: str, depth: int, options: dict[str, Any]
+) -> None:
     model = shared(family, depth, **options)
     # an even and an odd size: the borders of strided windows depend on it
     images = pictures(64, 77)
     name = asked_for(family, depth, options)
-    path = tmp_path / "weights.h5"
-    save(model, path)
+    path = legacy(family, depth, options)
     outputs = dict(oracle.activations(model, images))
-    given = npresnet.load(path, name if "pool" in options else None)
+    given = loaded(path, name if "pool" in options else None)
     found = agreement(given, model.operations, outputs.items(), images, truth=True)
     assert not found.failures, "\n".join(found.failures)
     assert not found.unpaired
@@ -126,15 +148,13 @@ _LAYOUTS = [
 
 @pytest.mark.parametrize(("family", "depth", "options", "layout"), _LAYOUTS, ids=lambda value: str(value))
 def test_every_layout_reads_the_same(
-    tmp_path: Path, family: str, depth: int, options: dict[str, Any], layout: Any
+    legacy: Callable[..., Path], tmp_path: Path, family: str, depth: int, options: dict[str, Any], layout: Any
 ) -> None:
     """The tensors of a legacy weights file, which the test above has run, to the bit."""
-    model = shared(family, depth, **options)
-    save(model, tmp_path / "legacy.h5")
     path = tmp_path / f"other{SUFFIX[layout]}"
-    save(model, path, layout)
+    save(shared(family, depth, **options), path, layout)
     asked = asked_for(family, depth, options) if "pool" in options else None
-    one, other = npresnet.load(tmp_path / "legacy.h5", asked), npresnet.load(path)
+    one, other = loaded(legacy(family, depth, options), asked), npresnet.load(path)
     assert dict(one.graph.features.items()) == dict(other.graph.features)
     for layer, tensors in one.weights.items():
         for role, array in tensors.items():

@@ -17,6 +17,10 @@ import pytest
 
 import npresnet
 from npresnet.errors import ImageError, WeightsError
+from npresnet.network.architecture import Architecture
+from npresnet.network.building import build_graph
+from npresnet.network.families import FAMILIES
+from npresnet.network.seeded import random_weights, write_keras_file
 from npresnet.verify import oracle
 from npresnet.verify.compare import compare
 from npresnet.verify.rows import against_tensorflow
@@ -441,9 +445,7 @@ def test_verify_of_networks_that_may_scale_pixels(
 
 
 def test_verify_of_the_deepest_network(tmp_path: Path) -> None:
-    widths = [(2 << i, 8 << i) for i in range(4)]
-    model = oracle.build("keras-hub vd", 200, stem_width=4, stage_widths=widths)
-    randomize(model)
-    model.save_weights(tmp_path / "file.weights.h5")
-    assert "200" in str(npresnet.load(tmp_path / "file.weights.h5").architecture)
-    assert agrees(tmp_path / "file.weights.h5", pictures(1, 32, 32, 3) - 120) > 600
+    graph = build_graph(Architecture.standard(FAMILIES["keras-hub vd"], 200, width=4))
+    path = write_keras_file(tmp_path / "file.h5", graph, random_weights(graph))
+    assert "200" in str(npresnet.load(path).architecture)
+    assert agrees(path, pictures(1, 32, 32, 3) - 120) > 600

@@ -25,7 +25,7 @@ from npresnet.cuda.choice import issue_share, issued_by_stem
 from npresnet.kernels import cuda as on_card
 from npresnet.kernels.cuda import assembly as compiled
 from npresnet.kernels.cuda import fused, implicit, stem, tensor, wgmma, winograd
-from npresnet.kernels.cuda.assembly import assemble, newest, suffix
+from npresnet.kernels.cuda.assembly import assemble, assemble_all, newest, suffix
 from npresnet.kernels.cuda.launch import KERNELS, Kernel, ceil_div
 from npresnet.kernels.cuda.occupancy import multiprocessor, resident_warps
 
@@ -57,7 +57,16 @@ def _share_the_front_end(monkeypatch):
     monkeypatch.setattr(compiled, "intermediate", intermediate)
 
 
-assembly = functools.cache(lambda name, capability: assemble(SHIPPED[name], capability))
+@functools.cache
+def together(capability, letter):
+    """{name: assembly} of all kernels that an architecture runs, with that letter behind its number or without one."""
+    kernels = [each for each in SHIPPED.values() if suffix(each) == letter and each.only in (None, capability)]
+    return assemble_all(kernels, capability)
+
+
+def assembly(name, capability):
+    return together(capability, suffix(SHIPPED[name]))[name]
+
 
 every_architecture = pytest.mark.parametrize(
     "capability", ARCHITECTURES, ids=lambda capability: "sm_{}{}".format(*capability)
@@ -97,11 +106,13 @@ def test_every_kernel_has_a_name_of_its_own():
 
 
 @pytest.mark.parametrize("name", ["gemm_vectorized", "im2col_vectors", "softmax"])
-def test_the_front_end_is_the_same_for_every_architecture(name, monkeypatch):
+def test_alone_as_together(name, monkeypatch):
+    """The same instructions where a kernel is compiled as for a card: for its architecture, and linked by itself."""
     shared = assembly(name, newest())
     monkeypatch.undo()
     alone = assemble(SHIPPED[name], newest())
     assert (alone.registers, alone.shared, alone.instructions) == (shared.registers, shared.shared, shared.instructions)
+    assert [loop.total() for loop in alone.loops()] == [loop.total() for loop in shared.loops()]
 
 
 @pytest.mark.parametrize(
