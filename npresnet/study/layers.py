@@ -11,7 +11,6 @@ all, and by the FLOP that are executed, which nothing can pass.
 from __future__ import annotations
 
 import math
-import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from ..plan.steps import PlanStep
 from .forms import Column, Grid
 from .plans import plan_of, winograd_tile
 from .receptive import fields_of
-from .timing import Ceilings, Timing, ceilings, timings_of_parts
+from .timing import Ceilings, Timing, ceilings, measured, timings_of_parts
 
 __all__ = ["TABLES", "UNITS", "LayerRow", "LayersStudy", "Roof", "layers"]
 
@@ -209,10 +208,7 @@ def _timed(net: ResNet, images: Array, outputs: list[str], repeats: int) -> tupl
         for step in net.profile(images, outputs, repeats=1):
             once[step.name] += step.seconds
         steps.append(once)
-        net(images, outputs)
-        start = time.perf_counter()
-        net(images, outputs)
-        whole.append([time.perf_counter() - start])
+        whole.append([measured(lambda: net(images, outputs), repeats=1).seconds])
     times = timings_of_parts(np.array([list(once.values()) for once in steps]))
     return dict(zip(steps[0], times, strict=True)), timings_of_parts(np.array(whole))[0]
 
