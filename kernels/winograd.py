@@ -1,13 +1,14 @@
-"""Winograd convolution, F(m x m, 3 x 3): a 3x3 convolution with stride 1 for fewer multiplications.
+"""Winograd convolution, F(m x m, r x r): an r x r convolution with stride 1 for fewer multiplications.
 
-Two polynomials of degree m-1 and 2 can be multiplied with n = m + 2 multiplications instead of 3 m: evaluate both at n
-points, multiply, interpolate (Toom-Cook). Read backwards, the same three matrices compute m outputs of a 3-tap
+Two polynomials of degree m-1 and r-1 can be multiplied with n = m + r - 1 multiplications instead of r m: evaluate both at n
+points, multiply, interpolate (Toom-Cook). Read backwards, the same three matrices compute m outputs of an r-tap
 correlation from n inputs; nested over rows and columns they give m x m outputs from an n x n patch d and a kernel g:
 
     Y = A^T [ (G g G^T) * (B^T d B) ] A          (* element by element)
 
 Summed over input channels, each of the n*n elements is a matrix product of its own: V[e] @ U[e], tiles by channels.
-F(4x4) needs 36 products where the definition needs 144: four times fewer. F(2x2) needs 16 instead of 36.
+F(4x4,3x3) needs 36 products where the definition needs 144: four times fewer. F(2x2,3x3) needs 16 instead of 36. And
+F(3x3,4x4), for the stem in phases (``phases.py``), 36 instead of 144 again, by the same points as F(4x4,3x3): B^T depends on n alone.
 
 The price is rounding: points far from 1 make numbers of very different size meet in the interpolation. The points here
 are 0, +-1/sqrt 2, +-sqrt 2 and infinity, whose squares multiply to 1, so that float32 stays within a small factor of the
@@ -32,38 +33,39 @@ from .simd import LANES, activated, constant, fma, load, number, splat, store
 from .steps.intrinsics import double_pointer, float_pointer
 from .tile import NR
 
-__all__ = ["matrices", "pack_transformed", "transform_kernel", "winograd_reference"]
+__all__ = ["interpolate", "matrices", "pack_transformed", "transform_kernel", "winograd_reference"]
 
-_POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, math.sqrt(0.5), -math.sqrt(0.5), math.sqrt(2.0), -math.sqrt(2.0))}
-"""Of F(m, 3), but for infinity, which is the last: 0, and then pairs p, -p, on which the transforms below rely."""
+_POINTS = {4: (0.0, 1.0, -1.0), 6: (0.0, math.sqrt(0.5), -math.sqrt(0.5), math.sqrt(2.0), -math.sqrt(2.0))}
+"""By n, but for infinity, which is the last: 0, and then pairs p, -p, on which the transforms below rely."""
 
 
 @functools.cache
-def matrices(m: int, points: tuple[float, ...] | None = None) -> tuple[Array, Array, Array]:
-    """(A^T float64[m, n], G float64[n, 3], B^T float64[n, n]) of F(m, 3), n = m + 2; the last point is infinity.
+def matrices(m: int, points: tuple[float, ...] | None = None, r: int = 3) -> tuple[Array, Array, Array]:
+    """(A^T float64[m, n], G float64[n, r], B^T float64[n, n]) of F(m, r), n = m + r - 1; the last point is infinity.
 
-    points  the others, m + 1 of them; None: those that the kernels use
+    points  the others, n - 1 of them; None: those that the kernels use
     """
-    points = _POINTS[m] if points is None else points
-    n = m + 2
-    at, g, bt = np.zeros((m, n)), np.zeros((n, 3)), np.zeros((n, n))
+    n = m + r - 1
+    points = _POINTS[n] if points is None else points
+    at, g, bt = np.zeros((m, n)), np.zeros((n, r)), np.zeros((n, n))
     for j, p in enumerate(points):
         others = [q for q in points if q != p]
         at[:, j] = [p**i for i in range(m)]
-        g[j] = np.array([1.0, p, p * p]) / np.prod([p - q for q in others])
+        g[j] = np.array([p**i for i in range(r)]) / np.prod([p - q for q in others])
         bt[j, : n - 1] = np.poly(others)[::-1]
     at[m - 1, n - 1] = 1.0
-    g[n - 1, 2] = 1.0
+    g[n - 1, r - 1] = 1.0
     bt[n - 1] = np.poly(points)[::-1]
     bt[np.abs(bt) < 1e-12] = 0.0
     return at, g, bt
 
 
 def transform_kernel(w: Array, m: int, points: tuple[float, ...] | None = None) -> Array:
-    """U = G g G^T for every pair of channels: w float[3, 3, ci, co] to float64[n * n, ci, co]. Points as for ``matrices``."""
-    _, g, _ = matrices(m, points)
+    """U = G g G^T for every pair of channels: w float[r, r, ci, co] to float64[n * n, ci, co]. Points as for ``matrices``."""
+    r = len(w)
+    _, g, _ = matrices(m, points, r)
     wide = w.astype(np.float64, copy=False)
-    rows = (g @ wide.reshape(3, -1)).reshape(len(g), 3, -1)  # G g
+    rows = (g @ wide.reshape(r, -1)).reshape(len(g), r, -1)  # G g
     u = np.matmul(g, rows)  # (G g) G^T: the second index of every row of it
     return u.reshape(-1, *w.shape[2:])
 
@@ -101,7 +103,7 @@ def _pack_transformed(w, ci, co, scale, g, n, rows, packed):
 
 
 def pack_transformed(w: Array, scale: Array, m: int, packed: Array) -> None:
-    """``transform_kernel`` of a kernel times one number per output channel, straight into panels of NR channels.
+    """``transform_kernel`` of a kernel of 3x3 times one number per output channel, straight into panels of NR channels.
 
     w float32[3, 3, ci, co], scale float64[co], packed float32[ceil(co / NR), n * n, ci, NR]; all sums in float64. NumPy
     would take several passes for it, and BLAS start threads for each of thousands of small products.
@@ -181,7 +183,7 @@ def _evaluate(builder, bt, vectors):
     return [*results, _combine(builder, zip(bt[-1], vectors, strict=True))]
 
 
-def _interpolate(builder, at, vectors):
+def interpolate(builder, at, vectors):
     """A^T @ vectors. Its rows are powers of the points: of p and -p, the even ones multiply their vectors' sum, the odd ones
     their difference."""
     m, n = at.shape
@@ -234,7 +236,7 @@ def _output_transform(typingctx, m, p, step, bias, residual, r_row, r_column, sl
             [load(builder, builder.add(p, builder.mul(number(y * n + x), step))) for x in range(n)] for y in range(n)
         ]
         shift, steepness, lowest = load(builder, bias), splat(builder, slope), splat(builder, floor)
-        for y, values in enumerate(_both_sides(builder, _interpolate, at, products)):
+        for y, values in enumerate(_both_sides(builder, interpolate, at, products)):
             for x, value in enumerate(values):
                 source = builder.add(
                     builder.add(residual, builder.mul(number(y), r_row)), builder.mul(number(x), r_column)

@@ -29,6 +29,7 @@ from ..kernels.softmax import SoftmaxStep
 from ..kernels.steps.epilogue import Epilogue
 from ..kernels.steps.grouped import GroupedStep
 from ..kernels.steps.im2col import CopyStep, Im2colStep, Patches
+from ..kernels.steps.phases import PhasesStep
 from ..kernels.steps.pointwise import PointwiseStep
 from ..kernels.steps.records import Address, Map, Step, places
 from ..kernels.steps.winograd import InputTiles, OutputTiles, WinogradInStep, WinogradOutStep, WinogradStep, v_bytes
@@ -137,6 +138,9 @@ def _touched(step: Step) -> Iterator[Touched]:
         case Im2colStep():
             yield _read(step.patches, step.rows)
             yield from _finished(step.product.out, step.product.epilogue, step.rows)
+        case PhasesStep():
+            yield _read(step.patches, step.n * _positions(step.patches.window))
+            yield from _finished(step.out, step.epilogue, step.n * _positions(step.patches.window))
         case CopyStep():
             yield from (_read(step.patches, step.rows), (step.out, step.rows))
         case WinogradStep():

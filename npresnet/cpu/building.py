@@ -29,6 +29,7 @@ from ..kernels.softmax import SoftmaxStep
 from ..kernels.steps.epilogue import LINEAR, Activating, Epilogue
 from ..kernels.steps.grouped import GroupedStep
 from ..kernels.steps.im2col import CopyStep, Patches
+from ..kernels.steps.phases import PhasesStep
 from ..kernels.steps.records import Map, Place, Step, places
 from ..kernels.steps.winograd import InputTiles, OutputTiles, WinogradInStep, WinogradOutStep, WinogradStep, v_bytes
 from ..kernels.unitnorm import UnitNormStep
@@ -252,10 +253,16 @@ class StepBuilder:
             self._winograd(node, InputTiles.of(x, self._n, h, w, m), *weights(f"winograd{m}"))
             return
         window = Window(*operator.kernel, *operator.stride, *operator.dilation, node.pads[0], node.pads[2], ho, wo)
+        patches = Patches(x=x, height=h, width=w, window=window)
+        if winograd and choice.in_phases(operator):
+            kernels, epilogue = weights("phases")
+            record: Step = PhasesStep.cut(patches, self._target(node.output), self._n, kernels, epilogue)
+            self._step(self._described(node, "F(3x3,4x4)"), record)
+            return
         if operator.groups > 1:
             kernels, epilogue = weights("grouped")
             size, out = (self._n, h, w), self._target(node.output)
-            record: Step = GroupedStep.cut(x, out, size, window, operator.groups, kernels, epilogue)
+            record = GroupedStep.cut(x, out, size, window, operator.groups, kernels, epilogue)
             self._step(self._described(node, "grouped"), record)
             return
         panels, epilogue = weights("panels")
@@ -272,7 +279,6 @@ class StepBuilder:
             whole = Map.plain(x.address, depth)  # a window as large as the map: its only patch lies there as it is
             self._step(self._described(node, "multiply"), choice.pointwise(whole, times, rows, self._threads))
             return
-        patches = Patches(x=x, height=h, width=w, window=window)
         self._step(self._described(node, "im2col"), choice.im2col(patches, times, rows, self._threads))
 
     def _transposed(self, node: FusedTransposed) -> None:

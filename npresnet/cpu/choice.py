@@ -8,6 +8,7 @@ found by measuring (``bench/bench_layers.py``).
 from __future__ import annotations
 
 from ..kernels.gemm import block_rows, passes
+from ..kernels.phases import phased
 from ..kernels.processor import SETTINGS
 from ..kernels.steps.epilogue import Epilogue
 from ..kernels.steps.im2col import Im2colStep, Patches
@@ -19,6 +20,7 @@ from ..network.operators import Conv2D, Pads
 
 __all__ = [
     "im2col",
+    "in_phases",
     "in_two_steps",
     "pieces",
     "pixel_pitch",
@@ -41,6 +43,12 @@ def winograd_tile(operator: Conv2D, pads: Pads, size: tuple[int, int]) -> int | 
         return None
     # on small maps a third of the 4x4 tiles lies outside, and reading kernels of 36 elements takes longer than that
     return 4 if size[0] * size[1] >= 100 else 2
+
+
+def in_phases(operator: Conv2D) -> bool:
+    """Whether a convolution is a stem for F(3x3, 4x4) on the image in phases."""
+    few = (*operator.kernel, operator.channels_in)
+    return operator.groups == 1 and phased(few, operator.stride, operator.dilation) and operator.channels % 16 == 0
 
 
 def _parts(total: int, most: int, unit: int, multiple: int) -> int:

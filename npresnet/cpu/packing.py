@@ -1,6 +1,6 @@
 """The weights as a plan's steps read them: batch-norms and scales folded in, packed in the order of reading.
 
-The forms of a constant (``Constant.form``): "panels", "grouped", "taps", "winograd2", "winograd4", "scale" for what has no
+The forms of a constant (``Constant.form``): "panels", "grouped", "taps", "winograd2", "winograd4", "phases", "scale" for what has no
 kernel, "order" for channels' numbers, and "parameters" for what is not folded: two arrays as they are stored.
 """
 
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ..kernels.conv2d_transpose import product_kernel
 from ..kernels.gemm import pack_bias
+from ..kernels.phases import transformed_in_phases
 from ..kernels.simd import LANES
 from ..kernels.tile import NR
 from ..kernels.winograd import pack_transformed
@@ -27,7 +28,10 @@ from ..network.weights import Weights
 from ..plan.folding import Constant, cancels, fold, statistics
 from ..plan.memory import Slab
 
-__all__ = ["Constants", "PackedPair"]
+__all__ = ["TRANSFORMED", "Constants", "PackedPair"]
+
+TRANSFORMED = ("winograd2", "winograd4", "phases")
+"""Those forms whose numbers are not the kernel's own."""
 
 
 Array = npt.NDArray[Any]
@@ -94,6 +98,8 @@ class Constants:
             return PackedPair(scale.astype(np.float32), bias.astype(np.float32))
         if constant.form.startswith("winograd"):
             packed = _transformed(self._slab, kernel, scale, int(constant.form[-1]))
+        elif constant.form == "phases":
+            packed = transformed_in_phases(kernel * scale)
         elif constant.form == "taps":
             taps = kernel.shape[0] * kernel.shape[1]
             packed = _panels(self._slab, product_kernel(kernel), np.tile(scale, taps), NR)
