@@ -37,7 +37,7 @@ def image_in_phases(x: Array, window: Window) -> Array:
 
     window  that of the convolution with stride 2
     """
-    n, height, width, channels = x.shape
+    n, _, _, channels = x.shape
     rows, columns = window.ho + 3, window.wo + 3
     padded = np.zeros((n, 2 * rows, 2 * columns, channels), x.dtype)
     seen = x[:, : 2 * rows - window.top, : 2 * columns - window.left]
@@ -57,7 +57,8 @@ def kernel_in_phases(w: Array) -> Array:
 def transformed_in_phases(w: Array) -> Array:
     """The kernel float[7 or 8, 7 or 8, ci, co], co a multiple of LANES, as ``PhasesStep`` reads it: float32[co / LANES, 36, DEPTH,
     LANES], of which 4 * ci numbers of DEPTH are used. Sums are in float64."""
-    u = transform_kernel(kernel_in_phases(w), M)
+    with np.errstate(over="ignore", invalid="ignore"):  # the weights of a broken file may be infinite
+        u = transform_kernel(kernel_in_phases(w), M).astype(np.float32)
     elements, depth, columns = u.shape
     packed = np.zeros((columns // LANES, elements, DEPTH, LANES), np.float32)
     packed[:, :, :depth] = u.reshape(elements, depth, -1, LANES).transpose(2, 0, 1, 3)

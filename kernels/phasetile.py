@@ -62,7 +62,9 @@ def _tiles(
                         value = splat(builder, load(builder, add(values, at), ir.FloatType()))
                         builder.store(fma(builder, value, weight[y], builder.load(place)), place)
             for tile in range(TILES):
-                for y, value in enumerate(interpolate(builder, _AT, [builder.load(sums[y, tile]) for y in range(EDGE)])):
+                for y, value in enumerate(
+                    interpolate(builder, _AT, [builder.load(sums[y, tile]) for y in range(EDGE)])
+                ):
                     store(builder, value, left(tile, y, x))
 
         shift, steepness, lowest = load(builder, bias), splat(builder, slope), splat(builder, floor)
@@ -87,7 +89,9 @@ _i, _f = types.int64, types.float32
 
 
 @native(types.void(_i, _i, _i, _i, _i, _i, _i, _i, _i, _f, _f, _i, _i, _i, _i, _i))
-def phase_tiles(tiles, v, u, depth, room, bias, residual, r_row, r_column, slope, floor, out, row, column, rows, columns):
+def phase_tiles(
+    tiles, v, u, depth, room, bias, residual, r_row, r_column, slope, floor, out, row, column, rows, columns
+):
     """A row of ``tiles`` tiles, one register of channels of them: activation(A^T (V * U) A + bias + residual).
 
     v           transformed patches, float32[ceil(tiles / TILES), 36, TILES, PITCH]

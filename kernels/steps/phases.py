@@ -6,6 +6,7 @@ transforms back, all in its own memory. No map in phases is ever whole, and no r
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..phasetile import DEPTH, EDGE, PITCH, TILES, M, phase_tiles
 from ..simd import LANES, copy_floats
 from ..winograd import input_transform4
 from .epilogue import Epilogue, bias_only, finish
-from .im2col import Patches
+from .im2col import Patches, copy_run
 from .intrinsics import part_of, zero_bytes
 from .loop import run
 from .records import Address, Map, Step, offset_of, view_of
@@ -62,7 +63,7 @@ def take_apart(patches, image, y, x, columns, strip):
         to = strip + line // 2 * columns * _PIXEL + line % 2 * 2 * pixel
         _one_by_one(to, source, ld, channels, 0, inner0, x, width)
         for column in range(inner0, inner1):
-            copy_floats(to + column * _PIXEL, source + (x + 2 * column) * ld, 2 * channels)
+            copy_run(to + column * _PIXEL, source + (x + 2 * column) * ld, 2 * channels)
         _one_by_one(to, source, ld, channels, inner1, columns, x, width)
 
 
@@ -97,7 +98,7 @@ class PhasesStep(Step):
 
     @property
     def scratch_bytes(self) -> int:
-        tiles = -(-(-(-self.patches.window.wo // M)) // self.parts)
+        tiles = math.ceil(math.ceil(self.patches.window.wo / M) / self.parts)
         return _PIXEL * EDGE * (tiles * M + EDGE - M + EDGE * (tiles + TILES)) + 4 * TILES * M * EDGE * LANES
 
 

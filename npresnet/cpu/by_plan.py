@@ -24,6 +24,7 @@ from ..kernels.steps.records import Step, Table, places
 from ..kernels.tile import NR
 from ..network.graph import Graph
 from ..network.operators import Input, Shape
+from ..plan.folding import Constant
 from ..plan.fusion import FusedConv, fuse
 from ..plan.memory import Memory, lent, place, rounded
 from ..plan.slices import slices
@@ -145,7 +146,9 @@ class Plan:
 
     def suits(self, images: Mapping[str, Array], index: int) -> bool:
         """Whether image number ``index`` is ordinary where that is asked for."""
-        return self._ready.ordinary and all(ordinary(images[name][index]) for name in {name for name, _ in self.looked_at})
+        return self._ready.ordinary and all(
+            ordinary(images[name][index]) for name in {name for name, _ in self.looked_at}
+        )
 
     def run(self, images: Array | Mapping[str, Array], memory: Memory) -> dict[str, Array]:
         """{output name: float32[n, ...]} for ``images`` float32[n, h, w, c], C-contiguous, of the plan's shape; {input: ...} where
@@ -202,7 +205,7 @@ def make_plan(
     builder = StepBuilder(n, shapes, names, entries, threads, slices(nodes, names, shapes))
     pooled = read_by_pools(graph, nodes)
     divided = read_by_divisions(graph, nodes)
-    looked_at = []
+    looked_at: list[tuple[str, Constant]] = []
     for node in nodes:
         of_images = isinstance(node, FusedConv) and node.x in entries
         kept = of_images or node.output not in pooled

@@ -236,10 +236,10 @@ def _executed(layer: Layer, step: PlanStep | None, inputs: Sequence[Shape], shap
     operator = layer.operator
     if not isinstance(operator, Conv2D | Dense):
         return 0
-    m = winograd_tile(step) if step is not None and step.leader == layer.name else 0
-    if isinstance(operator, Conv2D) and m:
-        tiles = -(-shape[0] // m) * -(-shape[1] // m)
-        return 2 * tiles * (m + 2) ** 2 * operator.channels_in * operator.channels
+    tile = winograd_tile(step) if step is not None and step.leader == layer.name else None
+    if isinstance(operator, Conv2D) and tile:
+        tiles = -(-shape[0] // tile.m) * -(-shape[1] // tile.m)
+        return 2 * tiles * tile.elements * tile.phases * operator.channels_in * operator.channels
     return operator.flop(inputs, shape)
 
 
@@ -269,10 +269,17 @@ def _why(layer: Layer, step: PlanStep | None, inputs: Sequence[Shape]) -> str:
         return (
             "done before the result leaves the registers" if operator.kind != "pad" else "zeros are part of the window"
         )
-    m = winograd_tile(step)
-    if m:
-        size = "100 pixels or more" if m == 4 else "under 100 pixels, where kernels of 36 numbers cost more to read"
-        return f"3x3 with stride 1, {size}: {(m + 2) ** 2} products in place of {9 * m * m} per tile"
+    tile = winograd_tile(step)
+    if tile:
+        products = f"{tile.elements} products in place of {(tile.m * tile.r) ** 2} per tile"
+        if tile.phases > 1:
+            return (
+                f"7x7 with stride 2 is 4x4 with stride 1 on four images, of even and odd rows and columns: {products}"
+            )
+        size = (
+            "100 pixels or more" if tile.m == 4 else "under 100 pixels, where kernels of 36 numbers cost more to read"
+        )
+        return f"3x3 with stride 1, {size}: {products}"
     if isinstance(operator, Dense):
         return "a matrix product"
     if step.algorithm == "im2col" and isinstance(operator, Conv2D) and operator.kernel == (3, 3):

@@ -174,9 +174,11 @@ def _held(net: ResNet, plan: Plan) -> list[Held]:
 
 def _winograd_growth(net: ResNet, plan: Plan) -> int:
     """Bytes by which transformed kernels are larger than the kernels: 4 times for F(4x4), 1.8 times for F(2x2)."""
-    tiles = {(net.graph.twins[step.leader], m) for step in plan.steps if (m := winograd_tile(step))}
-    operators = [(net.graph.by_name[name].operator, m) for name, m in tiles]
-    return sum(4 * math.prod(operator.tensors()["kernel"][2:]) * ((m + 2) ** 2 - 9) for operator, m in operators)
+    tiles = {(net.graph.twins[step.leader], tile) for step in plan.steps if (tile := winograd_tile(step))}
+    kernels = [(net.graph.by_name[name].operator.tensors()["kernel"], tile) for name, tile in tiles]
+    return sum(
+        4 * math.prod(shape[2:]) * (tile.elements * tile.phases - math.prod(shape[:2])) for shape, tile in kernels
+    )
 
 
 def write_trace(path: str | os.PathLike[str], net: ResNet, images: Array) -> None:

@@ -341,6 +341,31 @@ def test_special_values_come_out_as_layer_by_layer(value, family):
         assert np.array_equal(found[name][[0, 2]], clean[name][[0, 2]])
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -3e38], ids=str)
+def test_unusual_kernels_of_the_stem(value):
+    """They meet a max-pool, too."""
+    graph, weights = _network("keras-resnet", 18, 64)
+    weights = {**weights, "conv1": {**weights["conv1"], "kernel": weights["conv1"]["kernel"].copy()}}
+    weights["conv1"]["kernel"][2, 3, 1, 5] = value
+    images, outputs = _images(2, 64, 64), ("pool1", "res2b1_relu")
+    found = Planner(graph, weights, 2).run(images, outputs, winograd=True)
+    with np.errstate(all="ignore"):
+        steps = engine.run(graph, weights, images, outputs, algorithm="im2col", threads=2)
+        for step in steps:
+            if step.name in outputs:
+                assert compare(found[step.name], step.array).agrees(), step.name
+
+
+def test_without_a_look_at_the_images_nan_would_get_lost(monkeypatch):
+    """What shows that they must be looked at."""
+    graph, weights = _network("keras-resnet", 18, 64)
+    images, outputs = _images(1, 64, 64), ("pool1",)
+    images[0, 30, 30, 1] = np.nan
+    right = Planner(graph, weights, 1).run(images, outputs, winograd=True)["pool1"]
+    monkeypatch.setattr("npresnet.cpu.by_plan.ordinary", lambda array: True)
+    assert not compare(Planner(graph, weights, 1).run(images, outputs, winograd=True)["pool1"], right).agrees()
+
+
 def test_no_nan_hides_behind_other_outputs():
     """A stride that leaves pixels out; two branches side by side: the later one knows nothing of the other's NaN."""
     graph, weights = _network("keras-resnet", 18, 64)

@@ -34,6 +34,7 @@ from npresnet.kernels.steps.grouped import GroupedStep
 from npresnet.kernels.steps.im2col import CopyStep, Im2colStep, Patches
 from npresnet.kernels.steps.intrinsics import double_pointer
 from npresnet.kernels.steps.loop import run
+from npresnet.kernels.steps.phases import PhasesStep
 from npresnet.kernels.steps.pointwise import PointwiseStep, Product
 from npresnet.kernels.steps.records import Address, Map, Place, Step, Table, layout, offset_of, places, view_of
 from npresnet.kernels.steps.winograd import (
@@ -257,6 +258,12 @@ def _grouped(room: Room, x: Map, out: Map) -> Step:
     return GroupedStep.cut(x, out, (N, H, W), geometry, C // 4, kernels, epilogue)
 
 
+def _phases(room: Room, x: Map, out: Map) -> Step:
+    patches = Patches(x=x, height=H, width=W, window=window((H, W), (7, 7), 2, "same", 1))
+    kernels, epilogue = room.constant(_numbers(K // LANES, 36, 12, LANES)), room.epilogue((N, 5, 6, K), RELU)
+    return PhasesStep.cut(patches, out, N, kernels, epilogue)
+
+
 def _winograd(m: int) -> Callable[[Room, Map, Map], Step]:
     def make(room: Room, x: Map, out: Map) -> Step:
         given = InputTiles.of(x, N, H, W, m)
@@ -308,6 +315,7 @@ CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Callable[[Room, Map, Ma
     "nearest": ((N, H, W, C), (N, H + 4, W - 3, C), _resize(False)),
     "bilinear": ((N, H, W, C), (N, H + 4, W - 3, C), _resize(True)),
     "grouped": ((N, H, W, C), (N, H, W, C), _grouped),
+    "phases": ((N, H, W, 3), (N, 5, 6, K), _phases),
     "winograd 2": ((N, H, W, C), (N, H, W, K), _winograd(2)),
     "winograd 4": ((N, H, W, C), (N, H, W, K), _winograd(4)),
     "crop and resize": ((N, H, W, C), (3 * N, 2, 4, C), _crop_and_resize),
@@ -385,7 +393,9 @@ def test_activation(activation):
     assert np.array_equal(out[0], np.array(expected, np.float32), equal_nan=True)
 
 
-@pytest.mark.parametrize("name", ["affine", "gate", "pointwise", "im2col", "grouped", "winograd 2", "winograd 4"])
+@pytest.mark.parametrize(
+    "name", ["affine", "gate", "pointwise", "im2col", "grouped", "phases", "winograd 2", "winograd 4"]
+)
 def test_functions_after_the_epilogue(name, monkeypatch):
     """Any other activation: the same bits as by a step of its own, whatever the pitch; and nothing else is touched."""
     shape, result, make = CASES[name]
