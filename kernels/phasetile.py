@@ -15,7 +15,7 @@ from llvmlite import ir
 
 from .jit import native
 from .numba_later import cgutils, intrinsic, types
-from .simd import LANES, activated, constant, fma, load, number, splat, store
+from .simd import LANES, activated, constant, fma, load, number, prefetch, splat, store
 from .winograd import interpolate, matrices
 
 __all__ = ["CHANNELS", "DEPTH", "EDGE", "PITCH", "TILES", "M", "phase_tiles"]
@@ -51,6 +51,9 @@ def _tiles(
             sums = {place: cgutils.alloca_once(builder, load(builder, bias).type) for place in each}
             for place in sums.values():
                 builder.store(constant(0.0), place)
+            for pixel in range(x * M * TILES // 2, (x + 1) * M * TILES // 2):
+                y, across = divmod(pixel, M * TILES)
+                prefetch(builder, add(add(out, mul(number(y), row)), mul(number(across), column)), write=True)
             with cgutils.for_range(builder, builder.sdiv(depth, number(_STEPS))) as turn:
                 values = add(v, mul(turn.index, number(4 * _STEPS)))
                 weights = add(u, mul(turn.index, number(4 * _STEPS * LANES)))
