@@ -8,7 +8,7 @@ from the records themselves.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -139,9 +139,16 @@ class StepBuilder:
         self._first_output = GIVEN + len(entries)
         self._begun: dict[int, int] = {}  # which step is the first to write an output, by its stretch
         self._subsampled: dict[tuple[str, tuple[int, int]], Map] = {}
+        self._wholes = {part.whole for part in slices.values()}
+        self._done: Container[str] = ()
 
-    def add(self, node: Node, winograd: bool) -> None:
-        """The steps of one node; ``winograd``: whether that algorithm may be used."""
+    def add(self, node: Node, winograd: bool, done: Container[str] = ()) -> None:
+        """The steps of one node.
+
+        winograd  whether that algorithm may be used
+        done      what no node after this one reads
+        """
+        self._done = done
         match node:
             case FusedConv():
                 self._conv(node, winograd)
@@ -220,6 +227,22 @@ class StepBuilder:
         self._maps[name] = made
         return made
 
+    def _over_residual(self, node: FusedConv) -> Map:
+        """Where a convolution's output goes: over what is added to it, where that is done with. Each number is read right before the
+        other is written in its place, which then is in the cache already: for large maps a third less is to be moved."""
+        added = node.epilogue.residual
+        free = added in self._done and added not in self._wholes and added != node.x
+        if (
+            added is not None
+            and free
+            and not any(node.output in names for names in (self._maps, self._slices, self._outputs))
+        ):
+            old, channels = self._maps[added], self._shapes[node.output][-1]
+            where = old.address
+            if isinstance(where, InMemory) and where.buffer and added not in self._slices and old.channels == channels:
+                self._maps[node.output] = old
+        return self._target(node.output)
+
     def _part(self, whole: Map, first: int, channels: int) -> Map:
         """Some of a map's channels."""
         assert isinstance(whole.address, InMemory)
@@ -256,12 +279,12 @@ class StepBuilder:
         patches = Patches(x=x, height=h, width=w, window=window)
         if winograd and choice.in_phases(operator):
             kernels, epilogue = weights("phases")
-            record: Step = PhasesStep.cut(patches, self._target(node.output), self._n, kernels, epilogue)
+            record: Step = PhasesStep.cut(patches, self._over_residual(node), self._n, kernels, epilogue)
             self._step(self._described(node, "F(3x3,4x4)"), record)
             return
         if operator.groups > 1:
             kernels, epilogue = weights("grouped")
-            size, out = (self._n, h, w), self._target(node.output)
+            size, out = (self._n, h, w), self._over_residual(node)
             record = GroupedStep.cut(x, out, size, window, operator.groups, kernels, epilogue)
             self._step(self._described(node, "grouped"), record)
             return
@@ -270,11 +293,11 @@ class StepBuilder:
         if operator.kernel == (1, 1) and not any(node.pads):
             if operator.stride != (1, 1):
                 x = self._every(node.x, operator.stride, (ho, wo))
-            times = choice.product(panels, operator.channels_in, self._target(node.output), epilogue)
+            times = choice.product(panels, operator.channels_in, self._over_residual(node), epilogue)
             self._step(self._described(node, "multiply"), choice.pointwise(x, times, rows, self._threads))
             return
         depth = math.prod(operator.kernel) * operator.channels_in
-        times = choice.product(panels, depth, self._target(node.output), epilogue)
+        times = choice.product(panels, depth, self._over_residual(node), epilogue)
         if operator.kernel == (h, w) and (ho, wo) == (1, 1) and not any(node.pads) and x.pitch == 4 * x.channels:
             whole = Map.plain(x.address, depth)  # a window as large as the map: its only patch lies there as it is
             self._step(self._described(node, "multiply"), choice.pointwise(whole, times, rows, self._threads))
@@ -304,14 +327,14 @@ class StepBuilder:
         algorithm = f"F({given.m}x{given.m},3x3)"
         done = self._described(node, algorithm)
         if not choice.in_two_steps(given, done.shape[-1]):
-            made = OutputTiles.of(given, self._target(node.output), kernels, epilogue)
+            made = OutputTiles.of(given, self._over_residual(node), kernels, epilogue)
             blocks = choice.winograd_blocks(given, self._threads)
             self._step(done, WinogradStep(given=given, made=made, blocks=blocks))
             return
         v = self._make(v_bytes(given.m, given.tiles, given.x.channels))
         transformed = replace(done, algorithm=f"{algorithm} V", flop=0)
         self._step(transformed, WinogradInStep(given=given, v=v, blocks=choice.v_blocks(given, self._threads)))
-        made = OutputTiles.of(given, self._target(node.output), kernels, epilogue)
+        made = OutputTiles.of(given, self._over_residual(node), kernels, epilogue)
         self._step(done, WinogradOutStep(made=made, v=v, blocks=choice.product_blocks(made, self._threads)))
 
     def _every(self, name: str, stride: tuple[int, int], size: tuple[int, int]) -> Map:

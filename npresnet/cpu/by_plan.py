@@ -206,10 +206,12 @@ def make_plan(
     pooled = read_by_pools(graph, nodes)
     divided = read_by_divisions(graph, nodes)
     looked_at: list[tuple[str, Constant]] = []
+    last = {name: node for node in nodes for name in node.inputs}  # to read it
     for node in nodes:
         of_images = isinstance(node, FusedConv) and node.x in entries
         kept = of_images or node.output not in pooled
-        builder.add(node, winograd and kept and node.output not in divided)
+        done = [name for name in node.inputs if last[name] is node and name not in names]
+        builder.add(node, winograd and kept and node.output not in divided, done)
         if of_images and node.output in pooled:
             kernels = [place.constant for place in places(builder.records[-1]) if isinstance(place, Packed)]
             looked_at += [(node.x, constant) for constant in kernels[:1] if constant.form in TRANSFORMED]
