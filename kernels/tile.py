@@ -199,14 +199,32 @@ def _tile(
 _i, _f = types.int64, types.float32
 
 
-@native(types.void(_i, _i, _i, _i, _i, _i, _i, types.boolean, _i, _i, _i, _i, _f, _f, _i, _i))
+@native(types.void(_i, _i, _i, _i, _i, _i, _i, types.boolean, _i, _i, _i, _i, _f, _f, _i, _i, _i, _i))
 def multiply(
-    rows, a, lda, b, depth, columns, passes, finish, start, ld_start, residual, ld_residual, slope, floor, c, ldc
+    rows,
+    a,
+    lda,
+    b,
+    depth,
+    columns,
+    passes,
+    finish,
+    start,
+    ld_start,
+    residual,
+    ld_residual,
+    slope,
+    floor,
+    c,
+    ldc,
+    ahead,
+    lines_ahead,
 ):
     """``rows`` rows of A times one panel of B: activation(start + residual + sums), in ``passes`` over k.
 
     a, b, c, ...  addresses; ld*: pitches, from row to row; all in bytes. ``start`` is the bias with pitch 0.
     finish        False: start + sums is all
+    ahead         what to prefetch meanwhile, of so many cache lines; 0: the next part of b, and what lies behind the last
     Each pass adds up from zero, and then adds what the one before it has stored, so that long sums keep more of their digits. The
     residual is added in the first one, so that c may lie where it lay, and the bias in the last.
     Rows are dealt out evenly: 19 are 5 + 5 + 5 + 4, not 6 + 6 + 6 + 1. No division is left in the loop: it took a hundredth of all.
@@ -224,6 +242,9 @@ def multiply(
             begin, ld_begin, more, ld_more = c, ldc, start, ld_start
         next_b = b + k1 * NR * 4
         left, turns = (k1 - k0) * NR // 16, max((k1 - k0) // _UNROLL, 1)
+        if ahead:
+            left = lines_ahead // passes
+            next_b = ahead + part * left * 64
         lines = max(_FEW, (left + tiles * turns - 1) // (tiles * turns))
         a_at, c_at = a + k0 * 4, c
         for t in range(tiles):

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,7 +34,7 @@ from .simd import LANES, activated, constant, fma, load, number, splat, store
 from .steps.intrinsics import double_pointer, float_pointer
 from .tile import NR
 
-__all__ = ["interpolate", "matrices", "pack_transformed", "transform_kernel", "winograd_reference"]
+__all__ = ["derive", "interpolate", "matrices", "pack_transformed", "pairs", "transform_kernel", "winograd_reference"]
 
 _POINTS = {4: (0.0, 1.0, -1.0), 6: (0.0, math.sqrt(0.5), -math.sqrt(0.5), math.sqrt(2.0), -math.sqrt(2.0))}
 """By n, but for infinity, which is the last: 0, and then pairs p, -p, on which the transforms below rely."""
@@ -73,13 +74,13 @@ def transform_kernel(w: Array, m: int, points: tuple[float, ...] | None = None) 
 _i = types.int64
 
 
-@native(types.void(_i, _i, _i, _i, _i, _i, _i, _i))
-def _pack_transformed(w, ci, co, scale, g, n, rows, packed):
-    """All but the sizes are addresses; ``rows`` that of room for float64[n, 3, NR]."""
+@native(types.void(_i, _i, _i, _i, _i, _i, _i, _i, _i))
+def _pack_transformed(w, ci, co, scale, g, n, rows, packed, stored):
+    """All but the sizes are addresses; ``rows`` that of room for float64[n, 3, NR]. ``stored``: of each row of n."""
     panels = (co + NR - 1) // NR
     kernel, scales = carray(float_pointer(w), (3, 3, ci, co)), carray(double_pointer(scale), (co,))
     matrix, room = carray(double_pointer(g), (n, 3)), carray(double_pointer(rows), (n, 3, NR))
-    result = carray(float_pointer(packed), (panels, n * n, ci, NR))
+    result = carray(float_pointer(packed), (panels, n * stored, ci, NR))
     for panel in range(panels):
         first = panel * NR
         count = min(NR, co - first)
@@ -92,8 +93,11 @@ def _pack_transformed(w, ci, co, scale, g, n, rows, packed):
                         total = matrix[i, 0] * w0[j] + matrix[i, 1] * w1[j] + matrix[i, 2] * w2[j]
                         place[j] = total * scales[first + j]
             for i in range(n):
-                for k in range(n):
-                    element = result[panel, i * n + k, c]
+                for index in range(stored):
+                    k = index
+                    if stored < n:  # 0, infinity, and of each pair the first
+                        k = 0 if index == 0 else n - 1 if index == 1 else 2 * index - 3
+                    element = result[panel, i * stored + index, c]
                     for j in range(count):
                         element[j] = (
                             matrix[k, 0] * room[i, 0, j] + matrix[k, 1] * room[i, 1, j] + matrix[k, 2] * room[i, 2, j]
@@ -105,7 +109,8 @@ def _pack_transformed(w, ci, co, scale, g, n, rows, packed):
 def pack_transformed(w: Array, scale: Array, m: int, packed: Array) -> None:
     """``transform_kernel`` of a kernel of 3x3 times one number per output channel, straight into panels of NR channels.
 
-    w float32[3, 3, ci, co], scale float64[co], packed float32[ceil(co / NR), n * n, ci, NR]; all sums in float64. NumPy
+    w float32[3, 3, ci, co], scale float64[co], packed float32[ceil(co / NR), n * n, ci, NR], or, without what follows from others
+    (``Pairs``), n * (n / 2 + 1) elements: of each row those of 0, of infinity, and of the first of each pair. All sums in float64. NumPy
     would take several passes for it, and BLAS start threads for each of thousands of small products.
     """
     w, scale, g = np.ascontiguousarray(w), np.ascontiguousarray(scale), np.ascontiguousarray(matrices(m)[1])
@@ -114,8 +119,28 @@ def pack_transformed(w: Array, scale: Array, m: int, packed: Array) -> None:
     assert packed.flags.c_contiguous
     rows = np.empty((m + 2, 3, NR))
     _pack_transformed.call(
-        w.ctypes.data, *w.shape[2:], scale.ctypes.data, g.ctypes.data, m + 2, rows.ctypes.data, packed.ctypes.data
-    )
+        w.ctypes.data, *w.shape[2:], scale.ctypes.data, g.ctypes.data, m + 2, rows.ctypes.data, packed.ctypes.data,
+        packed.shape[1] // (m + 2),
+    )  # fmt: skip
+
+
+class Pairs(NamedTuple):
+    """How the transformed kernels of a point -p follow from others: U[-p] = zero * U[0] + end * U[infinity] - U[p], for the sum of
+    both has even powers of p alone, and so have these two.
+
+    zero, end  for each pair of points
+    """
+
+    zero: tuple[float, ...]
+    end: tuple[float, ...]
+
+
+@functools.cache
+def pairs(m: int) -> Pairs:
+    """Those of F(m, 3)."""
+    _, g, _ = matrices(m)
+    sums = [g[j] + g[k] for j, k in _pairs(len(g))]
+    return Pairs(tuple(float(s[0] / g[0, 0]) for s in sums), tuple(float(s[2]) for s in sums))
 
 
 def winograd_reference(x: Array, w: Array, m: int, points: tuple[float, ...] | None = None) -> Array:
@@ -249,7 +274,30 @@ def _output_transform(typingctx, m, p, step, bias, residual, r_row, r_column, sl
     return signature, codegen
 
 
+@intrinsic
+def _derive(typingctx, zero_at, end_at, first_at, to, zero, end):
+    i, f = types.int64, types.float32
+    signature = types.void(i, i, i, i, f, f)
+
+    def codegen(context, builder, signature, arguments):
+        zero_at, end_at, first_at, to, zero, end = arguments
+        value = fma(builder, splat(builder, zero), load(builder, zero_at), builder.fneg(load(builder, first_at)))
+        store(builder, fma(builder, splat(builder, end), load(builder, end_at), value), to)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
 _i, _f = types.int64, types.float32
+
+
+@native(types.void(_i, _i, _i, _i, _f, _f, _i))
+def derive(zero_at, end_at, first_at, to, zero, end, size):
+    """``size`` bytes of U for the second of a pair of points, see ``Pairs``; all others but the factors are addresses."""
+    for at in range(0, size, 4 * LANES):
+        _derive(zero_at + at, end_at + at, first_at + at, to + at, zero, end)
+
+
 _INPUT = types.void(_i, _i, _i, _i, _i, _i)
 _OUTPUT = types.void(_i, _i, _i, _i, _i, _i, _f, _f, _i, _i, _i, _i)
 

@@ -273,7 +273,9 @@ class StepBuilder:
             return Packed(constant), self._epilogue(node.epilogue, constant, co)
 
         if m is not None:
-            self._winograd(node, InputTiles.of(x, self._n, h, w, m), *weights(f"winograd{m}"))
+            paired = choice.in_pairs((h, w), m)
+            given = InputTiles.of(x, self._n, h, w, m)
+            self._winograd(node, given, *weights(f"{'pairs' if paired else 'winograd'}{m}"), paired)
             return
         window = Window(*operator.kernel, *operator.stride, *operator.dilation, node.pads[0], node.pads[2], ho, wo)
         patches = Patches(x=x, height=h, width=w, window=window)
@@ -323,18 +325,18 @@ class StepBuilder:
         )  # fmt: skip
         self._step(replace(done, flop=0), record)
 
-    def _winograd(self, node: FusedConv, given: InputTiles, kernels: Packed, epilogue: Epilogue) -> None:
+    def _winograd(self, node: FusedConv, given: InputTiles, kernels: Packed, epilogue: Epilogue, paired: bool) -> None:
         algorithm = f"F({given.m}x{given.m},3x3)"
         done = self._described(node, algorithm)
         if not choice.in_two_steps(given, done.shape[-1]):
-            made = OutputTiles.of(given, self._over_residual(node), kernels, epilogue)
+            made = OutputTiles.of(given, self._over_residual(node), kernels, epilogue, paired)
             blocks = choice.winograd_blocks(given, self._threads)
             self._step(done, WinogradStep(given=given, made=made, blocks=blocks))
             return
         v = self._make(v_bytes(given.m, given.tiles, given.x.channels))
         transformed = replace(done, algorithm=f"{algorithm} V", flop=0)
         self._step(transformed, WinogradInStep(given=given, v=v, blocks=choice.v_blocks(given, self._threads)))
-        made = OutputTiles.of(given, self._over_residual(node), kernels, epilogue)
+        made = OutputTiles.of(given, self._over_residual(node), kernels, epilogue, paired)
         self._step(done, WinogradOutStep(made=made, v=v, blocks=choice.product_blocks(made, self._threads)))
 
     def _every(self, name: str, stride: tuple[int, int], size: tuple[int, int]) -> Map:

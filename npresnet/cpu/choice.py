@@ -20,6 +20,7 @@ from ..network.operators import Conv2D, Pads
 
 __all__ = [
     "im2col",
+    "in_pairs",
     "in_phases",
     "in_two_steps",
     "pieces",
@@ -96,6 +97,12 @@ def im2col(patches: Patches, times: Product, rows: int, threads: int) -> Im2colS
     return Im2colStep(patches=patches, product=times, rows=rows, blocks=blocks)
 
 
+def in_pairs(size: tuple[int, int], m: int) -> bool:
+    """Whether of transformed kernels only those are kept from which the others follow. For maps of so few tiles, reading kernels takes
+    longer than multiplying with them, and computing a third or a quarter of them anew less than reading it."""
+    return -(-size[0] // m) * -(-size[1] // m) <= 24
+
+
 def in_two_steps(given: InputTiles, channels: int) -> bool:
     """Whether the transformed tiles of the whole map are cheaper to keep than the transformed kernels, of so many output
     channels, to read again."""
@@ -114,5 +121,7 @@ def v_blocks(given: InputTiles, threads: int) -> int:
 
 
 def product_blocks(made: OutputTiles, threads: int) -> int:
-    """... and for the second, which is cut by panel, too."""
-    return _parts(made.tiles, 42, 1, 1 if made.panels >= 2 * threads else threads)
+    """... and for the second, which is cut by panel, too. Where kernels follow from others, that is done for each block: there are
+    fewer then."""
+    most = 42 if made.stored == made.m + 2 else max(64, 128 // threads)
+    return _parts(made.tiles, most, 1, 1 if made.panels >= 2 * threads else threads)

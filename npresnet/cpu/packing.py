@@ -1,6 +1,6 @@
 """The weights as a plan's steps read them: batch-norms and scales folded in, packed in the order of reading.
 
-The forms of a constant (``Constant.form``): "panels", "grouped", "taps", "winograd2", "winograd4", "phases", "scale" for what has no
+The forms of a constant (``Constant.form``): "panels", "grouped", "taps", "winograd2", "winograd4", "pairs2", "pairs4", "phases", "scale" for what has no
 kernel, "order" for channels' numbers, and "parameters" for what is not folded: two arrays as they are stored.
 """
 
@@ -30,7 +30,7 @@ from ..plan.memory import Slab
 
 __all__ = ["TRANSFORMED", "Constants", "PackedPair"]
 
-TRANSFORMED = ("winograd2", "winograd4", "phases")
+TRANSFORMED = ("winograd2", "winograd4", "pairs2", "pairs4", "phases")
 """Those forms whose numbers are not the kernel's own."""
 
 
@@ -96,8 +96,11 @@ class Constants:
         kernel, scale, bias = fold(self._graph, self._weights, constant)
         if kernel is None:
             return PackedPair(scale.astype(np.float32), bias.astype(np.float32))
-        if constant.form.startswith("winograd"):
-            packed = _transformed(self._slab, kernel, scale, int(constant.form[-1]))
+        if constant.form.startswith(("winograd", "pairs")):
+            m = int(constant.form[-1])
+            packed = _transformed(
+                self._slab, kernel, scale, m, m // 2 + 2 if constant.form.startswith("pairs") else m + 2
+            )
         elif constant.form == "phases":
             packed = transformed_in_phases(kernel * scale)
         elif constant.form == "taps":
@@ -126,9 +129,10 @@ class Constants:
         return np.ascontiguousarray(first, np.float32), np.ascontiguousarray(second, np.float32)
 
 
-def _transformed(slab: Slab, kernel: Array, scale: Array, m: int) -> Array:
-    """A kernel float32[3, 3, ci, co], times ``scale``, for F(m x m, 3x3): float32[ceil(co / NR), (m + 2)**2, ci, NR]."""
-    packed = slab.array((-(-kernel.shape[-1] // NR), (m + 2) ** 2, kernel.shape[2], NR))
+def _transformed(slab: Slab, kernel: Array, scale: Array, m: int, stored: int) -> Array:
+    """A kernel float32[3, 3, ci, co], times ``scale``, for F(m x m, 3x3): float32[ceil(co / NR), (m + 2) * stored, ci, NR], all
+    m + 2 elements of a row, or without those that follow from others."""
+    packed = slab.array((-(-kernel.shape[-1] // NR), (m + 2) * stored, kernel.shape[2], NR))
     pack_transformed(kernel, scale, m, packed)
     return packed
 

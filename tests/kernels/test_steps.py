@@ -29,7 +29,7 @@ from npresnet.kernels.resize import ResizeStep
 from npresnet.kernels.scale import AffineStep
 from npresnet.kernels.simd import LANES
 from npresnet.kernels.softmax import SoftmaxStep
-from npresnet.kernels.steps.epilogue import LINEAR, RELU, Activating, Epilogue
+from npresnet.kernels.steps.epilogue import LINEAR, RELU, Activating, Epilogue, bias_only
 from npresnet.kernels.steps.grouped import GroupedStep
 from npresnet.kernels.steps.im2col import CopyStep, Im2colStep, Patches
 from npresnet.kernels.steps.intrinsics import double_pointer
@@ -47,6 +47,7 @@ from npresnet.kernels.steps.winograd import (
 )
 from npresnet.kernels.tile import NR
 from npresnet.kernels.unitnorm import UnitNormStep
+from npresnet.kernels.winograd import pack_transformed
 
 # Records -------------------------------------------------------------------------------------------------------------
 
@@ -264,11 +265,12 @@ def _phases(room: Room, x: Map, out: Map) -> Step:
     return PhasesStep.cut(patches, out, N, kernels, epilogue)
 
 
-def _winograd(m: int) -> Callable[[Room, Map, Map], Step]:
+def _winograd(m: int, in_pairs: bool = False) -> Callable[[Room, Map, Map], Step]:
     def make(room: Room, x: Map, out: Map) -> Step:
         given = InputTiles.of(x, N, H, W, m)
-        kernels = room.constant(_numbers(K // NR + 1, (m + 2) ** 2, C, NR))
-        made = OutputTiles.of(given, out, kernels, room.epilogue((N, H, W, K), Activating(0.5, -1.0)))
+        stored = m // 2 + 2 if in_pairs else m + 2
+        kernels = room.constant(_numbers(K // NR + 1, (m + 2) * stored, C, NR))
+        made = OutputTiles.of(given, out, kernels, room.epilogue((N, H, W, K), Activating(0.5, -1.0)), in_pairs)
         return WinogradStep(given=given, made=made, blocks=3)
 
     return make
@@ -318,6 +320,7 @@ CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Callable[[Room, Map, Ma
     "phases": ((N, H, W, 3), (N, 5, 6, K), _phases),
     "winograd 2": ((N, H, W, C), (N, H, W, K), _winograd(2)),
     "winograd 4": ((N, H, W, C), (N, H, W, K), _winograd(4)),
+    "winograd 4 in pairs": ((N, H, W, C), (N, H, W, K), _winograd(4, in_pairs=True)),
     "crop and resize": ((N, H, W, C), (3 * N, 2, 4, C), _crop_and_resize),
 }
 
@@ -366,6 +369,26 @@ def test_winograd_in_two_steps(m):
         run(WinogradOutStep(made=whole.made, v=v.ctypes.data, blocks=3), 2)
         assert np.array_equal(pixels, expected)
         assert room.untouched()
+
+
+@pytest.mark.parametrize("m", [2, 4])
+def test_kernels_that_follow_from_others(m):
+    """With kernels of which every second of a pair is missing, what all of them give."""
+    x, w, scale = _numbers(N, H, W, C), _numbers(3, 3, C, K), np.abs(_numbers(K)).astype(np.float64)
+    zeros, results = np.zeros(K + NR, np.float32), []
+    for in_pairs in (False, True):
+        packed = np.empty((-(-K // NR), (m + 2) * (m // 2 + 2 if in_pairs else m + 2), C, NR), np.float32)
+        pack_transformed(w, scale, m, packed)
+        out = _blank(N, H, W, K)
+        given = InputTiles.of(Map.of(x), N, H, W, m)
+        epilogue = bias_only(zeros.ctypes.data, zeros)
+        made = OutputTiles.of(given, Map.of(out), packed.ctypes.data, epilogue, in_pairs)
+        run(WinogradStep(given=given, made=made, blocks=3), 2)
+        results.append(out)
+    truth = kernels.conv2d_reference(x.astype(np.float64), w * scale, padding="same")
+    for out in results:
+        assert np.abs(out - truth).max() < 1e-5 * np.abs(truth).max()
+    assert not np.array_equal(*results)  # they round differently; if they did not, nothing would have been derived
 
 
 # Epilogue ------------------------------------------------------------------------------------------------------------
