@@ -27,7 +27,6 @@ from ..kernels.resize import ResizeStep
 from ..kernels.scale import AffineStep
 from ..kernels.softmax import SoftmaxStep
 from ..kernels.steps.epilogue import LINEAR, Activating, Epilogue
-from ..kernels.steps.grouped import GroupedStep
 from ..kernels.steps.im2col import CopyStep, Patches
 from ..kernels.steps.records import Map, Place, Step, places
 from ..kernels.steps.winograd import InputTiles, OutputTiles, WinogradInStep, WinogradOutStep, WinogradStep, v_bytes
@@ -253,10 +252,11 @@ class StepBuilder:
             return
         window = Window(*operator.kernel, *operator.stride, *operator.dilation, node.pads[0], node.pads[2], ho, wo)
         if operator.groups > 1:
-            kernels, epilogue = weights("grouped")
+            form = choice.grouped_form(operator, node.pads, (h, w), winograd)
+            kernels, epilogue = weights(form)
             size, out = (self._n, h, w), self._target(node.output)
-            record: Step = GroupedStep.cut(x, out, size, window, operator.groups, kernels, epilogue)
-            self._step(self._described(node, "grouped"), record)
+            record = choice.grouped(form, x, out, size, window, operator.groups, kernels, epilogue, self._threads)
+            self._step(self._described(node, "F(4,3)" if form == "rows" else "grouped"), record)
             return
         panels, epilogue = weights("panels")
         rows = self._n * ho * wo

@@ -7,9 +7,17 @@ found by measuring (``bench/bench_layers.py``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..kernels.gemm import block_rows, passes
+from ..kernels.geometry import Window
+from ..kernels.grouplane import in_lanes
 from ..kernels.processor import SETTINGS
+from ..kernels.simd import LANES
 from ..kernels.steps.epilogue import Epilogue
+from ..kernels.steps.grouped import GroupedStep
+from ..kernels.steps.grouped_lanes import BAND_BYTES, GroupedLanesStep
+from ..kernels.steps.grouped_winograd import GroupedWinogradStep
 from ..kernels.steps.im2col import Im2colStep, Patches
 from ..kernels.steps.pointwise import PointwiseStep, Product
 from ..kernels.steps.records import Address, Map
@@ -18,6 +26,8 @@ from ..kernels.tile import MR, NR
 from ..network.operators import Conv2D, Pads
 
 __all__ = [
+    "grouped",
+    "grouped_form",
     "im2col",
     "in_two_steps",
     "pieces",
@@ -41,6 +51,20 @@ def winograd_tile(operator: Conv2D, pads: Pads, size: tuple[int, int]) -> int | 
         return None
     # on small maps a third of the 4x4 tiles lies outside, and reading kernels of 36 elements takes longer than that
     return 4 if size[0] * size[1] >= 100 else 2
+
+
+def grouped_form(operator: Conv2D, pads: Pads, size: tuple[int, int], winograd: bool) -> str:
+    """In which form (``packing.py``) the weights of a convolution with groups are for maps of ``size`` (h, w), and so how it is
+    computed: "rows" by Winograd's algorithm along rows, "lanes" or "grouped" by the definition, with the same bits.
+
+    Of groups of 4 the transforms take longer than they save: by a fifth, for 32 of them on 56x56. Of 8, 16, and 32 channels on
+    28x28, 14x14, and 7x7 the definition takes 13, 27, and 33 % longer.
+    """
+    groups, p, q = operator.groups, operator.channels_in // operator.groups, operator.channels // operator.groups
+    same = operator.kernel == (3, 3) and operator.stride == operator.dilation == (1, 1) and pads == (1, 1, 1, 1)
+    if winograd and same and p == q and p in (8, 16, 32) and groups % 16 == 0 and size[1] >= 4:
+        return "rows"
+    return "lanes" if in_lanes(p, q, groups) else "grouped"
 
 
 def _parts(total: int, most: int, unit: int, multiple: int) -> int:
@@ -86,6 +110,43 @@ def im2col(patches: Patches, times: Product, rows: int, threads: int) -> Im2colS
     """Any other convolution without groups."""
     blocks = _parts(rows, block_rows(times.depth), MR, 2 * threads)
     return Im2colStep(patches=patches, product=times, rows=rows, blocks=blocks)
+
+
+def grouped(
+    form: str,
+    x: Map,
+    out: Map,
+    size: tuple[int, int, int],
+    window: Window,
+    groups: int,
+    kernels: Address,
+    epilogue: Epilogue,
+    threads: int,
+) -> GroupedStep | GroupedLanesStep | GroupedWinogradStep:
+    """A convolution with groups, whose weights are in ``form``; ``size`` is (n, height, width) of the images."""
+    if form == "grouped":
+        return GroupedStep.cut(x, out, size, window, groups, kernels, epilogue)
+    (n, height, width), p = size, x.channels // groups
+    at_once = n * (groups // LANES)
+    if form == "lanes":
+        bands = _bands(window.ho, at_once, threads, lambda rows: GroupedLanesStep.copy_bytes(rows, window, p))
+        return GroupedLanesStep(
+            x=x, out=out, n=n, height=height, width=width, window=window, p=p, kernels=kernels, epilogue=epilogue, bands=bands
+        )
+    bands = _bands(height, at_once, threads, lambda rows: GroupedWinogradStep.copy_bytes(rows, width, p))
+    return GroupedWinogradStep(
+        x=x, out=out, n=n, height=height, width=width, p=p, kernels=kernels, epilogue=epilogue, bands=bands
+    )
+
+
+def _bands(rows: int, at_once: int, threads: int, copy_bytes: Callable[[int], int]) -> int:
+    """Into how many bands to cut ``rows`` rows, of which there are ``at_once`` times as many, so that what is copied for one
+    stays in L2, and threads end together."""
+    bands = 1
+    while bands < rows and copy_bytes(-(-rows // bands)) > BAND_BYTES:
+        bands += 1
+    items = -(-bands * at_once // threads) * threads
+    return min(-(-items // at_once), rows)
 
 
 def in_two_steps(given: InputTiles, channels: int) -> bool:

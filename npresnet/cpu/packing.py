@@ -1,7 +1,8 @@
 """The weights as a plan's steps read them: batch-norms and scales folded in, packed in the order of reading.
 
-The forms of a constant (``Constant.form``): "panels", "grouped", "taps", "winograd2", "winograd4", "scale" for what has no
-kernel, "order" for channels' numbers, and "parameters" for what is not folded: two arrays as they are stored.
+The forms of a constant (``Constant.form``): "panels", "grouped", "lanes" and "rows" for groups in lanes, "taps", "winograd2",
+"winograd4", "scale" for what has no kernel, "order" for channels' numbers, and "parameters" for what is not folded: two arrays
+as they are stored.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import numpy.typing as npt
 
 from ..kernels.conv2d_transpose import product_kernel
 from ..kernels.gemm import pack_bias
+from ..kernels.grouplane import lane_order
+from ..kernels.rowwinograd import transform_rows
 from ..kernels.simd import LANES
 from ..kernels.tile import NR
 from ..kernels.winograd import pack_transformed
@@ -97,6 +100,11 @@ class Constants:
         elif constant.form == "taps":
             taps = kernel.shape[0] * kernel.shape[1]
             packed = _panels(self._slab, product_kernel(kernel), np.tile(scale, taps), NR)
+        elif constant.form == "lanes":
+            packed = _kept(self._slab, lane_order((kernel * scale).reshape(-1, *kernel.shape[2:])))
+        elif constant.form == "rows":
+            elements = transform_rows(kernel * scale)
+            packed = _kept(self._slab, np.stack([lane_order(element) for element in elements], axis=1))
         else:
             packed = _panels(self._slab, kernel, scale, LANES if constant.form == "grouped" else NR)
         return PackedPair(packed, pack_bias(bias.astype(np.float32), constant.channels))
@@ -124,6 +132,13 @@ def _transformed(slab: Slab, kernel: Array, scale: Array, m: int) -> Array:
     """A kernel float32[3, 3, ci, co], times ``scale``, for F(m x m, 3x3): float32[ceil(co / NR), (m + 2)**2, ci, NR]."""
     packed = slab.array((-(-kernel.shape[-1] // NR), (m + 2) ** 2, kernel.shape[2], NR))
     pack_transformed(kernel, scale, m, packed)
+    return packed
+
+
+def _kept(slab: Slab, array: Array) -> Array:
+    """A float32 copy that lies with the other packed weights."""
+    packed = slab.array(array.shape)
+    packed[...] = array
     return packed
 
 

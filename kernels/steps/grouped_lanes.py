@@ -1,0 +1,121 @@
+"""Grouped convolutions in which each lane has a group, a band of rows and LANES groups at a time; ``kernels/grouplane.py`` tells how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..geometry import Window
+from ..grouplane import PIXELS, finish_pixels, lane_tile, unlace
+from ..jit import Native, call, jit
+from ..simd import LANES
+from .epilogue import Epilogue, finish
+from .grouped import band_columns, band_rows
+from .intrinsics import part_of, zero_bytes
+from .records import Address, Map, Step, view_of
+
+__all__ = ["BAND_BYTES", "GroupedLanesStep", "aligned", "bundles"]
+
+BAND_BYTES = 1 << 18
+"""Of the copy that an item makes: it shall stay in L2, and so shall the weights that pass by."""
+
+_LINE = 64
+
+
+def _aligned(address: int) -> int:
+    return (address + _LINE - 1) // _LINE * _LINE
+
+
+def _bundles(channels: int, p: int) -> int:
+    return channels // (p * LANES)
+
+
+aligned, bundles = jit(_aligned), jit(_bundles)
+_rows_read, _columns_read = jit(band_rows), jit(band_columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupedLanesStep(Step):
+    """A grouped convolution; an item is a band of an image's rows and LANES groups.
+
+    p        channels of a group, of the input and of the output
+    kernels  address of the weights as ``lane_order`` has them
+    bands    into which an image's rows are cut
+    """
+
+    x: Map
+    out: Map
+    n: int
+    height: int
+    width: int
+    window: Window
+    p: int
+    kernels: Address
+    epilogue: Epilogue
+    bands: int
+    unlace: Native = unlace
+    lane_tile: Native = lane_tile
+    finish_pixels: Native = finish_pixels
+
+    @staticmethod
+    def copy_bytes(rows: int, window: Window, p: int) -> int:
+        """Size of the copy that a band of ``rows`` rows of outputs needs."""
+        columns = band_columns(window.wo, window.kw, window.sw, window.dw, PIXELS)
+        return band_rows(rows, window.kh, window.sh, window.dh) * columns * p * LANES * 4
+
+    @property
+    def items(self) -> int:
+        return self.n * self.bands * _bundles(self.out.channels, self.p)
+
+    @property
+    def scratch_bytes(self) -> int:
+        rows = -(-self.window.ho // self.bands)
+        return self.copy_bytes(rows, self.window, self.p) + PIXELS * self.p * LANES * 4 + _LINE
+
+
+_view = view_of(GroupedLanesStep)
+
+
+@GroupedLanesStep.native
+def _grouped_lanes_item(step, item, scratch):
+    s = _view(step)
+    window, epilogue = s.window, s.epilogue
+    wo, kh, kw, quads, ld, ldc = window.wo, window.kh, window.kw, s.p // 4, epilogue.residual.pitch, s.out.pitch
+    slope, floor = epilogue.activation.slope, epilogue.activation.floor
+    band, bundle = divmod(item, bundles(s.out.channels, s.p))
+    image, band = divmod(band, s.bands)
+    first, last = part_of(window.ho, band, s.bands, 1)
+    channel, pixel = bundle * s.p * LANES, s.p * LANES * 4
+    columns = _columns_read(wo, kw, window.sw, window.dw, PIXELS)
+    sums = aligned(scratch)
+    copy = sums + PIXELS * pixel
+
+    left = min(window.left, columns)
+    inside = max(min(s.width, columns - left), 0)
+    y0 = first * window.sh - window.top
+    to = copy
+    for y in range(y0, y0 + _rows_read(last - first, kh, window.sh, window.dh)):
+        if y < 0 or y >= s.height:
+            zero_bytes(to, columns * pixel)
+        else:
+            zero_bytes(to, left * pixel)
+            x = s.x.address + (image * s.height + y) * s.width * s.x.pitch + channel * 4
+            call(s.unlace, (x, s.x.pitch, inside, quads, to + left * pixel))
+            zero_bytes(to + (left + inside) * pixel, (columns - left - inside) * pixel)
+        to += columns * pixel
+
+    kernels = s.kernels + bundle * kh * kw * s.p * pixel
+    for oh in range(first, last):
+        x = copy + (oh - first) * window.sh * columns * pixel
+        for ow in range(0, wo, PIXELS):
+            call(s.lane_tile, (
+                x + ow * window.sw * pixel, window.sw * pixel, window.dh * columns * pixel, window.dw * pixel, kh, kw, quads,
+                kernels, sums,
+            ))  # fmt: skip
+            count = min(PIXELS, wo - ow)
+            index = (image * window.ho + oh) * wo + ow
+            place = s.out.address + index * ldc + channel * 4
+            call(s.finish_pixels, (
+                sums, count, quads, epilogue.bias + channel * 4, epilogue.residual.address + index * ld + channel * 4, ld,
+                slope, floor, place, ldc,
+            ))  # fmt: skip
+            finish(epilogue.activation, place, ldc, count, s.p * LANES)

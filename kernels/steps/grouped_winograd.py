@@ -1,0 +1,113 @@
+"""Grouped 3x3 convolutions by Winograd's algorithm along rows, a band of rows and LANES groups at a time;
+``kernels/rowwinograd.py`` tells how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..grouplane import PIXELS, finish_pixels, lane_tile, unlace
+from ..jit import Native, call
+from ..rowwinograd import M, N, patches_from_rows, rows_from_products
+from ..simd import LANES
+from .epilogue import Epilogue, finish
+from .grouped_lanes import aligned, bundles
+from .intrinsics import part_of, zero_bytes
+from .records import Address, Map, Step, view_of
+
+__all__ = ["GroupedWinogradStep"]
+
+_LINE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupedWinogradStep(Step):
+    """A grouped 3x3 convolution with stride 1 and a border of one zero; an item is a band of an image's rows and LANES groups.
+
+    p        channels of a group, of the input and of the output
+    kernels  address of the transformed kernels, float32[bundles, N, ...], each element as ``lane_order`` has it
+    bands    into which an image's rows are cut
+    """
+
+    x: Map
+    out: Map
+    n: int
+    height: int
+    width: int
+    p: int
+    kernels: Address
+    epilogue: Epilogue
+    bands: int
+    unlace: Native = unlace
+    patches_from_rows: Native = patches_from_rows
+    lane_tile: Native = lane_tile
+    rows_from_products: Native = rows_from_products
+    finish_pixels: Native = finish_pixels
+
+    @staticmethod
+    def copy_bytes(rows: int, width: int, p: int) -> int:
+        """Size of the transformed patches that a band of ``rows`` rows of outputs needs."""
+        return N * ((rows + 2) * -(-width // M) + PIXELS) * p * LANES * 4
+
+    @property
+    def items(self) -> int:
+        return self.n * self.bands * (self.out.channels // (self.p * LANES))
+
+    @property
+    def scratch_bytes(self) -> int:
+        rows, tiles = -(-self.height // self.bands), -(-self.width // M)
+        pixels = N * PIXELS + M + M * tiles + 2  # products, a tile of outputs, a row of the image
+        return self.copy_bytes(rows, self.width, self.p) + pixels * self.p * LANES * 4 + _LINE
+
+
+_view = view_of(GroupedWinogradStep)
+
+
+@GroupedWinogradStep.native
+def _grouped_winograd_item(step, item, scratch):
+    s = _view(step)
+    epilogue, height, width = s.epilogue, s.height, s.width
+    quads, ld, ldc = s.p // 4, epilogue.residual.pitch, s.out.pitch
+    slope, floor = epilogue.activation.slope, epilogue.activation.floor
+    band, bundle = divmod(item, bundles(s.out.channels, s.p))
+    image, band = divmod(band, s.bands)
+    first, last = part_of(height, band, s.bands, 1)
+    channel, pixel = bundle * s.p * LANES, s.p * LANES * 4
+    across = (width + M - 1) // M
+    tiles = (last - first) * across  # row by row, without a border: a tile's neighbour below is ``across`` further on
+    ld_v, ld_products = (tiles + 2 * across + PIXELS) * pixel, PIXELS * pixel
+    v = aligned(scratch)
+    products = v + N * ld_v
+    patch = products + N * ld_products
+    line = patch + M * pixel
+
+    zero_bytes(line, pixel)
+    zero_bytes(line + (width + 1) * pixel, (M * across + 1 - width) * pixel)
+    to = v
+    for y in range(first - 1, last + 1):
+        if y < 0 or y >= height:
+            for e in range(N):
+                zero_bytes(to + e * ld_v, across * pixel)
+        else:
+            x = s.x.address + (image * height + y) * width * s.x.pitch + channel * 4
+            call(s.unlace, (x, s.x.pitch, width, quads, line + pixel))
+            call(s.patches_from_rows, (line, across, s.p, to, ld_v))
+        to += across * pixel
+
+    size = 3 * s.p * pixel  # of one element of the kernels
+    kernels = s.kernels + bundle * N * size
+    for start in range(0, tiles, PIXELS):
+        for e in range(N):
+            x = v + e * ld_v + start * pixel
+            to = products + e * ld_products
+            call(s.lane_tile, (x, pixel, across * pixel, 0, 3, 1, quads, kernels + e * size, to))
+        for tile in range(start, min(start + PIXELS, tiles)):
+            call(s.rows_from_products, (products + (tile - start) * pixel, ld_products, s.p, patch))
+            y, x = first + tile // across, tile % across * M
+            count = min(M, width - x)
+            index = (image * height + y) * width + x
+            place = s.out.address + index * ldc + channel * 4
+            call(s.finish_pixels, (
+                patch, count, quads, epilogue.bias + channel * 4, epilogue.residual.address + index * ld + channel * 4, ld,
+                slope, floor, place, ldc,
+            ))  # fmt: skip
+            finish(epilogue.activation, place, ldc, count, s.p * LANES)
