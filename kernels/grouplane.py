@@ -22,7 +22,7 @@ from llvmlite import ir
 from .arrays import Array
 from .jit import native
 from .numba_later import cgutils, intrinsic, types
-from .simd import LANES, VECTOR, activated, constant, fma, load, number, splat, store
+from .simd import LANES, VECTOR, activated, constant, fma, load, number, prefetch, splat, store
 
 __all__ = ["PIXELS", "SIZES", "finish_pixels", "in_lanes", "lane_order", "lane_tile", "unlace"]
 
@@ -33,6 +33,7 @@ PIXELS, _OUTPUTS = (7, 4) if LANES == 16 else (4, 2)
 """A tile: pixels, and output channels of each group. All registers of AVX-512: 7 by 2 are as fast with directly summed taps, and
 a twentieth slower with Winograd's (``steps/grouped_winograd.py``)."""
 
+_AHEAD = 1 << 14
 _BYTES, _QUADS = 4 * LANES, LANES // 4
 _QUAD = ir.VectorType(ir.FloatType(), 4)
 
@@ -48,7 +49,9 @@ def lane_order(w: Array) -> Array:
     taps, p, co = w.shape
     # lanes in which a bundle's groups come to lie: [4, LANES / 4] are transposed
     wide = w.reshape(taps, p, co // (p * LANES), 4, _QUADS, p // _OUTPUTS, _OUTPUTS)
-    return np.ascontiguousarray(wide.transpose(2, 5, 0, 1, 6, 4, 3)).reshape(-1, p // _OUTPUTS, taps, p, _OUTPUTS, LANES)
+    return np.ascontiguousarray(wide.transpose(2, 5, 0, 1, 6, 4, 3)).reshape(
+        -1, p // _OUTPUTS, taps, p, _OUTPUTS, LANES
+    )
 
 
 def _shuffle(builder, a, b, lanes):
@@ -166,6 +169,8 @@ def _tile(typingctx, x, ld_x, x_row, x_tap, kh, kw, quads, w, sums, ld_sums):
                 ahead, at = mul(quad.index, number(4 * _BYTES)), builder.load(weights)
                 for c in range(4):
                     many = [load(builder, add(at, number((c * _OUTPUTS + k) * _BYTES))) for k in range(_OUTPUTS)]
+                    for line in range(0, _OUTPUTS * _BYTES, 64):
+                        prefetch(builder, add(at, number(_AHEAD + c * _OUTPUTS * _BYTES + line)))
                     for pixel, row in zip(pixels, totals, strict=True):
                         value = load(builder, add(add(pixel, ahead), number(c * _BYTES)))
                         for weight, total in zip(many, row, strict=True):
@@ -213,7 +218,9 @@ def lane_tile(x, ld_x, x_row, x_tap, kh, kw, quads, w, sums):
 def finish_pixels(sums, pixels, quads, bias, residual, ld_residual, slope, floor, out, ldc):
     """What becomes of some pixels' sums, which are written over: laced, with bias, residual and activation."""
     pixel = 4 * quads * _BYTES
-    if quads > 1:  # all of them before the first is read: a store must have left for the cache before its parts are loaded
+    if (
+        quads > 1
+    ):  # all of them before the first is read: a store must have left for the cache before its parts are loaded
         for at in range(sums, sums + pixels * pixel, 4 * _BYTES):
             _transpose(at)
     for _ in range(pixels):

@@ -15,12 +15,21 @@ from __future__ import annotations
 import numpy as np
 
 from .arrays import Array
+from .grouplane import lane_order
 from .jit import native
 from .numba_later import intrinsic, types
 from .simd import LANES, load, number, store
 from .winograd import _evaluate, _interpolate, matrices
 
-__all__ = ["M", "N", "patches_from_rows", "row_winograd_reference", "rows_from_products", "transform_rows"]
+__all__ = [
+    "M",
+    "N",
+    "patches_from_rows",
+    "row_kernels",
+    "row_winograd_reference",
+    "rows_from_products",
+    "transform_rows",
+]
 
 M, N = 4, 6
 """Outputs of a tile, and inputs, which are also its elements."""
@@ -32,6 +41,11 @@ _AT, _G, _BT = matrices(M)
 def transform_rows(w: Array) -> Array:
     """G g of each row of a kernel: dtype[3, 3, p, co] to float64[N, 3, p, co], element by element."""
     return np.tensordot(_G, w.astype(np.float64, copy=False), axes=(1, 1))
+
+
+def row_kernels(w: Array) -> Array:
+    """The same in the order of reading: float32[bundles, N, ...], each element as ``lane_order`` has it."""
+    return np.stack([lane_order(element.astype(np.float32)) for element in transform_rows(w)], axis=1)
 
 
 def row_winograd_reference(x: Array, w: Array) -> Array:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
+from ..arrays import Array
 from ..geometry import Window
 from ..grouplane import PIXELS, finish_pixels, lane_tile, unlace
 from ..jit import Native, call, jit
 from ..simd import LANES
-from .epilogue import Epilogue, finish
+from .epilogue import Epilogue, bias_only, finish
 from .grouped import band_columns, band_rows
 from .intrinsics import part_of, zero_bytes
+from .loop import run
 from .records import Address, Map, Step, view_of
 
-__all__ = ["BAND_BYTES", "GroupedLanesStep", "aligned", "bundles"]
+__all__ = ["BAND_BYTES", "GroupedLanesStep", "aligned", "band_count", "bundles", "grouped_lanes"]
 
 BAND_BYTES = 1 << 18
 """Of the copy that an item makes: it shall stay in L2, and so shall the weights that pass by."""
@@ -27,6 +32,22 @@ def _aligned(address: int) -> int:
 
 def _bundles(channels: int, p: int) -> int:
     return channels // (p * LANES)
+
+
+def _copy_bytes(rows: int, window: Window, p: int) -> int:
+    """Size of the copy that a band of ``rows`` rows of outputs needs."""
+    columns = band_columns(window.wo, window.kw, window.sw, window.dw, PIXELS)
+    return band_rows(rows, window.kh, window.sh, window.dh) * columns * p * LANES * 4
+
+
+def band_count(rows: int, at_once: int, threads: int, copy_bytes: Callable[[int], int]) -> int:
+    """Into how many bands to cut ``rows`` rows so that what is copied for one stays in L2, and threads end together; there are
+    ``at_once`` such cuts."""
+    count = 1
+    while count < rows and copy_bytes(-(-rows // count)) > BAND_BYTES:
+        count += 1
+    items = -(-count * at_once // threads) * threads
+    return min(-(-items // at_once), rows)
 
 
 aligned, bundles = jit(_aligned), jit(_bundles)
@@ -56,11 +77,25 @@ class GroupedLanesStep(Step):
     lane_tile: Native = lane_tile
     finish_pixels: Native = finish_pixels
 
-    @staticmethod
-    def copy_bytes(rows: int, window: Window, p: int) -> int:
-        """Size of the copy that a band of ``rows`` rows of outputs needs."""
-        columns = band_columns(window.wo, window.kw, window.sw, window.dw, PIXELS)
-        return band_rows(rows, window.kh, window.sh, window.dh) * columns * p * LANES * 4
+    @classmethod
+    def cut(
+        cls,
+        x: Map,
+        out: Map,
+        size: tuple[int, int, int],
+        window: Window,
+        p: int,
+        kernels: Address,
+        epilogue: Epilogue,
+        threads: int,
+    ) -> GroupedLanesStep:
+        """In bands that suit L2 and ``threads``; ``size`` is (n, height, width) of the images."""
+        n, height, width = size
+        at_once = n * _bundles(out.channels, p)
+        bands = band_count(window.ho, at_once, threads, lambda rows: _copy_bytes(rows, window, p))
+        return cls(
+            x=x, out=out, n=n, height=height, width=width, window=window, p=p, kernels=kernels, epilogue=epilogue, bands=bands
+        )  # fmt: skip
 
     @property
     def items(self) -> int:
@@ -69,7 +104,7 @@ class GroupedLanesStep(Step):
     @property
     def scratch_bytes(self) -> int:
         rows = -(-self.window.ho // self.bands)
-        return self.copy_bytes(rows, self.window, self.p) + PIXELS * self.p * LANES * 4 + _LINE
+        return _copy_bytes(rows, self.window, self.p) + PIXELS * self.p * LANES * 4 + _LINE
 
 
 _view = view_of(GroupedLanesStep)
@@ -119,3 +154,24 @@ def _grouped_lanes_item(step, item, scratch):
                 slope, floor, place, ldc,
             ))  # fmt: skip
             finish(epilogue.activation, place, ldc, count, s.p * LANES)
+
+
+def grouped_lanes(x: Array, kernels: Array, bias: Array, window: Window, out: Array, threads: int) -> None:
+    """One grouped convolution.
+
+    x        float32[n, h, w, ci], C-contiguous
+    kernels  as ``lane_order`` has them; bias float32[co]
+    out      float32[n, ho, wo, co], C-contiguous
+    """
+    zeros = np.zeros(out.shape[3], np.float32)
+    step = GroupedLanesStep.cut(
+        Map.of(x),
+        Map.of(out),
+        x.shape[:3],
+        window,
+        kernels.shape[3],
+        kernels.ctypes.data,
+        bias_only(bias.ctypes.data, zeros),
+        threads,
+    )
+    run(step, threads, x, kernels, bias, zeros, out)

@@ -5,18 +5,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from ..arrays import Array
 from ..grouplane import PIXELS, finish_pixels, lane_tile, unlace
 from ..jit import Native, call
 from ..rowwinograd import M, N, patches_from_rows, rows_from_products
 from ..simd import LANES
-from .epilogue import Epilogue, finish
-from .grouped_lanes import aligned, bundles
+from .epilogue import Epilogue, bias_only, finish
+from .grouped_lanes import aligned, band_count, bundles
 from .intrinsics import part_of, zero_bytes
+from .loop import run
 from .records import Address, Map, Step, view_of
 
-__all__ = ["GroupedWinogradStep"]
+__all__ = ["GroupedWinogradStep", "grouped_winograd"]
 
 _LINE = 64
+
+
+def _v_bytes(rows: int, width: int, p: int) -> int:
+    """Size of V, the transformed patches, of a band of ``rows`` rows of outputs; the last tiles that are read may be outside."""
+    return N * ((rows + 2) * -(-width // M) + PIXELS) * p * LANES * 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +52,15 @@ class GroupedWinogradStep(Step):
     rows_from_products: Native = rows_from_products
     finish_pixels: Native = finish_pixels
 
-    @staticmethod
-    def copy_bytes(rows: int, width: int, p: int) -> int:
-        """Size of the transformed patches that a band of ``rows`` rows of outputs needs."""
-        return N * ((rows + 2) * -(-width // M) + PIXELS) * p * LANES * 4
+    @classmethod
+    def cut(
+        cls, x: Map, out: Map, size: tuple[int, int, int], p: int, kernels: Address, epilogue: Epilogue, threads: int
+    ) -> GroupedWinogradStep:
+        """In bands that suit L2 and ``threads``; ``size`` is (n, height, width) of the images."""
+        n, height, width = size
+        at_once = n * (out.channels // (p * LANES))
+        bands = band_count(height, at_once, threads, lambda rows: _v_bytes(rows, width, p))
+        return cls(x=x, out=out, n=n, height=height, width=width, p=p, kernels=kernels, epilogue=epilogue, bands=bands)
 
     @property
     def items(self) -> int:
@@ -56,7 +70,7 @@ class GroupedWinogradStep(Step):
     def scratch_bytes(self) -> int:
         rows, tiles = -(-self.height // self.bands), -(-self.width // M)
         pixels = N * PIXELS + M + M * tiles + 2  # products, a tile of outputs, a row of the image
-        return self.copy_bytes(rows, self.width, self.p) + pixels * self.p * LANES * 4 + _LINE
+        return _v_bytes(rows, self.width, self.p) + pixels * self.p * LANES * 4 + _LINE
 
 
 _view = view_of(GroupedWinogradStep)
@@ -111,3 +125,23 @@ def _grouped_winograd_item(step, item, scratch):
                 slope, floor, place, ldc,
             ))  # fmt: skip
             finish(epilogue.activation, place, ldc, count, s.p * LANES)
+
+
+def grouped_winograd(x: Array, kernels: Array, bias: Array, out: Array, threads: int) -> None:
+    """One grouped convolution with a border of one zero.
+
+    x        float32[n, h, w, ci], C-contiguous
+    kernels  of ``transform_rows``, each element as ``lane_order`` has it, side by side for each bundle; bias float32[co]
+    out      float32[n, h, w, co], C-contiguous
+    """
+    zeros = np.zeros(out.shape[3], np.float32)
+    step = GroupedWinogradStep.cut(
+        Map.of(x),
+        Map.of(out),
+        x.shape[:3],
+        kernels.shape[4],
+        kernels.ctypes.data,
+        bias_only(bias.ctypes.data, zeros),
+        threads,
+    )
+    run(step, threads, x, kernels, bias, zeros, out)

@@ -7,16 +7,13 @@ found by measuring (``bench/bench_layers.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ..kernels.gemm import block_rows, passes
 from ..kernels.geometry import Window
 from ..kernels.grouplane import in_lanes
 from ..kernels.processor import SETTINGS
-from ..kernels.simd import LANES
 from ..kernels.steps.epilogue import Epilogue
 from ..kernels.steps.grouped import GroupedStep
-from ..kernels.steps.grouped_lanes import BAND_BYTES, GroupedLanesStep
+from ..kernels.steps.grouped_lanes import GroupedLanesStep
 from ..kernels.steps.grouped_winograd import GroupedWinogradStep
 from ..kernels.steps.im2col import Im2colStep, Patches
 from ..kernels.steps.pointwise import PointwiseStep, Product
@@ -62,7 +59,7 @@ def grouped_form(operator: Conv2D, pads: Pads, size: tuple[int, int], winograd: 
     """
     groups, p, q = operator.groups, operator.channels_in // operator.groups, operator.channels // operator.groups
     same = operator.kernel == (3, 3) and operator.stride == operator.dilation == (1, 1) and pads == (1, 1, 1, 1)
-    if winograd and same and p == q and p in (8, 16, 32) and groups % 16 == 0 and size[1] >= 4:
+    if winograd and same and p == q and p in (8, 16) and groups % 16 == 0 and size[1] >= 4:
         return "rows"
     return "lanes" if in_lanes(p, q, groups) else "grouped"
 
@@ -126,27 +123,10 @@ def grouped(
     """A convolution with groups, whose weights are in ``form``; ``size`` is (n, height, width) of the images."""
     if form == "grouped":
         return GroupedStep.cut(x, out, size, window, groups, kernels, epilogue)
-    (n, height, width), p = size, x.channels // groups
-    at_once = n * (groups // LANES)
+    p = x.channels // groups
     if form == "lanes":
-        bands = _bands(window.ho, at_once, threads, lambda rows: GroupedLanesStep.copy_bytes(rows, window, p))
-        return GroupedLanesStep(
-            x=x, out=out, n=n, height=height, width=width, window=window, p=p, kernels=kernels, epilogue=epilogue, bands=bands
-        )
-    bands = _bands(height, at_once, threads, lambda rows: GroupedWinogradStep.copy_bytes(rows, width, p))
-    return GroupedWinogradStep(
-        x=x, out=out, n=n, height=height, width=width, p=p, kernels=kernels, epilogue=epilogue, bands=bands
-    )
-
-
-def _bands(rows: int, at_once: int, threads: int, copy_bytes: Callable[[int], int]) -> int:
-    """Into how many bands to cut ``rows`` rows, of which there are ``at_once`` times as many, so that what is copied for one
-    stays in L2, and threads end together."""
-    bands = 1
-    while bands < rows and copy_bytes(-(-rows // bands)) > BAND_BYTES:
-        bands += 1
-    items = -(-bands * at_once // threads) * threads
-    return min(-(-items // at_once), rows)
+        return GroupedLanesStep.cut(x, out, size, window, p, kernels, epilogue, threads)
+    return GroupedWinogradStep.cut(x, out, size, p, kernels, epilogue, threads)
 
 
 def in_two_steps(given: InputTiles, channels: int) -> bool:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from ..kernels.conv2d_transpose import product_kernel
 from ..kernels.gemm import pack_bias
 from ..kernels.grouplane import lane_order
-from ..kernels.rowwinograd import transform_rows
+from ..kernels.rowwinograd import row_kernels
 from ..kernels.simd import LANES
 from ..kernels.tile import NR
 from ..kernels.winograd import pack_transformed
@@ -103,8 +103,7 @@ class Constants:
         elif constant.form == "lanes":
             packed = _kept(self._slab, lane_order((kernel * scale).reshape(-1, *kernel.shape[2:])))
         elif constant.form == "rows":
-            elements = transform_rows(kernel * scale)
-            packed = _kept(self._slab, np.stack([lane_order(element) for element in elements], axis=1))
+            packed = _kept(self._slab, row_kernels(kernel * scale))
         else:
             packed = _panels(self._slab, kernel, scale, LANES if constant.form == "grouped" else NR)
         return PackedPair(packed, pack_bias(bias.astype(np.float32), constant.channels))
