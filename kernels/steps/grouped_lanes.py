@@ -18,10 +18,11 @@ from .intrinsics import part_of, zero_bytes
 from .loop import run
 from .records import Address, Map, Step, view_of
 
-__all__ = ["BAND_BYTES", "GroupedLanesStep", "aligned", "band_count", "bundles", "grouped_lanes"]
+__all__ = ["LEAST_ROWS", "GroupedLanesStep", "aligned", "band_count", "bundles", "grouped_lanes"]
 
-BAND_BYTES = 1 << 18
-"""Of the copy that an item makes: it shall stay in L2, and so shall the weights that pass by."""
+_BAND_BYTES, LEAST_ROWS = 1 << 18, 4
+"""Of the copy that an item makes: it shall stay in L2, and so shall the weights that pass by; but of few rows most would be
+copied for several bands."""
 
 _LINE = 64
 
@@ -40,11 +41,11 @@ def _copy_bytes(rows: int, window: Window, p: int) -> int:
     return band_rows(rows, window.kh, window.sh, window.dh) * columns * p * LANES * 4
 
 
-def band_count(rows: int, at_once: int, threads: int, copy_bytes: Callable[[int], int]) -> int:
-    """Into how many bands to cut ``rows`` rows so that what is copied for one stays in L2, and threads end together; there are
-    ``at_once`` such cuts."""
+def band_count(rows: int, least: int, at_once: int, threads: int, copy_bytes: Callable[[int], int]) -> int:
+    """Into how many bands to cut ``rows`` rows so that what is copied for one stays in L2, if it has more than ``least`` rows, and
+    threads end together; there are ``at_once`` such cuts."""
     count = 1
-    while count < rows and copy_bytes(-(-rows // count)) > BAND_BYTES:
+    while -(-rows // count) > least and copy_bytes(-(-rows // count)) > _BAND_BYTES:
         count += 1
     items = -(-count * at_once // threads) * threads
     return min(-(-items // at_once), rows)
@@ -92,7 +93,9 @@ class GroupedLanesStep(Step):
         """In bands that suit L2 and ``threads``; ``size`` is (n, height, width) of the images."""
         n, height, width = size
         at_once = n * _bundles(out.channels, p)
-        bands = band_count(window.ho, at_once, threads, lambda rows: _copy_bytes(rows, window, p))
+        bands = band_count(
+            window.ho, max(LEAST_ROWS // window.sh, 1), at_once, threads, lambda rows: _copy_bytes(rows, window, p)
+        )
         return cls(
             x=x, out=out, n=n, height=height, width=width, window=window, p=p, kernels=kernels, epilogue=epilogue, bands=bands
         )  # fmt: skip

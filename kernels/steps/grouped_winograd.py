@@ -13,7 +13,7 @@ from ..jit import Native, call
 from ..rowwinograd import M, N, patches_from_rows, rows_from_products
 from ..simd import LANES
 from .epilogue import Epilogue, bias_only, finish
-from .grouped_lanes import aligned, band_count, bundles
+from .grouped_lanes import LEAST_ROWS, aligned, band_count, bundles
 from .intrinsics import part_of, zero_bytes
 from .loop import run
 from .records import Address, Map, Step, view_of
@@ -59,7 +59,7 @@ class GroupedWinogradStep(Step):
         """In bands that suit L2 and ``threads``; ``size`` is (n, height, width) of the images."""
         n, height, width = size
         at_once = n * (out.channels // (p * LANES))
-        bands = band_count(height, at_once, threads, lambda rows: _v_bytes(rows, width, p))
+        bands = band_count(height, LEAST_ROWS, at_once, threads, lambda rows: _v_bytes(rows, width, p))
         return cls(x=x, out=out, n=n, height=height, width=width, p=p, kernels=kernels, epilogue=epilogue, bands=bands)
 
     @property
