@@ -25,7 +25,7 @@ from ..model import ResNet
 from ..network.operators import Conv2D, Dense
 from ..plan.memory import Buffer
 from .forms import Column, Grid
-from .plans import plan_of, winograd_tile
+from .plans import kernel_numbers, plan_of
 
 __all__ = ["TABLES", "Block", "Held", "MemoryStudy", "memory", "write_trace"]
 
@@ -173,10 +173,11 @@ def _held(net: ResNet, plan: Plan) -> list[Held]:
 
 
 def _winograd_growth(net: ResNet, plan: Plan) -> int:
-    """Bytes by which transformed kernels are larger than the kernels: 4 times for F(4x4), 1.8 times for F(2x2)."""
-    tiles = {(net.graph.twins[step.leader], m) for step in plan.steps if (m := winograd_tile(step))}
-    operators = [(net.graph.by_name[name].operator, m) for name, m in tiles]
-    return sum(4 * math.prod(operator.tensors()["kernel"][2:]) * ((m + 2) ** 2 - 9) for operator, m in operators)
+    """Bytes by which transformed kernels are larger than the kernels: 4 times for F(4x4), 1.8 times for F(2x2), twice along
+    rows."""
+    larger = {(net.graph.twins[step.leader], numbers) for step in plan.steps if (numbers := kernel_numbers(step))}
+    operators = [(net.graph.by_name[name].operator, numbers) for name, numbers in larger]
+    return sum(4 * math.prod(operator.tensors()["kernel"][2:]) * (numbers - 9) for operator, numbers in operators)
 
 
 def write_trace(path: str | os.PathLike[str], net: ResNet, images: Array) -> None:
