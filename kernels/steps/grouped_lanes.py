@@ -11,14 +11,14 @@ from ..arrays import Array
 from ..geometry import Window
 from ..grouplane import PIXELS, finish_pixels, lane_tile, unlace
 from ..jit import Native, call, jit
-from ..simd import LANES
+from ..simd import LANES, prefetch_write
 from .epilogue import Epilogue, bias_only, finish
 from .grouped import band_columns, band_rows
 from .intrinsics import part_of, zero_bytes
 from .loop import run
 from .records import Address, Map, Step, view_of
 
-__all__ = ["LEAST_ROWS", "GroupedLanesStep", "aligned", "band_count", "bundles", "grouped_lanes"]
+__all__ = ["LEAST_ROWS", "GroupedLanesStep", "aligned", "band_count", "bundles", "grouped_lanes", "prefetch_pixels"]
 
 _BAND_BYTES, LEAST_ROWS = 1 << 18, 4
 """Of the copy that an item makes: it shall stay in L2, and so shall the weights that pass by; but of few rows most would be
@@ -53,6 +53,15 @@ def band_count(rows: int, least: int, at_once: int, threads: int, copy_bytes: Ca
 
 aligned, bundles = jit(_aligned), jit(_bundles)
 _rows_read, _columns_read = jit(band_rows), jit(band_columns)
+
+
+@jit
+def prefetch_pixels(at, pitch, pixels, size):
+    """Ask for ``pixels`` pixels, of ``size`` bytes each, before they are computed: they come while that is done."""
+    for _ in range(pixels):
+        for line in range(0, size, _LINE):
+            prefetch_write(at + line)
+        at += pitch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,13 +154,14 @@ def _grouped_lanes_item(step, item, scratch):
     for oh in range(first, last):
         x = copy + (oh - first) * window.sh * columns * pixel
         for ow in range(0, wo, PIXELS):
+            count = min(PIXELS, wo - ow)
+            index = (image * window.ho + oh) * wo + ow
+            place = s.out.address + index * ldc + channel * 4
+            prefetch_pixels(place, ldc, count, pixel)
             call(s.lane_tile, (
                 x + ow * window.sw * pixel, window.sw * pixel, window.dh * columns * pixel, window.dw * pixel, kh, kw, quads,
                 kernels, sums,
             ))  # fmt: skip
-            count = min(PIXELS, wo - ow)
-            index = (image * window.ho + oh) * wo + ow
-            place = s.out.address + index * ldc + channel * 4
             call(s.finish_pixels, (
                 sums, count, quads, epilogue.bias + channel * 4, epilogue.residual.address + index * ld + channel * 4, ld,
                 slope, floor, place, ldc,
