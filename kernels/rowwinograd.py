@@ -3,9 +3,9 @@
     Y = A^T [ sum over rows i and inputs c of (G g[i, c]) * (B^T d[i, c]) ]         (* element by element)
 
 The matrices are those of ``winograd.py``, used once instead of twice: of six neighbours in a row, d, and three taps, g, come
-four outputs by 6 multiplications instead of 12. That F(4x4, 3x3) takes a quarter of the multiplications is of less use here.
-A group has few channels, and with so few the transforms of whole patches cost as much as the products; their kernels, of 36
-elements where these have 18 and the definition 9, are read once for a map of one group only. The error is smaller, too.
+four outputs by 6 multiplications instead of 12. F(4x4, 3x3) would take a quarter of the multiplications, not half. But with the
+few channels of a group the transforms of whole patches cost as much as the products, and kernels become four times as large,
+not twice. The error is smaller, too.
 
 ``grouplane.py`` multiplies: to it, each element is a convolution of its own with three taps, all in one column.
 """

@@ -267,9 +267,9 @@ def _groups():
 def test_groups(winograd):
     """By Winograd's algorithm where that pays and is allowed; the same bits in any company, within bounds, and right beside NaN."""
     graph, weights = _groups()
-    images = np.random.default_rng(7).normal(size=(2, 6, 9, 64)).astype(np.float32)
+    images = np.random.default_rng(7).normal(size=(2, 9, 13, 64)).astype(np.float32)
     constants = Constants(graph, weights)
-    plan = make_plan(graph, constants, (2, 6, 9), ["relu"], winograd=winograd, threads=1)
+    plan = make_plan(graph, constants, (2, 9, 13), ["relu"], winograd=winograd, threads=1)
     check_bounds(plan)
     found = {step.leader: step.algorithm for step in plan.steps if not step.leader.endswith("x")}
     rows = {"groups of 8 by 1", "groups of 16 by 1"} if winograd else set()
@@ -278,7 +278,7 @@ def test_groups(winograd):
     result = plan.run(images, Memory())["relu"]
     *_, truth = engine.run(graph, weights, images.astype(np.float64), ["relu"], algorithm="reference", threads=1)
     assert compare(result, truth.array).agrees(1e-6)
-    single = make_plan(graph, constants, (1, 6, 9), ["relu"], winograd=winograd, threads=3)
+    single = make_plan(graph, constants, (1, 9, 13), ["relu"], winograd=winograd, threads=3)
     assert np.array_equal(single.run(images[1:], Memory())["relu"], result[1:])
     images[0, 2, 3, 5] = np.inf
     *_, truth = engine.run(graph, weights, images, ["relu"], algorithm="im2col", threads=1)
