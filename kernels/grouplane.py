@@ -29,9 +29,10 @@ __all__ = ["PIXELS", "SIZES", "finish_pixels", "in_lanes", "lane_order", "lane_t
 SIZES = (4, 8, 16, 32)
 """Channels in each group, for which there is code."""
 
-PIXELS, _OUTPUTS = (7, 4) if LANES == 16 else (4, 2)
+PIXELS, _OUTPUTS = (7, 4) if LANES == 16 else (5, 2)
 """A tile: pixels, and output channels of each group; maps of a ResNet for images of 224x224 are 56, 28, 14 and 7 pixels wide. All 32
-registers of AVX-512 are taken by 7 by 4, which is up to a twentieth faster than 7 by 2."""
+registers of AVX-512 are taken by 7 by 4, which is up to a twentieth faster than 7 by 2. In the 16 of AVX2 there would be room for
+6 by 2, which is slower for 14 pixels and no faster for others."""
 
 _AHEAD = 1 << 14
 """Bytes of weights by which they are asked for before they are needed: from memory, they are what groups of 16 channels or more

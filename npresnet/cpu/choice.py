@@ -55,7 +55,7 @@ def grouped_form(operator: Conv2D, pads: Pads, size: tuple[int, int], winograd: 
     computed: "rows" by Winograd's algorithm along rows, "lanes" or "grouped" by the definition, with the same bits.
 
     On a Xeon (Emerald Rapids) the definition takes 7 % longer for groups of 8 channels on 28x28, 25 % for 16 on 14x14; with
-    AVX2 alone, 30 and 60 %. Of groups of 4 the transforms take what is saved, or more. On small maps, twice as many numbers of
+    AVX2 alone, 35 and 40 %. Of groups of 4 the transforms take what is saved, or more. On small maps, twice as many numbers of
     kernels have to be read: for 32 channels on 7x7, the definition takes three quarters of the time.
     """
     groups, p, q = operator.groups, operator.channels_in // operator.groups, operator.channels // operator.groups
