@@ -27,7 +27,7 @@ from .simd import LANES, VECTOR, activated, constant, fma, load, number, prefetc
 __all__ = ["PIXELS", "SIZES", "finish_pixels", "in_lanes", "lane_order", "lane_tile", "unlace"]
 
 SIZES = (4, 8, 16, 32)
-"""Channels in each group, for which there is code."""
+"""Channels of a group for which there is code."""
 
 PIXELS, _OUTPUTS = (7, 4) if LANES == 16 else (5, 2)
 """A tile: pixels, and output channels of each group; maps of a ResNet for images of 224x224 are 56, 28, 14 and 7 pixels wide. All 32
@@ -48,10 +48,10 @@ def in_lanes(p: int, q: int, groups: int) -> bool:
 
 
 def lane_order(w: Array) -> Array:
-    """Weights dtype[taps, p, co] in the order of reading: [co / (p * LANES), p / outputs, taps, p, outputs, LANES], with some
-    output channels at a time."""
+    """Weights dtype[taps, p, co] in the order of reading: dtype[bundles, p / outputs, taps, p, outputs, LANES], of a tile's output
+    channels at a time."""
     taps, p, co = w.shape
-    # lanes in which a bundle's groups come to lie: [4, LANES / 4] are transposed
+    # a bundle's groups come to lie in its lanes as [4, LANES / 4] transposed
     wide = w.reshape(taps, p, co // (p * LANES), 4, _QUADS, p // _OUTPUTS, _OUTPUTS)
     return np.ascontiguousarray(wide.transpose(2, 5, 0, 1, 6, 4, 3)).reshape(
         -1, p // _OUTPUTS, taps, p, _OUTPUTS, LANES
@@ -90,6 +90,7 @@ def _register(builder, places):
 
 
 def _four(builder, address):
+    """Four registers that follow each other."""
     return [load(builder, builder.add(address, number(c * _BYTES))) for c in range(4)]
 
 
@@ -222,9 +223,8 @@ def lane_tile(x, ld_x, x_row, x_tap, kh, kw, quads, w, sums):
 def finish_pixels(sums, pixels, quads, bias, residual, ld_residual, slope, floor, out, ldc):
     """What becomes of some pixels' sums, which are written over: laced, with bias, residual and activation."""
     pixel = 4 * quads * _BYTES
-    if (
-        quads > 1
-    ):  # all of them before the first is read: a store must have left for the cache before its parts are loaded
+    if quads > 1:
+        # all of them before the first is read: what is loaded in parts must have left the registers for the cache before
         for at in range(sums, sums + pixels * pixel, 4 * _BYTES):
             _transpose(at)
     for _ in range(pixels):

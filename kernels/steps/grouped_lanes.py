@@ -21,8 +21,8 @@ from .records import Address, Map, Step, view_of
 __all__ = ["LEAST_ROWS", "GroupedLanesStep", "aligned", "band_count", "bundles", "grouped_lanes", "prefetch_pixels"]
 
 _BAND_BYTES, LEAST_ROWS = 1 << 18, 4
-"""Of the copy that an item makes: it shall stay in L2, and so shall the weights that pass by; but of few rows most would be
-copied for several bands."""
+"""Of the copy that an item makes: it shall stay in L2, beside the weights. But bands of few rows would mostly copy what others
+copy, too."""
 
 _LINE = 64
 
@@ -42,8 +42,8 @@ def _copy_bytes(rows: int, window: Window, p: int) -> int:
 
 
 def band_count(rows: int, least: int, at_once: int, threads: int, copy_bytes: Callable[[int], int]) -> int:
-    """Into how many bands to cut ``rows`` rows so that what is copied for one stays in L2, if it has more than ``least`` rows, and
-    threads end together; there are ``at_once`` such cuts."""
+    """Into how many bands to cut ``rows`` rows, so that what is copied for one stays in L2 unless it has ``least`` rows or fewer, and
+    so that threads end together. ``at_once``: how often they are cut, for images and bundles."""
     count = 1
     while -(-rows // count) > least and copy_bytes(-(-rows // count)) > _BAND_BYTES:
         count += 1

@@ -255,7 +255,7 @@ _REASONS: Mapping[str, str] = {
     "multiply": "a 1x1 window: the pixels already are the rows of a matrix",
     "im2col": "windows are copied into rows, some at a time, and multiplied",
     "grouped": "each group reads channels of its own",
-    ALONG_ROWS: "3x3 with stride 1, 16 groups or more of 8 channels or more, 100 pixels or more: 18 products in place of 36 for four pixels of a row",
+    ALONG_ROWS: "3x3 with stride 1, groups of 8 channels or more, 100 pixels or more: 18 products in place of 36 per four pixels",
     "maxpool": "one pass over the map",
     "mean": "one pass over the map",
     "affine": "no convolution before it to become part of",
