@@ -29,6 +29,8 @@ from ..kernels.scale import AffineStep
 from ..kernels.softmax import SoftmaxStep
 from ..kernels.steps.epilogue import Epilogue
 from ..kernels.steps.grouped import GroupedStep
+from ..kernels.steps.grouped_lanes import GroupedLanesStep
+from ..kernels.steps.grouped_winograd import GroupedWinogradStep
 from ..kernels.steps.im2col import CopyStep, Im2colStep, Patches
 from ..kernels.steps.phases import PhasesStep
 from ..kernels.steps.pointwise import PointwiseStep
@@ -167,10 +169,13 @@ def _touched(step: Step) -> Iterator[Touched]:
             _check_window(step.window)
             yield step.x, step.n * _positions(step.window)
             yield from _finished(step.out, step.epilogue, step.n * step.height * step.width)
-        case GroupedStep():
+        case GroupedStep() | GroupedLanesStep():
             _check_window(step.window)
             yield step.x, step.n * step.height * step.width
             yield from _finished(step.out, step.epilogue, step.n * _positions(step.window))
+        case GroupedWinogradStep():
+            yield step.x, step.n * step.height * step.width
+            yield from _finished(step.out, step.epilogue, step.n * step.height * step.width)
         case PointwiseStep():
             yield step.x, step.rows
             yield from _finished(step.product.out, step.product.epilogue, step.rows)

@@ -27,7 +27,6 @@ from ..kernels.resize import ResizeStep
 from ..kernels.scale import AffineStep
 from ..kernels.softmax import SoftmaxStep
 from ..kernels.steps.epilogue import LINEAR, Activating, Epilogue
-from ..kernels.steps.grouped import GroupedStep
 from ..kernels.steps.im2col import CopyStep, Patches
 from ..kernels.steps.phases import PhasesStep
 from ..kernels.steps.records import Map, Place, Step, places
@@ -285,10 +284,11 @@ class StepBuilder:
             self._step(self._described(node, "F(3x3,4x4)"), record)
             return
         if operator.groups > 1:
-            kernels, epilogue = weights("grouped")
-            size, out = (self._n, h, w), self._over_residual(node)
-            record = GroupedStep.cut(x, out, size, window, operator.groups, kernels, epilogue)
-            self._step(self._described(node, "grouped"), record)
+            form = choice.grouped_form(operator, node.pads, (h, w), winograd)
+            kernels, epilogue = weights(form)
+            size, out = (self._n, h, w), self._target(node.output)
+            record = choice.grouped(form, x, out, size, window, operator.groups, kernels, epilogue, self._threads)
+            self._step(self._described(node, "F(4,3)" if form == "rows" else "grouped"), record)
             return
         panels, epilogue = weights("panels")
         rows = self._n * ho * wo

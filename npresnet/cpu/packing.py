@@ -1,7 +1,8 @@
 """The weights as a plan's steps read them: batch-norms and scales folded in, packed in the order of reading.
 
-The forms of a constant (``Constant.form``): "panels", "grouped", "taps", "winograd2", "winograd4", "pairs2", "pairs4", "phases", "scale" for what has no
-kernel, "order" for channels' numbers, and "parameters" for what is not folded: two arrays as they are stored.
+The forms of a constant (``Constant.form``): "panels", "grouped", "lanes" and "rows" for groups in lanes, "taps", "winograd2",
+"winograd4", "pairs2", "pairs4", "phases", "scale" for what has no kernel, "order" for channels' numbers, and "parameters" for what
+is not folded: two arrays as they are stored.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import numpy.typing as npt
 
 from ..kernels.conv2d_transpose import product_kernel
 from ..kernels.gemm import pack_bias
+from ..kernels.grouplane import lane_order
 from ..kernels.phases import transformed_in_phases
+from ..kernels.rowwinograd import row_kernels
 from ..kernels.simd import LANES
 from ..kernels.tile import NR
 from ..kernels.winograd import pack_transformed
@@ -30,7 +33,7 @@ from ..plan.memory import Slab
 
 __all__ = ["TRANSFORMED", "Constants", "PackedPair"]
 
-TRANSFORMED = ("winograd2", "winograd4", "pairs2", "pairs4", "phases")
+TRANSFORMED = ("winograd2", "winograd4", "pairs2", "pairs4", "phases", "rows")
 """Those forms whose numbers are not the kernel's own."""
 
 
@@ -106,6 +109,10 @@ class Constants:
         elif constant.form == "taps":
             taps = kernel.shape[0] * kernel.shape[1]
             packed = _panels(self._slab, product_kernel(kernel), np.tile(scale, taps), NR)
+        elif constant.form == "lanes":
+            packed = _kept(self._slab, lane_order((kernel * scale).reshape(-1, *kernel.shape[2:])))
+        elif constant.form == "rows":
+            packed = _kept(self._slab, row_kernels(kernel * scale))
         else:
             packed = _panels(self._slab, kernel, scale, LANES if constant.form == "grouped" else NR)
         return PackedPair(packed, pack_bias(bias.astype(np.float32), constant.channels))
@@ -134,6 +141,13 @@ def _transformed(slab: Slab, kernel: Array, scale: Array, m: int, stored: int) -
     m + 2 elements of a row, or without those that follow from others."""
     packed = slab.array((-(-kernel.shape[-1] // NR), (m + 2) * stored, kernel.shape[2], NR))
     pack_transformed(kernel, scale, m, packed)
+    return packed
+
+
+def _kept(slab: Slab, array: Array) -> Array:
+    """A float32 copy that lies with the other packed weights."""
+    packed = slab.array(array.shape)
+    packed[...] = array
     return packed
 
 

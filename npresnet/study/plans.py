@@ -10,7 +10,10 @@ from ..errors import UsageError
 from ..model import ResNet
 from ..plan.steps import PlanStep
 
-__all__ = ["WinogradTile", "plan_of", "winograd_tile"]
+__all__ = ["ALONG_ROWS", "WinogradTile", "plan_of", "winograd_tile"]
+
+ALONG_ROWS = "F(4,3)"
+"""The algorithm of a grouped convolution by Winograd's along rows."""
 
 
 def plan_of(net: ResNet, batch: tuple[int, int, int]) -> Plan:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from npresnet.cpu import by_layer as engine
+from npresnet.cpu.bounds import check_bounds
 from npresnet.cpu.building import InMemory
 from npresnet.cpu.by_plan import make_plan
 from npresnet.cpu.packing import Constants
@@ -236,6 +237,55 @@ def test_every_operator_has_a_step(everything):
             ("gated", "sum", "sum_relu"),
             ("scaled",),
         ]
+
+
+def _groups():
+    """As in a ResNeXt, with 16 groups of each size that there is code for."""
+    layers = [Layer("input", Input(64))]
+    for p, stride in ((4, 1), (8, 1), (16, 1), (16, 2), (32, 1)):
+        before, name, channels = layers[-1].name, f"groups of {p} by {stride}", 16 * p
+        layers += [
+            Layer(
+                f"{name} x",
+                Conv2D(layers[-1].operator.channels if len(layers) > 1 else 64, channels, (1, 1)),
+                (before,),
+            ),
+            Layer(name, Conv2D(channels, channels, (3, 3), (stride, stride), (1, 1, 1, 1), groups=16), (f"{name} x",)),
+        ]
+    graph = Graph((*layers, Layer("relu", ReLU(), (layers[-1].name,))), {"C": {"C1": "relu"}})
+    rng = np.random.default_rng(6)
+    weights = {
+        layer.name: {
+            role: (rng.normal(size=shape) / np.sqrt(np.prod(shape[:-1]))).astype(np.float32)
+            for role, shape in layer.operator.tensors().items()
+        }
+        for layer in graph.layers
+    }
+    return graph, weights
+
+
+@pytest.mark.parametrize("winograd", [True, False])
+def test_groups(winograd):
+    """By Winograd's algorithm where that pays and is allowed; the same bits in any company, within bounds, and right beside NaN."""
+    graph, weights = _groups()
+    images = np.random.default_rng(7).normal(size=(2, 9, 13, 64)).astype(np.float32)
+    constants = Constants(graph, weights)
+    plan = make_plan(graph, constants, (2, 9, 13), ["relu"], winograd=winograd, threads=1)
+    check_bounds(plan)
+    found = {step.leader: step.algorithm for step in plan.steps if not step.leader.endswith("x")}
+    rows = {"groups of 8 by 1", "groups of 16 by 1"} if winograd else set()
+    assert found == {name: "F(4,3)" if name in rows else "grouped" for name in found}
+    assert len(found) == 5
+    result = plan.run(images, Memory())["relu"]
+    *_, truth = engine.run(graph, weights, images.astype(np.float64), ["relu"], algorithm="reference", threads=1)
+    assert compare(result, truth.array).agrees(1e-6)
+    single = make_plan(graph, constants, (1, 9, 13), ["relu"], winograd=winograd, threads=3)
+    assert np.array_equal(single.run(images[1:], Memory())["relu"], result[1:])
+    images[0, 2, 3, 5] = np.inf
+    *_, truth = engine.run(graph, weights, images, ["relu"], algorithm="im2col", threads=1)
+    again = Planner(graph, weights, 2).run(images, ("relu",), winograd=winograd)["relu"]
+    assert compare(again, truth.array).agrees()
+    assert np.array_equal(again[1], result[1])
 
 
 def test_a_product_and_what_follows_it():

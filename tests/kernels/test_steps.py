@@ -31,6 +31,8 @@ from npresnet.kernels.simd import LANES
 from npresnet.kernels.softmax import SoftmaxStep
 from npresnet.kernels.steps.epilogue import LINEAR, RELU, Activating, Epilogue, bias_only
 from npresnet.kernels.steps.grouped import GroupedStep
+from npresnet.kernels.steps.grouped_lanes import GroupedLanesStep
+from npresnet.kernels.steps.grouped_winograd import GroupedWinogradStep
 from npresnet.kernels.steps.im2col import CopyStep, Im2colStep, Patches
 from npresnet.kernels.steps.intrinsics import double_pointer
 from npresnet.kernels.steps.loop import run
@@ -265,6 +267,16 @@ def _phases(room: Room, x: Map, out: Map) -> Step:
     return PhasesStep.cut(patches, out, N, kernels, epilogue)
 
 
+def _grouped_lanes(room: Room, x: Map, out: Map) -> Step:
+    epilogue, kernels = room.epilogue((N, H, W, out.channels), RELU), room.constant(_numbers(9 * 4, 8 * LANES))
+    return GroupedLanesStep.cut(x, out, (N, H, W), window((H, W), (3, 3), 1, "same", 1), 4, kernels, epilogue, 2)
+
+
+def _grouped_winograd(room: Room, x: Map, out: Map) -> Step:
+    epilogue = room.epilogue((N, H, W, out.channels), Activating(0.5, -1.0))
+    return GroupedWinogradStep.cut(x, out, (N, H, W), 4, room.constant(_numbers(18 * 4, 8 * LANES)), epilogue, 2)
+
+
 def _winograd(m: int, in_pairs: bool = False) -> Callable[[Room, Map, Map], Step]:
     def make(room: Room, x: Map, out: Map) -> Step:
         given = InputTiles.of(x, N, H, W, m)
@@ -318,6 +330,8 @@ CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Callable[[Room, Map, Ma
     "bilinear": ((N, H, W, C), (N, H + 4, W - 3, C), _resize(True)),
     "grouped": ((N, H, W, C), (N, H, W, C), _grouped),
     "phases": ((N, H, W, 3), (N, 5, 6, K), _phases),
+    "grouped lanes": ((N, H, W, 8 * LANES), (N, H, W, 8 * LANES), _grouped_lanes),
+    "grouped winograd": ((N, H, W, 8 * LANES), (N, H, W, 8 * LANES), _grouped_winograd),
     "winograd 2": ((N, H, W, C), (N, H, W, K), _winograd(2)),
     "winograd 4": ((N, H, W, C), (N, H, W, K), _winograd(4)),
     "winograd 4 in pairs": ((N, H, W, C), (N, H, W, K), _winograd(4, in_pairs=True)),
@@ -417,7 +431,19 @@ def test_activation(activation):
 
 
 @pytest.mark.parametrize(
-    "name", ["affine", "gate", "pointwise", "im2col", "grouped", "phases", "winograd 2", "winograd 4"]
+    "name",
+    [
+        "affine",
+        "gate",
+        "pointwise",
+        "im2col",
+        "grouped",
+        "grouped lanes",
+        "grouped winograd",
+        "phases",
+        "winograd 2",
+        "winograd 4",
+    ],
 )
 def test_functions_after_the_epilogue(name, monkeypatch):
     """Any other activation: the same bits as by a step of its own, whatever the pitch; and nothing else is touched."""
