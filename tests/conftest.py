@@ -77,6 +77,7 @@ def _stay() -> None:
 
 def pytest_collection_finish() -> None:
     _stay()
+    gc.set_threshold(10_000)  # 14 times as many new objects as usual: Keras's models are many, and few are garbage
 
 
 @pytest.fixture(scope="module", autouse=True)
