@@ -2,8 +2,8 @@
 
     python -m bench.bench_startup [--repeats 5]
 
-Every figure is of a new process, from its start to its end. The cold kernel cache is an empty folder; the warm one is
-what the run before left in it. ONNX Runtime gets a finished ``.onnx`` file, which somebody has to make from the Keras
+Every figure is of a new process, from its start to its end. Python's byte code of all that is imported is there, as pip leaves it.
+The cold kernel cache is an empty folder; the warm one is what the run before left in it. ONNX Runtime gets a finished ``.onnx`` file, which somebody has to make from the Keras
 file with other tools first; npresnet gets the Keras file.
 """
 
@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from bench.store import save
@@ -56,13 +57,14 @@ print(json.dumps({"import": imported - start, "load": loaded - imported, "first"
 
 
 def run(code: str, file: Path, size: int, threads: int, cache: Path) -> dict[str, float]:
-    """Seconds of one new process: import, load, first (the first features), and whole, which includes Python itself."""
-    import time
-
+    """Seconds of one new process: import, load, first (the first features), and whole, which includes Python itself. Byte code is kept
+    beside ``file``."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment |= {"NPRESNET_CACHE_DIR": str(cache), "PYTHONPYCACHEPREFIX": str(file.parent / "bytecode")}
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", code + _END, str(file), str(size), str(threads)],
-        env={**os.environ, "NPRESNET_CACHE_DIR": str(cache)},
+        env=environment,
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     return {**json.loads(done.stdout), "whole": time.perf_counter() - start}
@@ -82,6 +84,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="npresnet-bench-") as name:
         folder = Path(name)
         keras = seeded_file(network, folder)
+        run(_OURS, keras, size, threads, folder / "cache")  # which leaves byte code
         for index in range(arguments.repeats):
             cache = folder / f"cache-{index}"
             for way in ("npresnet, cold kernel cache", "npresnet, warm kernel cache"):
@@ -92,9 +95,8 @@ def main() -> None:
         else:
             found, onnx = load_weights(keras), folder / "network.onnx"
             onnx.write_bytes(onnx_model(found.graph, found.weights, (1, size, size)))
-            ways["ONNX Runtime, converted model"] = [
-                run(_ONNX, onnx, size, threads, folder) for _ in range(arguments.repeats)
-            ]
+            every = [run(_ONNX, onnx, size, threads, folder) for _ in range(arguments.repeats + 1)]
+            ways["ONNX Runtime, converted model"] = every[1:]
     print(f"{'seconds':<32}{'import':>8}{'load':>8}{'first':>8}{'whole':>8}")
     medians = {}
     for way, runs in ways.items():

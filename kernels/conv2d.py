@@ -12,7 +12,7 @@ version with its one idea (figures: ``bench/bench_ops.py``):
                        copy stays in cache, times the weights by the packed SIMD product (``gemm.py``);
                        1x1 with stride 1 needs no copy: the image already is that matrix
     conv2d_winograd    3x3 with stride 1 for a quarter of the multiplications (``winograd.py``), a block of tiles at a
-                       time; anything else as conv2d_im2col
+                       time, and 7x7 with stride 2 for a third (``phases.py``); anything else as conv2d_im2col
     conv2d             the plain name: conv2d_im2col, which is as exact for every value as for every shape
 
 All versions take the same arguments. Networks that are called, not traced, run on the same kernels with batch-norm,
@@ -31,7 +31,9 @@ from .gemm import _gemm_packed, block_rows, multiply_block, natives, pack_b, pac
 from .geometry import Padding, Window, pair, window, window_geometry
 from .im2col import im2col_rows
 from .jit import jit
+from .phases import phased, transformed_in_phases
 from .simd import LANES
+from .steps.phases import by_phases
 from .steps.winograd import winograd
 from .winograd import transform_kernel
 
@@ -210,32 +212,54 @@ def conv2d_winograd(
     out: Array | None = None,
     threads: int | None = 1,
 ) -> Array:
-    """Convolve by Winograd's F(4x4,3x3); arguments, result and errors as ``conv2d_im2col``, and to it goes what is not
-    3x3 with stride and dilation 1. Infinity and NaN would spread over a tile: where they turn up, conv2d_im2col takes
-    over. Networks keep transformed kernels; here they are made anew in every call.
+    """Convolve by Winograd's F(4x4,3x3), or by F(3x3,4x4) what has 7x7 or 8x8 taps, stride 2 and at most three channels; arguments, result and errors
+    as ``conv2d_im2col``, and to it goes everything else. Infinity and NaN would spread over a tile: where they turn up,
+    conv2d_im2col takes over. Networks keep transformed kernels; here they are made anew in every call.
     """
     x, w, bias, window, out = _arguments(x, w, bias, stride, padding, dilation, out)
-    if window[:6] != (3, 3, 1, 1, 1, 1):
-        return conv2d_im2col(x, w, bias, stride=stride, padding=padding, dilation=dilation, out=out, threads=threads)
     threads = _threads.resolve_threads(threads)
+    if window[:6] == (3, 3, 1, 1, 1, 1):
+        _by_tiles(x, w, bias, window, out, threads)
+    elif phased(w.shape[:3], window[2:4], window[4:6]):
+        _by_phases(x, w, bias, window, out, threads)
+    else:
+        return conv2d_im2col(x, w, bias, stride=stride, padding=padding, dilation=dilation, out=out, threads=threads)
+    if not np.isfinite(out).all():
+        return conv2d_im2col(x, w, bias, stride=stride, padding=padding, out=out, threads=threads)
+    return out
+
+
+def _wide(channels: int) -> int:
+    """As many channels as the transforms need, which know whole vectors only."""
+    return -(-channels // LANES) * LANES
+
+
+def _by_tiles(x: Array, w: Array, bias: Array | None, window: Window, out: Array, threads: int) -> None:
     top, left, ho, wo = window[6:]
     n, height, width, channels = x.shape
     columns = w.shape[3]
-    wide = [-(-count // LANES) * LANES for count in (channels, columns)]  # the transforms know whole vectors only
-    kernel = np.zeros((3, 3, *wide), np.float32)
+    kernel = np.zeros((3, 3, _wide(channels), _wide(columns)), np.float32)
     kernel[:, :, :channels, :columns] = w
-    u = transform_kernel(kernel, 4).astype(np.float32)
-    panels = np.ascontiguousarray(np.stack([pack_b(element) for element in u], axis=1))
     # and one border, of one pixel: another one is made up here, with the result's own border to be cut off again
-    image = np.zeros((n, ho + 2, wo + 2, wide[0]), np.float32)
+    image = np.zeros((n, ho + 2, wo + 2, _wide(channels)), np.float32)
     rows, across = min(height, ho + 2 - top), min(width, wo + 2 - left)
     image[:, top : top + rows, left : left + across, :channels] = x[:, :rows, :across]
-    result = np.empty((n, ho + 2, wo + 2, wide[1]), np.float32)
+    result = np.empty((n, ho + 2, wo + 2, _wide(columns)), np.float32)
+    u = transform_kernel(kernel, 4).astype(np.float32)
+    panels = np.ascontiguousarray(np.stack([pack_b(element) for element in u], axis=1))
     winograd(image, panels, pack_bias(bias, columns), result, threads)
     out[...] = result[:, 1:-1, 1:-1, :columns]
-    if not np.isfinite(out).all():
-        return conv2d_im2col(x, w, bias, padding=padding, out=out, threads=threads)
-    return out
+
+
+def _by_phases(x: Array, w: Array, bias: Array | None, window: Window, out: Array, threads: int) -> None:
+    columns = w.shape[3]
+    kernel = np.zeros((*w.shape[:3], _wide(columns)), np.float32)
+    kernel[..., :columns] = w
+    row = np.zeros(_wide(columns), np.float32)
+    row[:columns] = 0.0 if bias is None else bias
+    result = np.empty((*out.shape[:3], _wide(columns)), np.float32)
+    by_phases(x, transformed_in_phases(kernel), row, window, result, threads)
+    out[...] = result[..., :columns]
 
 
 conv2d = conv2d_im2col

@@ -192,7 +192,7 @@ def multiply_block(natives, a, lda, rows, packed, bias, c, ldc):
         at = panel * NR * 4
         call(natives[0], (
             rows, a, lda, packed.ctypes.data + at * depth, depth, ldc // 4 - panel * NR, count, False,
-            bias.ctypes.data + at, 0, natives[1], 0, np.float32(1.0), np.float32(-np.inf), c + at, ldc,
+            bias.ctypes.data + at, 0, natives[1], 0, np.float32(1.0), np.float32(-np.inf), c + at, ldc, 0, 0,
         ))  # fmt: skip
 
 

@@ -7,9 +7,16 @@
 With as many groups as input channels it is a depthwise convolution. The kernel is float32[kh, kw, p, co], as Keras
 stores it for ``Conv2D(groups=)``; ``depthwise_kernel`` and ``summed_depthwise_kernel`` bring other forms into it.
 
-The ladder: grouped_conv2d_reference (NumPy, one convolution per group), grouped_conv2d_cpu (Numba, direct, sums in
-float64), grouped_conv2d_tiled (a register of output channels, whichever groups they belong to, for 7 pixels at a time,
-see ``grouptile.py``); grouped_conv2d is grouped_conv2d_tiled.
+The ladder:
+
+    grouped_conv2d_reference   NumPy, one convolution per group
+    grouped_conv2d_cpu         Numba, direct, sums in float64
+    grouped_conv2d_tiled       a register of output channels, whichever groups they belong to, for 7 pixels at a time
+                               (``grouptile.py``)
+    grouped_conv2d_lanes       where there are as many groups as a register has lanes, or twice as many, ...: each lane
+                               computes a group of its own (``grouplane.py``); the same bits
+    grouped_conv2d_winograd    of those, 3x3 with stride 1 for half of the multiplications (``rowwinograd.py``)
+    grouped_conv2d             the plain name: grouped_conv2d_lanes, which is as exact for every value as for every shape
 """
 
 from __future__ import annotations
@@ -22,17 +29,23 @@ from . import threads as _threads
 from .arrays import Array, images, kernel, result, vector
 from .conv2d import conv2d_reference
 from .geometry import Padding, window
+from .grouplane import in_lanes, lane_order
 from .jit import jit
+from .rowwinograd import row_kernels
 from .simd import LANES
 from .steps.grouped import grouped
+from .steps.grouped_lanes import grouped_lanes
+from .steps.grouped_winograd import grouped_winograd
 
 __all__ = [
     "check_groups",
     "depthwise_kernel",
     "grouped_conv2d",
     "grouped_conv2d_cpu",
+    "grouped_conv2d_lanes",
     "grouped_conv2d_reference",
     "grouped_conv2d_tiled",
+    "grouped_conv2d_winograd",
     "summed_depthwise_kernel",
 ]
 
@@ -168,13 +181,73 @@ def grouped_conv2d_tiled(
     """The same with sums that stay in registers; arguments, result and errors as ``grouped_conv2d_cpu``. Networks keep the
     kernel as it is read; here it is laid out anew in every call."""
     x, w, bias, geometry, out = _arguments(x, w, bias, groups, stride, padding, dilation, out)
+    _tiled(x, w, bias, geometry, out, groups, _threads.resolve_threads(threads))
+    return out
+
+
+def _tiled(x, w, bias, geometry, out, groups, threads):
+    """As ``grouped_conv2d_tiled``, with arguments that have been checked."""
     depth, channels = w.shape[0] * w.shape[1] * w.shape[2], w.shape[3]
     blocks = -(-channels // LANES)
     wide = np.zeros((depth + 1, blocks * LANES), np.float32)
     wide[:depth, :channels], wide[depth, :channels] = w.reshape(depth, channels), bias
     panels = np.ascontiguousarray(wide[:depth].reshape(depth, blocks, LANES).swapaxes(0, 1))
-    grouped(x, panels, wide[depth], groups, geometry, out, _threads.resolve_threads(threads))
+    grouped(x, panels, wide[depth], groups, geometry, out, threads)
+
+
+def grouped_conv2d_lanes(
+    x: Array,
+    w: Array,
+    bias: Array | None = None,
+    *,
+    groups: int,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "valid",
+    dilation: int | Sequence[int] = 1,
+    out: Array | None = None,
+    threads: int | None = 1,
+) -> Array:
+    """The same with a group in each lane, for 4, 8, 16 or 32 channels in each group of input and output and a multiple of LANES
+    groups; anything else as grouped_conv2d_tiled. The same bits; arguments, result and errors as ``grouped_conv2d_cpu``."""
+    x, w, bias, geometry, out = _arguments(x, w, bias, groups, stride, padding, dilation, out)
+    _lanes(x, w, bias, geometry, out, groups, _threads.resolve_threads(threads))
     return out
 
 
-grouped_conv2d = grouped_conv2d_tiled
+def _lanes(x, w, bias, geometry, out, groups, threads):
+    """As ``grouped_conv2d_lanes``, with arguments that have been checked."""
+    kh, kw, p, co = w.shape
+    if in_lanes(p, co // groups, groups):
+        grouped_lanes(x, lane_order(w.reshape(kh * kw, p, co)), bias, geometry, out, threads)
+    else:
+        _tiled(x, w, bias, geometry, out, groups, threads)
+
+
+def grouped_conv2d_winograd(
+    x: Array,
+    w: Array,
+    bias: Array | None = None,
+    *,
+    groups: int,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "valid",
+    dilation: int | Sequence[int] = 1,
+    out: Array | None = None,
+    threads: int | None = 1,
+) -> Array:
+    """The same by Winograd's F(4, 3) along rows; arguments, result and errors as ``grouped_conv2d_cpu``. What is not 3x3 with
+    stride and dilation 1 and a border of one pixel, or not for grouped_conv2d_lanes, goes there. So does all where infinity or NaN
+    turn up: they would spread over a tile. Networks keep transformed kernels; here they are made anew in every call."""
+    x, w, bias, geometry, out = _arguments(x, w, bias, groups, stride, padding, dilation, out)
+    threads = _threads.resolve_threads(threads)
+    p, co = w.shape[2:]
+    same = geometry == (3, 3, 1, 1, 1, 1, 1, 1, *x.shape[1:3])
+    if same and in_lanes(p, co // groups, groups):
+        grouped_winograd(x, row_kernels(w), bias, out, threads)
+        if np.isfinite(out).all():
+            return out
+    _lanes(x, w, bias, geometry, out, groups, threads)
+    return out
+
+
+grouped_conv2d = grouped_conv2d_lanes

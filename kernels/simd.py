@@ -33,6 +33,7 @@ __all__ = [
     "masked_store",
     "number",
     "prefetch",
+    "prefetch_write",
     "splat",
     "store",
 ]
@@ -151,3 +152,14 @@ def copy_floats(typingctx, to, source, count):
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def prefetch_write(typingctx, address):
+    """Ask for the cache line at ``address``, to be written. Any address will do."""
+
+    def codegen(context, builder, signature, arguments):
+        prefetch(builder, arguments[0], write=True)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen

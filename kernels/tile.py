@@ -199,15 +199,34 @@ def _tile(
 _i, _f = types.int64, types.float32
 
 
-@native(types.void(_i, _i, _i, _i, _i, _i, _i, types.boolean, _i, _i, _i, _i, _f, _f, _i, _i))
+@native(types.void(_i, _i, _i, _i, _i, _i, _i, types.boolean, _i, _i, _i, _i, _f, _f, _i, _i, _i, _i))
 def multiply(
-    rows, a, lda, b, depth, columns, passes, finish, start, ld_start, residual, ld_residual, slope, floor, c, ldc
+    rows,
+    a,
+    lda,
+    b,
+    depth,
+    columns,
+    passes,
+    finish,
+    start,
+    ld_start,
+    residual,
+    ld_residual,
+    slope,
+    floor,
+    c,
+    ldc,
+    ahead,
+    lines_ahead,
 ):
     """``rows`` rows of A times one panel of B: activation(start + residual + sums), in ``passes`` over k.
 
     a, b, c, ...  addresses; ld*: pitches, from row to row; all in bytes. ``start`` is the bias with pitch 0.
     finish        False: start + sums is all
-    Each pass adds up from zero, and then adds what the one before it has stored, so that long sums keep more of their digits.
+    ahead         what to prefetch meanwhile, of so many cache lines; 0: the next part of b, and what lies behind the last
+    Each pass adds up from zero, and then adds what the one before it has stored, so that long sums keep more of their digits. The
+    residual is added in the first one, so that c may lie where it lay, and the bias in the last.
     Rows are dealt out evenly: 19 are 5 + 5 + 5 + 4, not 6 + 6 + 6 + 1. No division is left in the loop: it took a hundredth of all.
     """
     tiles = (rows + MR - 1) // MR
@@ -215,21 +234,28 @@ def multiply(
     larger = rows - least * tiles  # so many tiles have one row more
     for part in range(passes):
         k0, k1 = depth * part // passes, depth * (part + 1) // passes
-        first, last = part == 0, finish and part == passes - 1
+        first, last = part == 0, part == passes - 1
+        begin, ld_begin, more, ld_more = start, ld_start, residual, ld_residual
+        if finish and first and not last:
+            begin, ld_begin = residual, ld_residual
+        elif not first:
+            begin, ld_begin, more, ld_more = c, ldc, start, ld_start
         next_b = b + k1 * NR * 4
         left, turns = (k1 - k0) * NR // 16, max((k1 - k0) // _UNROLL, 1)
+        if ahead:
+            left = lines_ahead // passes
+            next_b = ahead + part * left * 64
         lines = max(_FEW, (left + tiles * turns - 1) // (tiles * turns))
-        a_at, c_at, start_at, residual_at = a + k0 * 4, c, start if first else c, residual
+        a_at, c_at = a + k0 * 4, c
         for t in range(tiles):
             count = least + (t < larger)
             _tile(
-                count, a_at, lda, b + k0 * NR * 4, k1 - k0, last, start_at, ld_start if first else ldc,
-                residual_at, ld_residual, slope, floor, c_at, ldc, columns,
-                next_b, lines if left > 0 else 0, count * _UNROLL if first or (last and ld_residual) else 0,
+                count, a_at, lda, b + k0 * NR * 4, k1 - k0, finish and last, begin, ld_begin, more, ld_more, slope, floor,
+                c_at, ldc, columns, next_b, lines if left > 0 else 0, count * _UNROLL if first else 0,
             )  # fmt: skip
             a_at += count * lda
             c_at += count * ldc
-            start_at += count * (ld_start if first else ldc)
-            residual_at += count * ld_residual
+            begin += count * ld_begin
+            more += count * ld_more
             next_b += lines * turns * 64
             left -= lines * turns

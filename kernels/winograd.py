@@ -1,13 +1,14 @@
-"""Winograd convolution, F(m x m, 3 x 3): a 3x3 convolution with stride 1 for fewer multiplications.
+"""Winograd convolution, F(m x m, r x r): an r x r convolution with stride 1 for fewer multiplications.
 
-Two polynomials of degree m-1 and 2 can be multiplied with n = m + 2 multiplications instead of 3 m: evaluate both at n
-points, multiply, interpolate (Toom-Cook). Read backwards, the same three matrices compute m outputs of a 3-tap
+Two polynomials of degree m-1 and r-1 can be multiplied with n = m + r - 1 multiplications instead of r m: evaluate both at n
+points, multiply, interpolate (Toom-Cook). Read backwards, the same three matrices compute m outputs of an r-tap
 correlation from n inputs; nested over rows and columns they give m x m outputs from an n x n patch d and a kernel g:
 
     Y = A^T [ (G g G^T) * (B^T d B) ] A          (* element by element)
 
 Summed over input channels, each of the n*n elements is a matrix product of its own: V[e] @ U[e], tiles by channels.
-F(4x4) needs 36 products where the definition needs 144: four times fewer. F(2x2) needs 16 instead of 36.
+F(4x4,3x3) needs 36 products where the definition needs 144: four times fewer. F(2x2,3x3) needs 16 instead of 36. And
+F(3x3,4x4), for the stem in phases (``phases.py``), 36 instead of 144 again, by the same points as F(4x4,3x3): B^T depends on n alone.
 
 The price is rounding: points far from 1 make numbers of very different size meet in the interpolation. The points here
 are 0, +-1/sqrt 2, +-sqrt 2 and infinity, whose squares multiply to 1, so that float32 stays within a small factor of the
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,38 +34,48 @@ from .simd import LANES, activated, constant, fma, load, number, splat, store
 from .steps.intrinsics import double_pointer, float_pointer
 from .tile import NR
 
-__all__ = ["matrices", "pack_transformed", "transform_kernel", "winograd_reference"]
+__all__ = [
+    "derive",
+    "evaluate",
+    "interpolate",
+    "matrices",
+    "pack_transformed",
+    "pairs",
+    "transform_kernel",
+    "winograd_reference",
+]
 
-_POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, math.sqrt(0.5), -math.sqrt(0.5), math.sqrt(2.0), -math.sqrt(2.0))}
-"""Of F(m, 3), but for infinity, which is the last: 0, and then pairs p, -p, on which the transforms below rely."""
+_POINTS = {4: (0.0, 1.0, -1.0), 6: (0.0, math.sqrt(0.5), -math.sqrt(0.5), math.sqrt(2.0), -math.sqrt(2.0))}
+"""By n, but for infinity, which is the last: 0, and then pairs p, -p, on which the transforms below rely."""
 
 
 @functools.cache
-def matrices(m: int, points: tuple[float, ...] | None = None) -> tuple[Array, Array, Array]:
-    """(A^T float64[m, n], G float64[n, 3], B^T float64[n, n]) of F(m, 3), n = m + 2; the last point is infinity.
+def matrices(m: int, points: tuple[float, ...] | None = None, r: int = 3) -> tuple[Array, Array, Array]:
+    """(A^T float64[m, n], G float64[n, r], B^T float64[n, n]) of F(m, r), n = m + r - 1; the last point is infinity.
 
-    points  the others, m + 1 of them; None: those that the kernels use
+    points  the others, n - 1 of them; None: those that the kernels use
     """
-    points = _POINTS[m] if points is None else points
-    n = m + 2
-    at, g, bt = np.zeros((m, n)), np.zeros((n, 3)), np.zeros((n, n))
+    n = m + r - 1
+    points = _POINTS[n] if points is None else points
+    at, g, bt = np.zeros((m, n)), np.zeros((n, r)), np.zeros((n, n))
     for j, p in enumerate(points):
         others = [q for q in points if q != p]
         at[:, j] = [p**i for i in range(m)]
-        g[j] = np.array([1.0, p, p * p]) / np.prod([p - q for q in others])
+        g[j] = np.array([p**i for i in range(r)]) / np.prod([p - q for q in others])
         bt[j, : n - 1] = np.poly(others)[::-1]
     at[m - 1, n - 1] = 1.0
-    g[n - 1, 2] = 1.0
+    g[n - 1, r - 1] = 1.0
     bt[n - 1] = np.poly(points)[::-1]
     bt[np.abs(bt) < 1e-12] = 0.0
     return at, g, bt
 
 
 def transform_kernel(w: Array, m: int, points: tuple[float, ...] | None = None) -> Array:
-    """U = G g G^T for every pair of channels: w float[3, 3, ci, co] to float64[n * n, ci, co]. Points as for ``matrices``."""
-    _, g, _ = matrices(m, points)
+    """U = G g G^T for every pair of channels: w float[r, r, ci, co] to float64[n * n, ci, co]. Points as for ``matrices``."""
+    r = len(w)
+    _, g, _ = matrices(m, points, r)
     wide = w.astype(np.float64, copy=False)
-    rows = (g @ wide.reshape(3, -1)).reshape(len(g), 3, -1)  # G g
+    rows = (g @ wide.reshape(r, -1)).reshape(len(g), r, -1)  # G g
     u = np.matmul(g, rows)  # (G g) G^T: the second index of every row of it
     return u.reshape(-1, *w.shape[2:])
 
@@ -71,13 +83,13 @@ def transform_kernel(w: Array, m: int, points: tuple[float, ...] | None = None) 
 _i = types.int64
 
 
-@native(types.void(_i, _i, _i, _i, _i, _i, _i, _i))
-def _pack_transformed(w, ci, co, scale, g, n, rows, packed):
-    """All but the sizes are addresses; ``rows`` that of room for float64[n, 3, NR]."""
+@native(types.void(_i, _i, _i, _i, _i, _i, _i, _i, _i))
+def _pack_transformed(w, ci, co, scale, g, n, rows, packed, stored):
+    """All but the sizes are addresses; ``rows`` that of room for float64[n, 3, NR]. ``stored``: of each row of n."""
     panels = (co + NR - 1) // NR
     kernel, scales = carray(float_pointer(w), (3, 3, ci, co)), carray(double_pointer(scale), (co,))
     matrix, room = carray(double_pointer(g), (n, 3)), carray(double_pointer(rows), (n, 3, NR))
-    result = carray(float_pointer(packed), (panels, n * n, ci, NR))
+    result = carray(float_pointer(packed), (panels, n * stored, ci, NR))
     for panel in range(panels):
         first = panel * NR
         count = min(NR, co - first)
@@ -90,8 +102,11 @@ def _pack_transformed(w, ci, co, scale, g, n, rows, packed):
                         total = matrix[i, 0] * w0[j] + matrix[i, 1] * w1[j] + matrix[i, 2] * w2[j]
                         place[j] = total * scales[first + j]
             for i in range(n):
-                for k in range(n):
-                    element = result[panel, i * n + k, c]
+                for index in range(stored):
+                    k = index
+                    if stored < n:  # 0, infinity, and of each pair the first
+                        k = 0 if index == 0 else n - 1 if index == 1 else 2 * index - 3
+                    element = result[panel, i * stored + index, c]
                     for j in range(count):
                         element[j] = (
                             matrix[k, 0] * room[i, 0, j] + matrix[k, 1] * room[i, 1, j] + matrix[k, 2] * room[i, 2, j]
@@ -101,9 +116,10 @@ def _pack_transformed(w, ci, co, scale, g, n, rows, packed):
 
 
 def pack_transformed(w: Array, scale: Array, m: int, packed: Array) -> None:
-    """``transform_kernel`` of a kernel times one number per output channel, straight into panels of NR channels.
+    """``transform_kernel`` of a kernel of 3x3 times one number per output channel, straight into panels of NR channels.
 
-    w float32[3, 3, ci, co], scale float64[co], packed float32[ceil(co / NR), n * n, ci, NR]; all sums in float64. NumPy
+    w float32[3, 3, ci, co], scale float64[co], packed float32[ceil(co / NR), n * n, ci, NR], or, without what follows from others
+    (``Pairs``), n * (n / 2 + 1) elements: of each row those of 0, of infinity, and of the first of each pair. All sums in float64. NumPy
     would take several passes for it, and BLAS start threads for each of thousands of small products.
     """
     w, scale, g = np.ascontiguousarray(w), np.ascontiguousarray(scale), np.ascontiguousarray(matrices(m)[1])
@@ -112,8 +128,28 @@ def pack_transformed(w: Array, scale: Array, m: int, packed: Array) -> None:
     assert packed.flags.c_contiguous
     rows = np.empty((m + 2, 3, NR))
     _pack_transformed.call(
-        w.ctypes.data, *w.shape[2:], scale.ctypes.data, g.ctypes.data, m + 2, rows.ctypes.data, packed.ctypes.data
-    )
+        w.ctypes.data, *w.shape[2:], scale.ctypes.data, g.ctypes.data, m + 2, rows.ctypes.data, packed.ctypes.data,
+        packed.shape[1] // (m + 2),
+    )  # fmt: skip
+
+
+class Pairs(NamedTuple):
+    """How the transformed kernels of a point -p follow from others: U[-p] = zero * U[0] + end * U[infinity] - U[p], for the sum of
+    both has even powers of p alone, and so have these two.
+
+    zero, end  for each pair of points
+    """
+
+    zero: tuple[float, ...]
+    end: tuple[float, ...]
+
+
+@functools.cache
+def pairs(m: int) -> Pairs:
+    """Those of F(m, 3)."""
+    _, g, _ = matrices(m)
+    sums = [g[j] + g[k] for j, k in _pairs(len(g))]
+    return Pairs(tuple(float(s[0] / g[0, 0]) for s in sums), tuple(float(s[2]) for s in sums))
 
 
 def winograd_reference(x: Array, w: Array, m: int, points: tuple[float, ...] | None = None) -> Array:
@@ -162,7 +198,7 @@ def _pairs(n):
     return [(j, j + 1) for j in range(1, n - 2, 2)]
 
 
-def _evaluate(builder, bt, vectors):
+def evaluate(builder, bt, vectors):
     """B^T @ vectors. The rows of p and -p are the same in even powers of p and differ in the sign of odd ones: the sum over
     each is computed once."""
     n = len(bt)
@@ -181,7 +217,7 @@ def _evaluate(builder, bt, vectors):
     return [*results, _combine(builder, zip(bt[-1], vectors, strict=True))]
 
 
-def _interpolate(builder, at, vectors):
+def interpolate(builder, at, vectors):
     """A^T @ vectors. Its rows are powers of the points: of p and -p, the even ones multiply their vectors' sum, the odd ones
     their difference."""
     m, n = at.shape
@@ -194,9 +230,10 @@ def _interpolate(builder, at, vectors):
 
 
 def _both_sides(builder, transform, matrix, patch):
-    """matrix @ patch @ matrix^T for a patch of vectors; ``transform`` multiplies with the matrix."""
+    """The rows of matrix @ patch @ matrix^T for a patch of vectors; ``transform`` multiplies with the matrix. Each is computed when it
+    is asked for, right before it is stored: that takes a tenth less than all of them at once, for which there are no registers."""
     columns = [transform(builder, matrix, column) for column in zip(*patch, strict=True)]
-    return [transform(builder, matrix, row) for row in zip(*columns, strict=True)]
+    return (transform(builder, matrix, row) for row in zip(*columns, strict=True))
 
 
 @intrinsic(prefer_literal=True)
@@ -212,7 +249,7 @@ def _input_transform(typingctx, m, d, row, column, v, step):
         for y in range(n):
             at = builder.add(d, builder.mul(number(y), row))
             patch.append([load(builder, builder.add(at, builder.mul(number(x), column))) for x in range(n)])
-        for y, values in enumerate(_both_sides(builder, _evaluate, bt, patch)):
+        for y, values in enumerate(_both_sides(builder, evaluate, bt, patch)):
             for x, value in enumerate(values):
                 store(builder, value, builder.add(v, builder.mul(number(y * n + x), step)))
         return context.get_dummy_value()
@@ -234,7 +271,7 @@ def _output_transform(typingctx, m, p, step, bias, residual, r_row, r_column, sl
             [load(builder, builder.add(p, builder.mul(number(y * n + x), step))) for x in range(n)] for y in range(n)
         ]
         shift, steepness, lowest = load(builder, bias), splat(builder, slope), splat(builder, floor)
-        for y, values in enumerate(_both_sides(builder, _interpolate, at, products)):
+        for y, values in enumerate(_both_sides(builder, interpolate, at, products)):
             for x, value in enumerate(values):
                 source = builder.add(
                     builder.add(residual, builder.mul(number(y), r_row)), builder.mul(number(x), r_column)
@@ -247,7 +284,30 @@ def _output_transform(typingctx, m, p, step, bias, residual, r_row, r_column, sl
     return signature, codegen
 
 
+@intrinsic
+def _derive(typingctx, zero_at, end_at, first_at, to, zero, end):
+    i, f = types.int64, types.float32
+    signature = types.void(i, i, i, i, f, f)
+
+    def codegen(context, builder, signature, arguments):
+        zero_at, end_at, first_at, to, zero, end = arguments
+        value = fma(builder, splat(builder, zero), load(builder, zero_at), builder.fneg(load(builder, first_at)))
+        store(builder, fma(builder, splat(builder, end), load(builder, end_at), value), to)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
 _i, _f = types.int64, types.float32
+
+
+@native(types.void(_i, _i, _i, _i, _f, _f, _i))
+def derive(zero_at, end_at, first_at, to, zero, end, size):
+    """``size`` bytes of U for the second of a pair of points, see ``Pairs``; all others but the factors are addresses."""
+    for at in range(0, size, 4 * LANES):
+        _derive(zero_at + at, end_at + at, first_at + at, to + at, zero, end)
+
+
 _INPUT = types.void(_i, _i, _i, _i, _i, _i)
 _OUTPUT = types.void(_i, _i, _i, _i, _i, _i, _f, _f, _i, _i, _i, _i)
 

@@ -23,23 +23,23 @@ BAND_BYTES = 1 << 15
 """Of the copy that an item makes: it shall stay in L1."""
 
 
-def _band_rows(rows: int, taps: int, stride: int, dilation: int) -> int:
+def band_rows(rows: int, taps: int, stride: int, dilation: int) -> int:
     """Rows of inputs that so many rows of outputs read."""
     return (rows - 1) * stride + (taps - 1) * dilation + 1
 
 
-def _band_columns(wo: int, taps: int, stride: int, dilation: int) -> int:
-    """Columns of the copy: as many as whole tiles read."""
-    return (-(-wo // PIXELS) * PIXELS - 1) * stride + (taps - 1) * dilation + 1
+def band_columns(wo: int, taps: int, stride: int, dilation: int, pixels: int) -> int:
+    """Columns of the copy: as many as whole tiles, of so many pixels, read."""
+    return (-(-wo // pixels) * pixels - 1) * stride + (taps - 1) * dilation + 1
 
 
-_layout, _rows_read, _columns_read = jit(layout), jit(_band_rows), jit(_band_columns)
+_layout, _rows_read, _columns_read = jit(layout), jit(band_rows), jit(band_columns)
 
 
 def band_bytes(rows: int, window: Window, p: int, q: int) -> int:
     """Size of the copy that a band of ``rows`` rows of outputs needs, of ``p`` input and ``q`` output channels per group."""
-    columns = _band_columns(window.wo, window.kw, window.sw, window.dw)
-    return _band_rows(rows, window.kh, window.sh, window.dh) * columns * layout(p, q)[1] * 4
+    columns = band_columns(window.wo, window.kw, window.sw, window.dw, PIXELS)
+    return band_rows(rows, window.kh, window.sh, window.dh) * columns * layout(p, q)[1] * 4
 
 
 def _bands(window: Window, p: int, q: int) -> int:
@@ -153,7 +153,7 @@ def _grouped_item(step, item, scratch):
     n, band = divmod(band, s.bands)
     first, last = part_of(window.ho, band, s.bands, 1)
     channel = block * LANES
-    columns = _columns_read(wo, kw, window.sw, window.dw)
+    columns = _columns_read(wo, kw, window.sw, window.dw, PIXELS)
     rows = _rows_read(last - first, kh, window.sh, window.dh)
     call(s.copy_band, (step, n, first * window.sh - window.top, rows, columns, channel, how, scratch))
     pixel, ldc = unit * 4, s.out.pitch

@@ -16,7 +16,7 @@ from .intrinsics import copy_bytes, part_of, zero_bytes
 from .pointwise import Product, times_panels
 from .records import Map, Step, offset_of, view_of
 
-__all__ = ["CopyStep", "Im2colStep", "Patches"]
+__all__ = ["CopyStep", "Im2colStep", "Patches", "copy_run"]
 
 
 @dataclass(frozen=True, kw_only=True)

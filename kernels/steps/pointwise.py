@@ -61,7 +61,7 @@ def times_panels(product, rows, a, lda, first_row, panel0, panel1):
         call(s.multiply, (
             rows, a, lda, s.panels + at * s.depth, s.depth, columns, s.passes, True,
             epilogue.bias + at, 0, epilogue.residual.address + first_row * ld_residual + at, ld_residual,
-            epilogue.activation.slope, epilogue.activation.floor, place, ldc,
+            epilogue.activation.slope, epilogue.activation.floor, place, ldc, np.int64(0), np.int64(0),
         ))  # fmt: skip
         finish(epilogue.activation, place, ldc, rows, min(columns, NR))
 

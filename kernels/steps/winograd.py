@@ -8,7 +8,9 @@ takes one panel of kernels at a time. The sums are the same, and so are the bits
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from ..numba_later import carray, types
 from ..processor import SETTINGS
 from ..simd import LANES
 from ..tile import NR, multiply
-from ..winograd import input_transform2, input_transform4, output_transform2, output_transform4
+from ..winograd import derive, input_transform2, input_transform4, output_transform2, output_transform4, pairs
 from .epilogue import Epilogue, activated, bias_only, finish
 from .intrinsics import copy_bytes, float_pointer, part_of, zero_bytes
 from .loop import run
@@ -60,9 +62,15 @@ def _patch_bytes(m: int, channels: int) -> int:
     return 4 * (m + 2) ** 2 * channels
 
 
-def _products_bytes(m: int, tiles: int) -> int:
-    """Size of the products of ``tiles`` tiles in one panel, and of one tile of outputs."""
-    return v_bytes(m, tiles, NR) + 4 * m**2 * NR
+class Two(NamedTuple):
+    """Two numbers in a record."""
+
+    first: float
+    second: float
+
+    @classmethod
+    def of(cls, numbers: Sequence[float]) -> Two:
+        return cls(numbers[0], numbers[-1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +99,9 @@ class OutputTiles:
     """The result in tiles, and what makes it of V.
 
     channels  of the input
-    kernels   address of U, the transformed kernels: float32[ceil(out.channels / NR), (m + 2)**2, channels, NR]
+    kernels   address of U, the transformed kernels: float32[ceil(out.channels / NR), (m + 2) * stored, channels, NR]
+    stored    elements of each row of U that are there: m + 2, or without those that follow from others (``winograd.Pairs``)
+    zero, end  by which they follow, of two pairs at most
     passes    over k
     """
 
@@ -102,16 +112,24 @@ class OutputTiles:
     m: int
     channels: int
     kernels: Address
+    stored: int
+    zero: Two
+    end: Two
     passes: int
     epilogue: Epilogue
     transform: Native
     multiply: Native = multiply
+    derive: Native = derive
 
     @classmethod
-    def of(cls, given: InputTiles, out: Map, kernels: Address, epilogue: Epilogue) -> OutputTiles:
-        channels = given.x.channels
+    def of(
+        cls, given: InputTiles, out: Map, kernels: Address, epilogue: Epilogue, in_pairs: bool = False
+    ) -> OutputTiles:
+        """``in_pairs``: whether of each pair of points only the first's kernels are there."""
+        channels, factors = given.x.channels, pairs(given.m)
         return cls(
             out=out, n=given.n, height=given.height, width=given.width, m=given.m, channels=channels, kernels=kernels,
+            stored=given.m // 2 + 2 if in_pairs else given.m + 2, zero=Two.of(factors.zero), end=Two.of(factors.end),
             passes=passes(channels), epilogue=epilogue, transform=_OUTPUT[given.m],
         )  # fmt: skip
 
@@ -124,6 +142,11 @@ class OutputTiles:
     def panels(self) -> int:
         """Number of panels of kernels."""
         return -(-self.out.channels // NR)
+
+    def products_bytes(self, tiles: int) -> int:
+        """Size of the products of ``tiles`` tiles in one panel, of one tile of outputs, and of kernels that follow from others."""
+        derived = 4 * self.channels * NR if self.stored < self.m + 2 else 0
+        return v_bytes(self.m, tiles, NR) + 4 * self.m**2 * NR + derived
 
 
 _input_view, _output_view = view_of(InputTiles), view_of(OutputTiles)
@@ -175,12 +198,32 @@ def finish_tiles(made, first, last, v, ld_tile, ld_element, panel, products):
     m, height, width, channels, zeros = s.m, s.height, s.width, s.channels, s.epilogue.zeros
     rows, elements = last - first, (m + 2) * (m + 2)
     between = _odd(rows * NR * 4)
-    u = s.kernels + panel * elements * channels * NR * 4
+    size, edge = channels * NR * 4, m + 2
+    u = s.kernels + panel * edge * s.stored * size
     one, low = np.float32(1.0), np.float32(-np.inf)
-    for e in range(elements):
+    derived = products + elements * between + m * m * NR * 4
+    ahead, lines = (
+        np.int64(0),
+        s.stored * size // (64 * edge),
+    )  # of the next row of U, during each of this one's products
+    for number in range(elements):
+        row, at = divmod(number, edge)
+        e, kernels = number, u + number * size
+        if s.stored < edge:
+            whole = u + row * s.stored * size
+            ahead = whole + s.stored * size + at * lines * 64
+            if at < 2:
+                e, kernels = row * edge + at * (edge - 1), whole + at * size
+            else:
+                e, pair = number - 1, at // 2 - 1
+                kernels = whole + (2 + pair) * size
+                if at % 2:
+                    zero, end = (s.zero.second, s.end.second) if pair else (s.zero.first, s.end.first)
+                    call(s.derive, (whole, whole + size, kernels, derived, zero, end, size))
+                    kernels = derived
         call(s.multiply, (
-            rows, v + e * ld_element, ld_tile, u + e * channels * NR * 4, channels, NR, s.passes, False,
-            zeros, 0, zeros, 0, one, low, products + e * between, NR * 4,
+            rows, v + e * ld_element, ld_tile, kernels, channels, NR, s.passes, False,
+            zeros, 0, zeros, 0, one, low, products + e * between, NR * 4, ahead, lines,
         ))  # fmt: skip
 
     slope, floor = s.epilogue.activation.slope, s.epilogue.activation.floor
@@ -233,7 +276,7 @@ class WinogradStep(Step):
     @property
     def scratch_bytes(self) -> int:
         m, tiles, channels = self.given.m, -(-self.given.tiles // self.blocks), self.given.x.channels
-        return v_bytes(m, tiles, channels) + max(_patch_bytes(m, channels), _products_bytes(m, tiles))
+        return v_bytes(m, tiles, channels) + max(_patch_bytes(m, channels), self.made.products_bytes(tiles))
 
 
 _view = view_of(WinogradStep)
@@ -298,7 +341,7 @@ class WinogradOutStep(Step):
 
     @property
     def scratch_bytes(self) -> int:
-        return _products_bytes(self.made.m, -(-self.made.tiles // self.blocks))
+        return self.made.products_bytes(-(-self.made.tiles // self.blocks))
 
 
 _out_view, _OUT_MADE = view_of(WinogradOutStep), offset_of(WinogradOutStep, "made")

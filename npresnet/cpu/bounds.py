@@ -2,13 +2,14 @@
 
 Compiled steps check nothing; they trust the plan that told them where to read and write. ``check_bounds`` does for each step what
 its loop would do, in numbers: the first and the last byte of each map that it touches must lie within the stretch of memory that
-the map is in, and that stretch must be the step's at the time.
+the map is in, and that stretch must be the step's at the time, and hold what the step is to read.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from ..kernels.activation import ActivationStep
 from ..kernels.avgpool import AvgPoolStep, MeanStep
@@ -28,7 +29,10 @@ from ..kernels.scale import AffineStep
 from ..kernels.softmax import SoftmaxStep
 from ..kernels.steps.epilogue import Epilogue
 from ..kernels.steps.grouped import GroupedStep
+from ..kernels.steps.grouped_lanes import GroupedLanesStep
+from ..kernels.steps.grouped_winograd import GroupedWinogradStep
 from ..kernels.steps.im2col import CopyStep, Im2colStep, Patches
+from ..kernels.steps.phases import PhasesStep
 from ..kernels.steps.pointwise import PointwiseStep
 from ..kernels.steps.records import Address, Map, Step, places
 from ..kernels.steps.winograd import InputTiles, OutputTiles, WinogradInStep, WinogradOutStep, WinogradStep, v_bytes
@@ -56,6 +60,44 @@ def check_bounds(plan: Plan) -> None:
             _check(step, index, what.address, (pixels - 1) * what.pitch + 4 * what.channels, sizes)
         for address, size in _stretches(step):
             _check(step, index, address, size, sizes)
+    _check_contents(plan)
+
+
+def _check_contents(plan: Plan) -> None:
+    """What a step reads in the arena, a step before it has written that makes one of its inputs, or a part of its own work; and
+    nobody has written anything else there since."""
+    held: dict[int, set[str]] = {}  # by buffer: several where they are parts of a whole
+    for step, record in zip(plan.steps, plan.records, strict=True):
+        wanted = {step.output, *step.inputs}
+        (made,), (added,) = _buffers([_made_at(record)]) or [0], _buffers([_added_at(record)]) or [0]
+        for buffer in {*_buffers(places(record))} - ({made} - {added}):
+            names = held.get(buffer, set())
+            assert any(name in wanted or name.rpartition("/")[0] in wanted for name in names), (step, names)
+        held[made] = {step.output} if made == added else {step.output, *held.get(made, ())}
+
+
+def _buffers(addresses: Iterable[Address]) -> list[int]:
+    return [id(place.buffer) for place in addresses if isinstance(place, InMemory) and place.buffer]
+
+
+def _made_at(step: Step) -> Address:
+    """Where a step's result begins."""
+    match step:
+        case WinogradInStep():
+            return step.v
+        case PointwiseStep() | Im2colStep():
+            return step.product.out.address
+        case WinogradStep() | WinogradOutStep():
+            return step.made.out.address
+    out: Map = step.out  # type: ignore[attr-defined]
+    return out.address
+
+
+def _added_at(step: Step) -> Address:
+    """Where what a step adds to its result begins; 0 where there is none."""
+    part: Any = step.product if isinstance(step, PointwiseStep | Im2colStep) else getattr(step, "made", step)
+    epilogue: Epilogue | None = getattr(part, "epilogue", None)
+    return epilogue.residual.address if epilogue else 0
 
 
 def _check(step: Step, index: int, address: Address, size: int, sizes: dict[int, int]) -> None:
@@ -127,16 +169,22 @@ def _touched(step: Step) -> Iterator[Touched]:
             _check_window(step.window)
             yield step.x, step.n * _positions(step.window)
             yield from _finished(step.out, step.epilogue, step.n * step.height * step.width)
-        case GroupedStep():
+        case GroupedStep() | GroupedLanesStep():
             _check_window(step.window)
             yield step.x, step.n * step.height * step.width
             yield from _finished(step.out, step.epilogue, step.n * _positions(step.window))
+        case GroupedWinogradStep():
+            yield step.x, step.n * step.height * step.width
+            yield from _finished(step.out, step.epilogue, step.n * step.height * step.width)
         case PointwiseStep():
             yield step.x, step.rows
             yield from _finished(step.product.out, step.product.epilogue, step.rows)
         case Im2colStep():
             yield _read(step.patches, step.rows)
             yield from _finished(step.product.out, step.product.epilogue, step.rows)
+        case PhasesStep():
+            yield _read(step.patches, step.n * _positions(step.patches.window))
+            yield from _finished(step.out, step.epilogue, step.n * _positions(step.patches.window))
         case CopyStep():
             yield from (_read(step.patches, step.rows), (step.out, step.rows))
         case WinogradStep():

@@ -8,7 +8,7 @@ from the records themselves.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -27,8 +27,8 @@ from ..kernels.resize import ResizeStep
 from ..kernels.scale import AffineStep
 from ..kernels.softmax import SoftmaxStep
 from ..kernels.steps.epilogue import LINEAR, Activating, Epilogue
-from ..kernels.steps.grouped import GroupedStep
 from ..kernels.steps.im2col import CopyStep, Patches
+from ..kernels.steps.phases import PhasesStep
 from ..kernels.steps.records import Map, Place, Step, places
 from ..kernels.steps.winograd import InputTiles, OutputTiles, WinogradInStep, WinogradOutStep, WinogradStep, v_bytes
 from ..kernels.unitnorm import UnitNormStep
@@ -138,9 +138,16 @@ class StepBuilder:
         self._first_output = GIVEN + len(entries)
         self._begun: dict[int, int] = {}  # which step is the first to write an output, by its stretch
         self._subsampled: dict[tuple[str, tuple[int, int]], Map] = {}
+        self._wholes = {part.whole for part in slices.values()}
+        self._done: Container[str] = ()
 
-    def add(self, node: Node, winograd: bool) -> None:
-        """The steps of one node; ``winograd``: whether that algorithm may be used."""
+    def add(self, node: Node, winograd: bool, done: Container[str] = ()) -> None:
+        """The steps of one node.
+
+        winograd  whether that algorithm may be used
+        done      what no node after this one reads
+        """
+        self._done = done
         match node:
             case FusedConv():
                 self._conv(node, winograd)
@@ -219,6 +226,22 @@ class StepBuilder:
         self._maps[name] = made
         return made
 
+    def _over_residual(self, node: FusedConv) -> Map:
+        """Where a convolution's output goes: over what is added to it, where that is done with. Each number is read right before the
+        other is written in its place, which then is in the cache already: for large maps a third less is to be moved."""
+        added = node.epilogue.residual
+        free = added in self._done and added not in self._wholes and added != node.x
+        if (
+            added is not None
+            and free
+            and not any(node.output in names for names in (self._maps, self._slices, self._outputs))
+        ):
+            old, channels = self._maps[added], self._shapes[node.output][-1]
+            where = old.address
+            if isinstance(where, InMemory) and where.buffer and added not in self._slices and old.channels == channels:
+                self._maps[node.output] = old
+        return self._target(node.output)
+
     def _part(self, whole: Map, first: int, channels: int) -> Map:
         """Some of a map's channels."""
         assert isinstance(whole.address, InMemory)
@@ -249,30 +272,38 @@ class StepBuilder:
             return Packed(constant), self._epilogue(node.epilogue, constant, co)
 
         if m is not None:
-            self._winograd(node, InputTiles.of(x, self._n, h, w, m), *weights(f"winograd{m}"))
+            paired = choice.in_pairs((h, w), m)
+            given = InputTiles.of(x, self._n, h, w, m)
+            self._winograd(node, given, *weights(f"{'pairs' if paired else 'winograd'}{m}"), paired)
             return
         window = Window(*operator.kernel, *operator.stride, *operator.dilation, node.pads[0], node.pads[2], ho, wo)
+        patches = Patches(x=x, height=h, width=w, window=window)
+        if winograd and choice.in_phases(operator):
+            kernels, epilogue = weights("phases")
+            record: Step = PhasesStep.cut(patches, self._over_residual(node), self._n, kernels, epilogue)
+            self._step(self._described(node, "F(3x3,4x4)"), record)
+            return
         if operator.groups > 1:
-            kernels, epilogue = weights("grouped")
+            form = choice.grouped_form(operator, node.pads, (h, w), winograd)
+            kernels, epilogue = weights(form)
             size, out = (self._n, h, w), self._target(node.output)
-            record: Step = GroupedStep.cut(x, out, size, window, operator.groups, kernels, epilogue)
-            self._step(self._described(node, "grouped"), record)
+            record = choice.grouped(form, x, out, size, window, operator.groups, kernels, epilogue, self._threads)
+            self._step(self._described(node, "F(4,3)" if form == "rows" else "grouped"), record)
             return
         panels, epilogue = weights("panels")
         rows = self._n * ho * wo
         if operator.kernel == (1, 1) and not any(node.pads):
             if operator.stride != (1, 1):
                 x = self._every(node.x, operator.stride, (ho, wo))
-            times = choice.product(panels, operator.channels_in, self._target(node.output), epilogue)
+            times = choice.product(panels, operator.channels_in, self._over_residual(node), epilogue)
             self._step(self._described(node, "multiply"), choice.pointwise(x, times, rows, self._threads))
             return
         depth = math.prod(operator.kernel) * operator.channels_in
-        times = choice.product(panels, depth, self._target(node.output), epilogue)
+        times = choice.product(panels, depth, self._over_residual(node), epilogue)
         if operator.kernel == (h, w) and (ho, wo) == (1, 1) and not any(node.pads) and x.pitch == 4 * x.channels:
             whole = Map.plain(x.address, depth)  # a window as large as the map: its only patch lies there as it is
             self._step(self._described(node, "multiply"), choice.pointwise(whole, times, rows, self._threads))
             return
-        patches = Patches(x=x, height=h, width=w, window=window)
         self._step(self._described(node, "im2col"), choice.im2col(patches, times, rows, self._threads))
 
     def _transposed(self, node: FusedTransposed) -> None:
@@ -294,18 +325,18 @@ class StepBuilder:
         )  # fmt: skip
         self._step(replace(done, flop=0), record)
 
-    def _winograd(self, node: FusedConv, given: InputTiles, kernels: Packed, epilogue: Epilogue) -> None:
+    def _winograd(self, node: FusedConv, given: InputTiles, kernels: Packed, epilogue: Epilogue, paired: bool) -> None:
         algorithm = f"F({given.m}x{given.m},3x3)"
         done = self._described(node, algorithm)
         if not choice.in_two_steps(given, done.shape[-1]):
-            made = OutputTiles.of(given, self._target(node.output), kernels, epilogue)
+            made = OutputTiles.of(given, self._over_residual(node), kernels, epilogue, paired)
             blocks = choice.winograd_blocks(given, self._threads)
             self._step(done, WinogradStep(given=given, made=made, blocks=blocks))
             return
         v = self._make(v_bytes(given.m, given.tiles, given.x.channels))
         transformed = replace(done, algorithm=f"{algorithm} V", flop=0)
         self._step(transformed, WinogradInStep(given=given, v=v, blocks=choice.v_blocks(given, self._threads)))
-        made = OutputTiles.of(given, self._target(node.output), kernels, epilogue)
+        made = OutputTiles.of(given, self._over_residual(node), kernels, epilogue, paired)
         self._step(done, WinogradOutStep(made=made, v=v, blocks=choice.product_blocks(made, self._threads)))
 
     def _every(self, name: str, stride: tuple[int, int], size: tuple[int, int]) -> Map:

@@ -20,17 +20,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ..kernels.steps import loop
-from ..kernels.steps.records import Step, Table
+from ..kernels.steps.records import Step, Table, places
 from ..kernels.tile import NR
 from ..network.graph import Graph
 from ..network.operators import Input, Shape
-from ..plan.fusion import fuse
+from ..plan.folding import Constant
+from ..plan.fusion import FusedConv, fuse
 from ..plan.memory import Memory, lent, place, rounded
 from ..plan.slices import slices
 from ..plan.steps import PlanStep
-from ..plan.winograd import ends, read_by_divisions, read_by_pools
+from ..plan.winograd import ends, ordinary, read_by_divisions, read_by_pools
 from .building import InMemory, Packed, StepBuilder
-from .packing import Constants, PackedPair
+from .packing import TRANSFORMED, Constants, PackedPair
 
 __all__ = ["Plan", "make_plan"]
 
@@ -46,6 +47,7 @@ class _Ready(NamedTuple):
     words      int64[...]: which numbers of ``records`` those are, and
     stretches  int64[...]: where each of them counts from
     weights    packed, to keep them alive
+    ordinary   whether the kernels in ``Plan.looked_at`` are
     """
 
     schedule: Array
@@ -53,6 +55,7 @@ class _Ready(NamedTuple):
     words: Array
     stretches: Array
     weights: Sequence[PackedPair]
+    ordinary: bool
 
 
 @dataclass
@@ -64,6 +67,7 @@ class Plan:
     inputs         {name: shape of one} of what is read: the images, and whatever a network of several inputs takes beside
     outputs        {name: shape of one image's}
     ends           the outputs in which NaN is looked for
+    looked_at      (input, kernels that it meets) that must both be ordinary, see ``plan/winograd.py``
     arena_bytes    memory for activations; scratch_bytes: each thread's own
     """
 
@@ -72,6 +76,7 @@ class Plan:
     inputs: Mapping[str, Shape]
     outputs: Mapping[str, Shape]
     ends: tuple[str, ...]
+    looked_at: Sequence[tuple[str, Constant]]
     arena_bytes: int
     scratch_bytes: int
     threads: int
@@ -136,6 +141,13 @@ class Plan:
             np.array(words, np.intp),
             np.array(stretches, np.intp),
             list(packed.values()),
+            all(ordinary(packed[constant].weights) for _, constant in self.looked_at),
+        )
+
+    def suits(self, images: Mapping[str, Array], index: int) -> bool:
+        """Whether image number ``index`` is ordinary where that is asked for."""
+        return self._ready.ordinary and all(
+            ordinary(images[name][index]) for name in {name for name, _ in self.looked_at}
         )
 
     def run(self, images: Array | Mapping[str, Array], memory: Memory) -> dict[str, Array]:
@@ -192,14 +204,22 @@ def make_plan(
     entries = tuple(layer.name for layer in layers if isinstance(layer.operator, Input))
     builder = StepBuilder(n, shapes, names, entries, threads, slices(nodes, names, shapes))
     pooled = read_by_pools(graph, nodes)
-    direct = pooled | read_by_divisions(graph, nodes)
+    divided = read_by_divisions(graph, nodes)
+    looked_at: list[tuple[str, Constant]] = []
+    last = {name: node for node in nodes for name in node.inputs}  # to read it
     for node in nodes:
-        builder.add(node, winograd and node.output not in direct)
+        of_images = isinstance(node, FusedConv) and node.x in entries
+        kept = of_images or node.output not in pooled
+        done = [name for name in node.inputs if last[name] is node and name not in names]
+        builder.add(node, winograd and kept and node.output not in divided, done)
+        if of_images and node.output in pooled:
+            kernels = [place.constant for place in places(builder.records[-1]) if isinstance(place, Packed)]
+            looked_at += [(node.x, constant) for constant in kernels[:1] if constant.form in TRANSFORMED]
     sizes = [4 * n * math.prod(shapes[name]) for name in names]
     arena = place(builder.buffers, builder.rooms(sizes))
     return Plan(
         tuple(builder.steps), batch, {name: shapes[name] for name in entries}, {name: shapes[name] for name in names}, ends(graph, names, shapes, pooled),
-        rounded(arena),
+        looked_at, rounded(arena),
         rounded(max(record.scratch_bytes for record in builder.records)), threads, winograd, Table(builder.records),
         np.zeros(builder.zeros + NR, np.float32), constants,
     )  # fmt: skip

@@ -8,8 +8,14 @@ found by measuring (``bench/bench_layers.py``).
 from __future__ import annotations
 
 from ..kernels.gemm import block_rows, passes
+from ..kernels.geometry import Window
+from ..kernels.grouplane import in_lanes
+from ..kernels.phases import phased
 from ..kernels.processor import SETTINGS
 from ..kernels.steps.epilogue import Epilogue
+from ..kernels.steps.grouped import GroupedStep
+from ..kernels.steps.grouped_lanes import GroupedLanesStep
+from ..kernels.steps.grouped_winograd import GroupedWinogradStep
 from ..kernels.steps.im2col import Im2colStep, Patches
 from ..kernels.steps.pointwise import PointwiseStep, Product
 from ..kernels.steps.records import Address, Map
@@ -18,7 +24,11 @@ from ..kernels.tile import MR, NR
 from ..network.operators import Conv2D, Pads
 
 __all__ = [
+    "grouped",
+    "grouped_form",
     "im2col",
+    "in_pairs",
+    "in_phases",
     "in_two_steps",
     "pieces",
     "pixel_pitch",
@@ -41,6 +51,28 @@ def winograd_tile(operator: Conv2D, pads: Pads, size: tuple[int, int]) -> int | 
         return None
     # on small maps a third of the 4x4 tiles lies outside, and reading kernels of 36 elements takes longer than that
     return 4 if size[0] * size[1] >= 100 else 2
+
+
+def in_phases(operator: Conv2D) -> bool:
+    """Whether a convolution is a stem for F(3x3, 4x4) on the image in phases."""
+    few = (*operator.kernel, operator.channels_in)
+    return operator.groups == 1 and phased(few, operator.stride, operator.dilation) and operator.channels % 16 == 0
+
+
+def grouped_form(operator: Conv2D, pads: Pads, size: tuple[int, int], winograd: bool) -> str:
+    """In which form (``packing.py``) the weights of a convolution with groups are for maps of ``size`` (h, w), and so how it is
+    computed: "rows" by Winograd's algorithm along rows, "lanes" or "grouped" by the definition, with the same bits.
+
+    On a Xeon (Emerald Rapids) the definition takes 7 % longer for groups of 8 channels on 28x28, 25 % for 16 on 14x14; with
+    AVX2 alone, 35 and 40 %. Of groups of 4 the transforms take what is saved, or more. On small maps, twice as many numbers of
+    kernels have to be read: for 32 channels on 7x7, the definition takes three quarters of the time.
+    """
+    groups, p, q = operator.groups, operator.channels_in // operator.groups, operator.channels // operator.groups
+    same = operator.kernel == (3, 3) and operator.stride == operator.dilation == (1, 1) and pads == (1, 1, 1, 1)
+    large = size[0] * size[1] >= 100 and size[1] >= 4
+    if winograd and same and large and p == q and p in (8, 16, 32) and groups % 16 == 0:
+        return "rows"
+    return "lanes" if in_lanes(p, q, groups) else "grouped"
 
 
 def _parts(total: int, most: int, unit: int, multiple: int) -> int:
@@ -88,6 +120,32 @@ def im2col(patches: Patches, times: Product, rows: int, threads: int) -> Im2colS
     return Im2colStep(patches=patches, product=times, rows=rows, blocks=blocks)
 
 
+def in_pairs(size: tuple[int, int], m: int) -> bool:
+    """Whether of transformed kernels only those are kept from which the others follow. For maps of so few tiles, reading kernels takes
+    longer than multiplying with them, and computing a third or a quarter of them anew less than reading it."""
+    return -(-size[0] // m) * -(-size[1] // m) <= 24
+
+
+def grouped(
+    form: str,
+    x: Map,
+    out: Map,
+    size: tuple[int, int, int],
+    window: Window,
+    groups: int,
+    kernels: Address,
+    epilogue: Epilogue,
+    threads: int,
+) -> GroupedStep | GroupedLanesStep | GroupedWinogradStep:
+    """A convolution with groups, whose weights are in ``form``; ``size`` is (n, height, width) of the images."""
+    if form == "grouped":
+        return GroupedStep.cut(x, out, size, window, groups, kernels, epilogue)
+    p = x.channels // groups
+    if form == "lanes":
+        return GroupedLanesStep.cut(x, out, size, window, p, kernels, epilogue, threads)
+    return GroupedWinogradStep.cut(x, out, size, p, kernels, epilogue, threads)
+
+
 def in_two_steps(given: InputTiles, channels: int) -> bool:
     """Whether the transformed tiles of the whole map are cheaper to keep than the transformed kernels, of so many output
     channels, to read again."""
@@ -106,5 +164,7 @@ def v_blocks(given: InputTiles, threads: int) -> int:
 
 
 def product_blocks(made: OutputTiles, threads: int) -> int:
-    """... and for the second, which is cut by panel, too."""
-    return _parts(made.tiles, 42, 1, 1 if made.panels >= 2 * threads else threads)
+    """... and for the second, which is cut by panel, too. Where kernels follow from others, that is done for each block: there are
+    fewer then."""
+    most = 42 if made.stored == made.m + 2 else max(64, 128 // threads)
+    return _parts(made.tiles, most, 1, 1 if made.panels >= 2 * threads else threads)

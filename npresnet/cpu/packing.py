@@ -1,7 +1,8 @@
 """The weights as a plan's steps read them: batch-norms and scales folded in, packed in the order of reading.
 
-The forms of a constant (``Constant.form``): "panels", "grouped", "taps", "winograd2", "winograd4", "scale" for what has no
-kernel, "order" for channels' numbers, and "parameters" for what is not folded: two arrays as they are stored.
+The forms of a constant (``Constant.form``): "panels", "grouped", "lanes" and "rows" for groups in lanes, "taps", "winograd2",
+"winograd4", "pairs2", "pairs4", "phases", "scale" for what has no kernel, "order" for channels' numbers, and "parameters" for what
+is not folded: two arrays as they are stored.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ import numpy.typing as npt
 
 from ..kernels.conv2d_transpose import product_kernel
 from ..kernels.gemm import pack_bias
+from ..kernels.grouplane import lane_order
+from ..kernels.phases import transformed_in_phases
+from ..kernels.rowwinograd import row_kernels
 from ..kernels.simd import LANES
 from ..kernels.tile import NR
 from ..kernels.winograd import pack_transformed
@@ -27,7 +31,10 @@ from ..network.weights import Weights
 from ..plan.folding import Constant, cancels, fold, statistics
 from ..plan.memory import Slab
 
-__all__ = ["Constants", "PackedPair"]
+__all__ = ["TRANSFORMED", "Constants", "PackedPair"]
+
+TRANSFORMED = ("winograd2", "winograd4", "pairs2", "pairs4", "phases", "rows")
+"""Those forms whose numbers are not the kernel's own."""
 
 
 Array = npt.NDArray[Any]
@@ -92,11 +99,20 @@ class Constants:
         kernel, scale, bias = fold(self._graph, self._weights, constant)
         if kernel is None:
             return PackedPair(scale.astype(np.float32), bias.astype(np.float32))
-        if constant.form.startswith("winograd"):
-            packed = _transformed(self._slab, kernel, scale, int(constant.form[-1]))
+        if constant.form.startswith(("winograd", "pairs")):
+            m = int(constant.form[-1])
+            packed = _transformed(
+                self._slab, kernel, scale, m, m // 2 + 2 if constant.form.startswith("pairs") else m + 2
+            )
+        elif constant.form == "phases":
+            packed = transformed_in_phases(kernel * scale)
         elif constant.form == "taps":
             taps = kernel.shape[0] * kernel.shape[1]
             packed = _panels(self._slab, product_kernel(kernel), np.tile(scale, taps), NR)
+        elif constant.form == "lanes":
+            packed = _kept(self._slab, lane_order((kernel * scale).reshape(-1, *kernel.shape[2:])))
+        elif constant.form == "rows":
+            packed = _kept(self._slab, row_kernels(kernel * scale))
         else:
             packed = _panels(self._slab, kernel, scale, LANES if constant.form == "grouped" else NR)
         return PackedPair(packed, pack_bias(bias.astype(np.float32), constant.channels))
@@ -120,10 +136,18 @@ class Constants:
         return np.ascontiguousarray(first, np.float32), np.ascontiguousarray(second, np.float32)
 
 
-def _transformed(slab: Slab, kernel: Array, scale: Array, m: int) -> Array:
-    """A kernel float32[3, 3, ci, co], times ``scale``, for F(m x m, 3x3): float32[ceil(co / NR), (m + 2)**2, ci, NR]."""
-    packed = slab.array((-(-kernel.shape[-1] // NR), (m + 2) ** 2, kernel.shape[2], NR))
+def _transformed(slab: Slab, kernel: Array, scale: Array, m: int, stored: int) -> Array:
+    """A kernel float32[3, 3, ci, co], times ``scale``, for F(m x m, 3x3): float32[ceil(co / NR), (m + 2) * stored, ci, NR], all
+    m + 2 elements of a row, or without those that follow from others."""
+    packed = slab.array((-(-kernel.shape[-1] // NR), (m + 2) * stored, kernel.shape[2], NR))
     pack_transformed(kernel, scale, m, packed)
+    return packed
+
+
+def _kept(slab: Slab, array: Array) -> Array:
+    """A float32 copy that lies with the other packed weights."""
+    packed = slab.array(array.shape)
+    packed[...] = array
     return packed
 
 

@@ -78,7 +78,7 @@ class Planner:
         if not plan.winograd:
             return results
         for index in range(plan.batch[0]):  # why: see ``plan/winograd.py``
-            if any(_has_nan(results[name][index]) for name in plan.ends):
+            if not plan.suits(images, index) or any(_has_nan(results[name][index]) for name in plan.ends):
                 one = {name: array[index : index + 1] for name, array in images.items()}
                 alone = self._plan_for(one, outputs, False)
                 for name, array in alone.run(one, self._memory).items():

@@ -17,9 +17,9 @@ class PlanStep:
     """One step: the layers it stands for, what it reads and writes, and how.
 
     layers      names of the graph's layers that it computes; the last is the name of its output
-    algorithm   on the CPU multiply, im2col, columns, F(4x4,3x3), F(2x2,3x3) (the last two perhaps with "V" behind: only the
-                transformed patches), grouped, maxpool, avgpool, affine, mean, maximum, join, activation, softmax, pad, crop,
-                upsample, gather (of a transposed convolution's taps), copy;
+    algorithm   on the CPU multiply, im2col, columns, F(4x4,3x3), F(2x2,3x3) (these perhaps with "V" behind: only the transformed
+                patches), F(3x3,4x4), grouped, F(4,3) (grouped, Winograd's along rows), maxpool, avgpool, affine, mean, maximum,
+                join, activation, softmax, pad, crop, upsample, gather (of a transposed convolution's taps), copy;
                 on a card the tile and the split of a convolution ("64x32 / 2"), or one of such names
     inputs      names of what it reads: the data, the second of two that are joined, and the residual if there is one
     shape       of its output, without the batch

@@ -25,7 +25,7 @@ from ..network.graph import Layer
 from ..network.operators import Conv2D, Dense, MaxPool, Operator, Pads, Shape
 from ..plan.steps import PlanStep
 from .forms import Column, Grid
-from .plans import plan_of, winograd_tile
+from .plans import ALONG_ROWS, plan_of, winograd_tile
 from .receptive import fields_of
 from .timing import Ceilings, Timing, ceilings, measured, timings_of_parts
 
@@ -236,10 +236,12 @@ def _executed(layer: Layer, step: PlanStep | None, inputs: Sequence[Shape], shap
     operator = layer.operator
     if not isinstance(operator, Conv2D | Dense):
         return 0
-    m = winograd_tile(step) if step is not None and step.leader == layer.name else 0
-    if isinstance(operator, Conv2D) and m:
-        tiles = -(-shape[0] // m) * -(-shape[1] // m)
-        return 2 * tiles * (m + 2) ** 2 * operator.channels_in * operator.channels
+    tile = winograd_tile(step) if step is not None and step.leader == layer.name else None
+    if isinstance(operator, Conv2D) and tile:
+        tiles = -(-shape[0] // tile.m) * -(-shape[1] // tile.m)
+        return 2 * tiles * tile.elements * tile.phases * operator.channels_in * operator.channels
+    if isinstance(operator, Conv2D) and _how(layer, step) == ALONG_ROWS:
+        return 2 * shape[0] * -(-shape[1] // 4) * 18 * operator.channels_in // operator.groups * operator.channels
     return operator.flop(inputs, shape)
 
 
@@ -253,6 +255,7 @@ _REASONS: Mapping[str, str] = {
     "multiply": "a 1x1 window: the pixels already are the rows of a matrix",
     "im2col": "windows are copied into rows, some at a time, and multiplied",
     "grouped": "each group reads channels of its own",
+    ALONG_ROWS: "3x3 with stride 1, groups of 8 channels or more, 100 pixels or more: 18 products in place of 36 per four pixels",
     "maxpool": "one pass over the map",
     "mean": "one pass over the map",
     "affine": "no convolution before it to become part of",
@@ -269,10 +272,17 @@ def _why(layer: Layer, step: PlanStep | None, inputs: Sequence[Shape]) -> str:
         return (
             "done before the result leaves the registers" if operator.kind != "pad" else "zeros are part of the window"
         )
-    m = winograd_tile(step)
-    if m:
-        size = "100 pixels or more" if m == 4 else "under 100 pixels, where kernels of 36 numbers cost more to read"
-        return f"3x3 with stride 1, {size}: {(m + 2) ** 2} products in place of {9 * m * m} per tile"
+    tile = winograd_tile(step)
+    if tile:
+        products = f"{tile.elements} products in place of {(tile.m * tile.r) ** 2} per tile"
+        if tile.phases > 1:
+            return (
+                f"7x7 with stride 2 is 4x4 with stride 1 on four images, of even and odd rows and columns: {products}"
+            )
+        size = (
+            "100 pixels or more" if tile.m == 4 else "under 100 pixels, where kernels of 36 numbers cost more to read"
+        )
+        return f"3x3 with stride 1, {size}: {products}"
     if isinstance(operator, Dense):
         return "a matrix product"
     if step.algorithm == "im2col" and isinstance(operator, Conv2D) and operator.kernel == (3, 3):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from ..cpu.by_plan import Plan
 from ..errors import UsageError
 from ..model import ResNet
 from ..plan.steps import PlanStep
 
-__all__ = ["plan_of", "winograd_tile"]
+__all__ = ["ALONG_ROWS", "WinogradTile", "plan_of", "winograd_tile"]
+
+ALONG_ROWS = "F(4,3)"
+"""The algorithm of a grouped convolution by Winograd's along rows."""
 
 
 def plan_of(net: ResNet, batch: tuple[int, int, int]) -> Plan:
@@ -25,7 +29,20 @@ def plan_of(net: ResNet, batch: tuple[int, int, int]) -> Plan:
     return plan
 
 
-def winograd_tile(step: PlanStep) -> int:
-    """m of the F(m x m, 3x3) by which a step computes its layer; 0 for other algorithms, and for a step that only transforms patches."""
-    found = re.fullmatch(r"F\((\d)x\d,3x3\)", step.algorithm)
-    return int(found[1]) if found else 0
+class WinogradTile(NamedTuple):
+    """F(m x m, r x r), of an image in so many ``phases`` (``kernels/phases.py``); 1: of the image as it is."""
+
+    m: int
+    r: int
+    phases: int
+
+    @property
+    def elements(self) -> int:
+        """How many products a tile takes, of one channel."""
+        return (self.m + self.r - 1) ** 2
+
+
+def winograd_tile(step: PlanStep) -> WinogradTile | None:
+    """That by which a step computes its layer; None for other algorithms, and for a step that only transforms patches."""
+    found = re.fullmatch(r"F\((\d)x\d,(\d)x\d\)", step.algorithm)
+    return WinogradTile(int(found[1]), int(found[2]), 4 if found[2] == "4" else 1) if found else None

@@ -53,6 +53,22 @@ def test_networks(name: str, size: tuple[int, int]) -> None:
             check_bounds(planner.plan((2, *size), outputs, winograd))
 
 
+def test_a_map_that_is_gone_is_found() -> None:
+    """Where a block's result is written over what is added to it, and somebody wants that later."""
+    graph = build_graph(Architecture.named("matterport/resnet50"))
+    plan = Planner(graph, {}, 2).plan((1, 96, 64), ("res5c_out",), True)
+    over = [index for index, step in enumerate(plan.steps) if step.output.endswith("_out")]
+    assert len(over) > 12
+    for index in over[:-1]:
+        steps = list(plan.steps)
+        later = steps[index + 1]
+        steps[index + 1] = replace(
+            later, inputs=(*steps[index].inputs, *later.inputs[1:])
+        )  # as if it were to read what was
+        with pytest.raises(AssertionError):
+            check_bounds(replace(plan, steps=tuple(steps)))
+
+
 @pytest.mark.parametrize("kind", COMPUTED, ids=lambda kind: kind.__name__)
 def test_operators(kind: Any) -> None:
     graph = graph_of(kind)

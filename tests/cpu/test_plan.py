@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from npresnet.cpu import by_layer as engine
+from npresnet.cpu.bounds import check_bounds
+from npresnet.cpu.building import InMemory
 from npresnet.cpu.by_plan import make_plan
 from npresnet.cpu.packing import Constants
 from npresnet.cpu.runner import Planner
@@ -237,6 +239,55 @@ def test_every_operator_has_a_step(everything):
         ]
 
 
+def _groups():
+    """As in a ResNeXt, with 16 groups of each size that there is code for."""
+    layers = [Layer("input", Input(64))]
+    for p, stride in ((4, 1), (8, 1), (16, 1), (16, 2), (32, 1)):
+        before, name, channels = layers[-1].name, f"groups of {p} by {stride}", 16 * p
+        layers += [
+            Layer(
+                f"{name} x",
+                Conv2D(layers[-1].operator.channels if len(layers) > 1 else 64, channels, (1, 1)),
+                (before,),
+            ),
+            Layer(name, Conv2D(channels, channels, (3, 3), (stride, stride), (1, 1, 1, 1), groups=16), (f"{name} x",)),
+        ]
+    graph = Graph((*layers, Layer("relu", ReLU(), (layers[-1].name,))), {"C": {"C1": "relu"}})
+    rng = np.random.default_rng(6)
+    weights = {
+        layer.name: {
+            role: (rng.normal(size=shape) / np.sqrt(np.prod(shape[:-1]))).astype(np.float32)
+            for role, shape in layer.operator.tensors().items()
+        }
+        for layer in graph.layers
+    }
+    return graph, weights
+
+
+@pytest.mark.parametrize("winograd", [True, False])
+def test_groups(winograd):
+    """By Winograd's algorithm where that pays and is allowed; the same bits in any company, within bounds, and right beside NaN."""
+    graph, weights = _groups()
+    images = np.random.default_rng(7).normal(size=(2, 9, 13, 64)).astype(np.float32)
+    constants = Constants(graph, weights)
+    plan = make_plan(graph, constants, (2, 9, 13), ["relu"], winograd=winograd, threads=1)
+    check_bounds(plan)
+    found = {step.leader: step.algorithm for step in plan.steps if not step.leader.endswith("x")}
+    rows = {"groups of 8 by 1", "groups of 16 by 1"} if winograd else set()
+    assert found == {name: "F(4,3)" if name in rows else "grouped" for name in found}
+    assert len(found) == 5
+    result = plan.run(images, Memory())["relu"]
+    *_, truth = engine.run(graph, weights, images.astype(np.float64), ["relu"], algorithm="reference", threads=1)
+    assert compare(result, truth.array).agrees(1e-6)
+    single = make_plan(graph, constants, (1, 9, 13), ["relu"], winograd=winograd, threads=3)
+    assert np.array_equal(single.run(images[1:], Memory())["relu"], result[1:])
+    images[0, 2, 3, 5] = np.inf
+    *_, truth = engine.run(graph, weights, images, ["relu"], algorithm="im2col", threads=1)
+    again = Planner(graph, weights, 2).run(images, ("relu",), winograd=winograd)["relu"]
+    assert compare(again, truth.array).agrees()
+    assert np.array_equal(again[1], result[1])
+
+
 def test_a_product_and_what_follows_it():
     """Squeeze-and-excitation's gate, the addition and the ReLU behind it are one step; where the shortcut has a
     convolution of its own, that one adds."""
@@ -308,13 +359,33 @@ def test_what_is_done_with_early_lies_in_outputs_that_are_not_yet_written():
     assert size < place([Buffer(buffer.size, buffer.first, buffer.last) for buffer in buffers])
 
 
+@pytest.mark.parametrize("network", ["matterport/resnet50", "keras-resnet/resnet18"])
+def test_blocks_are_written_over_what_is_added(network):
+    """All but those that are outputs, which are no working memory."""
+    graph = build_graph(Architecture.named(network))
+    plan = make_plan(
+        graph,
+        Constants(graph, {}),
+        (1, 96, 96),
+        ["pool1", "res5c_out" if "50" in network else "res5b1_relu"],
+        winograd=True,
+        threads=1,
+    )
+    over = 0
+    for record in plan.records:
+        part = getattr(record, "product", getattr(record, "made", None))
+        over += part is not None and isinstance(part.out.address, InMemory) and part.out == part.epilogue.residual
+    assert over == (15 if "50" in network else 7)
+
+
 def test_the_arena_of_a_network_is_its_largest_map():
-    """Two maps of that size live at a time: one of them lies in the output of the stage, until that is written."""
+    """Two maps of that size live at a time: one of them lies in the output of the stage, until that is written. Where that is no
+    output, a block's result lies over what is added to it."""
     graph = build_graph(Architecture.named("matterport/resnet50"))
     plan = make_plan(graph, Constants(graph, {}), (1, 256, 256), [*graph.features.values()], winograd=True, threads=1)
     assert plan.arena_bytes == 4 * 64 * 64 * 256
     last = make_plan(graph, Constants(graph, {}), (1, 256, 256), ["res5c_out"], winograd=True, threads=1)
-    assert last.arena_bytes > 2 * plan.arena_bytes
+    assert plan.arena_bytes < last.arena_bytes < 2 * plan.arena_bytes
 
 
 # NaN and infinity ----------------------------------------------------------------------------------------------------
@@ -339,6 +410,32 @@ def test_special_values_come_out_as_layer_by_layer(value, family):
     clean = planner.run(_images(3, 96, 96), outputs, winograd=True)
     for name in outputs:  # and the good images have the bits that they have in good company
         assert np.array_equal(found[name][[0, 2]], clean[name][[0, 2]])
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -3e38], ids=str)
+def test_unusual_kernels_of_the_stem(value):
+    """They meet a max-pool, too."""
+    graph, weights = _network("keras-resnet", 18, 64)
+    weights = {**weights, "conv1": {**weights["conv1"], "kernel": weights["conv1"]["kernel"].copy()}}
+    weights["conv1"]["kernel"][2, 3, 1, 5] = value
+    images, outputs = _images(2, 64, 64), ("pool1", "res2b1_relu")
+    found = Planner(graph, weights, 2).run(images, outputs, winograd=True)
+    with np.errstate(all="ignore"):
+        steps = engine.run(graph, weights, images, outputs, algorithm="im2col", threads=2)
+        for step in steps:
+            if step.name in outputs:
+                assert compare(found[step.name], step.array).agrees(), step.name
+
+
+def test_without_a_look_at_the_images_nan_would_get_lost(monkeypatch):
+    """What shows that they must be looked at."""
+    graph, weights = _network("keras-resnet", 18, 64)
+    images, outputs = _images(1, 64, 64), ("pool1",)
+    images[0, 30, 30, 1] = np.nan
+    right = Planner(graph, weights, 1).run(images, outputs, winograd=True)["pool1"]
+    monkeypatch.setattr("npresnet.cpu.by_plan.ordinary", lambda array: True)
+    assert not compare(Planner(graph, weights, 1).run(images, outputs, winograd=True)["pool1"], right).agrees()
 
 
 def test_no_nan_hides_behind_other_outputs():

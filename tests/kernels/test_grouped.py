@@ -11,10 +11,14 @@ from npresnet.kernels import (
     LADDER,
     depthwise_kernel,
     grouped_conv2d,
+    grouped_conv2d_lanes,
     grouped_conv2d_reference,
     grouped_conv2d_tiled,
+    grouped_conv2d_winograd,
     summed_depthwise_kernel,
 )
+from npresnet.kernels.rowwinograd import row_winograd_reference
+from npresnet.verify.compare import compare
 
 from ..support import cases
 
@@ -41,7 +45,7 @@ def test_tensorflow(tf, case, version):
     if case.values in cases.FLUSHED:
         cases.assert_true(actual, truth)
     else:
-        cases.assert_close(actual, expected, truth)
+        cases.assert_close(actual, expected, truth, winograd=version.__name__ in cases.WINOGRAD)
 
 
 # every way in which the tiled version gets its inputs, tiles with and without a rest, several bands of rows, tails of
@@ -63,6 +67,40 @@ def test_tiled(tf, case):
     found = case.run(grouped_conv2d_tiled)
     cases.assert_close(found, expected, truth)
     cases.assert_same_bits(case.run(grouped_conv2d_tiled, threads=3), found)
+
+
+# every size of group, in one bundle and in two; strides and dilation; maps narrower than a tile, and bands
+LANES_CASES = [
+    *[cases.GroupedConv2d((1, 6, 15, 16 * p), (3, 3), 16 * p, padding="same", groups=16) for p in (4, 8, 16, 32)],
+    cases.GroupedConv2d((2, 60, 57, 128), (3, 3), 128, padding="same", groups=32),
+    cases.GroupedConv2d((1, 31, 14, 128), (3, 5), 128, (1, 2), "same", groups=16),
+    cases.GroupedConv2d((1, 13, 23, 64), (3, 3), 64, (2, 1), (1, 0, 7, 2), (3, 2), groups=16),
+    cases.GroupedConv2d((3, 2, 1, 128), (3, 3), 128, padding="same", groups=16, bias=False),
+]
+
+
+@pytest.mark.parametrize("case", LANES_CASES, ids=str)
+def test_lanes(case):
+    """A group in each lane: the same bits as by shuffles, for any number of threads; by Winograd nearly the same."""
+    expected = case.run(grouped_conv2d_tiled)
+    for threads in (1, 3):
+        cases.assert_same_bits(case.run(grouped_conv2d_lanes, threads=threads), expected)
+    found = case.run(grouped_conv2d_winograd)
+    assert compare(found, expected).agrees()
+    cases.assert_same_bits(case.run(grouped_conv2d_winograd, threads=3), found)
+
+
+def test_winograd_along_rows():
+    """The formula is the definition, and the kernel follows the formula."""
+    p, groups = 8, 16
+    x, w = cases.numbers("x", (2, 5, 9, p * groups)), cases.numbers("w", (3, 3, p, p * groups))
+    truth = grouped_conv2d_reference(x.astype(np.float64), w.astype(np.float64), groups=groups, padding="same")
+    parts = zip(np.split(x.astype(np.float64), groups, axis=3), np.split(w, groups, axis=3), strict=True)
+    formula = np.concatenate([row_winograd_reference(a, b) for a, b in parts], axis=3)
+    assert np.abs(formula - truth).max() < 1e-12 * np.abs(truth).max()
+    found = grouped_conv2d_winograd(x, w, groups=groups, padding="same")
+    assert not np.array_equal(found, grouped_conv2d_lanes(x, w, groups=groups, padding="same"))
+    assert compare(found, truth).relative < 4e-7
 
 
 @pytest.mark.parametrize("multiplier", [1, 3])

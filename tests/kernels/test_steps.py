@@ -29,11 +29,14 @@ from npresnet.kernels.resize import ResizeStep
 from npresnet.kernels.scale import AffineStep
 from npresnet.kernels.simd import LANES
 from npresnet.kernels.softmax import SoftmaxStep
-from npresnet.kernels.steps.epilogue import LINEAR, RELU, Activating, Epilogue
+from npresnet.kernels.steps.epilogue import LINEAR, RELU, Activating, Epilogue, bias_only
 from npresnet.kernels.steps.grouped import GroupedStep
+from npresnet.kernels.steps.grouped_lanes import GroupedLanesStep
+from npresnet.kernels.steps.grouped_winograd import GroupedWinogradStep
 from npresnet.kernels.steps.im2col import CopyStep, Im2colStep, Patches
 from npresnet.kernels.steps.intrinsics import double_pointer
 from npresnet.kernels.steps.loop import run
+from npresnet.kernels.steps.phases import PhasesStep
 from npresnet.kernels.steps.pointwise import PointwiseStep, Product
 from npresnet.kernels.steps.records import Address, Map, Place, Step, Table, layout, offset_of, places, view_of
 from npresnet.kernels.steps.winograd import (
@@ -46,6 +49,7 @@ from npresnet.kernels.steps.winograd import (
 )
 from npresnet.kernels.tile import NR
 from npresnet.kernels.unitnorm import UnitNormStep
+from npresnet.kernels.winograd import pack_transformed
 
 # Records -------------------------------------------------------------------------------------------------------------
 
@@ -257,11 +261,28 @@ def _grouped(room: Room, x: Map, out: Map) -> Step:
     return GroupedStep.cut(x, out, (N, H, W), geometry, C // 4, kernels, epilogue)
 
 
-def _winograd(m: int) -> Callable[[Room, Map, Map], Step]:
+def _phases(room: Room, x: Map, out: Map) -> Step:
+    patches = Patches(x=x, height=H, width=W, window=window((H, W), (7, 7), 2, "same", 1))
+    kernels, epilogue = room.constant(_numbers(K // LANES, 36, 12, LANES)), room.epilogue((N, 5, 6, K), RELU)
+    return PhasesStep.cut(patches, out, N, kernels, epilogue)
+
+
+def _grouped_lanes(room: Room, x: Map, out: Map) -> Step:
+    epilogue, kernels = room.epilogue((N, H, W, out.channels), RELU), room.constant(_numbers(9 * 4, 8 * LANES))
+    return GroupedLanesStep.cut(x, out, (N, H, W), window((H, W), (3, 3), 1, "same", 1), 4, kernels, epilogue, 2)
+
+
+def _grouped_winograd(room: Room, x: Map, out: Map) -> Step:
+    epilogue = room.epilogue((N, H, W, out.channels), Activating(0.5, -1.0))
+    return GroupedWinogradStep.cut(x, out, (N, H, W), 4, room.constant(_numbers(18 * 4, 8 * LANES)), epilogue, 2)
+
+
+def _winograd(m: int, in_pairs: bool = False) -> Callable[[Room, Map, Map], Step]:
     def make(room: Room, x: Map, out: Map) -> Step:
         given = InputTiles.of(x, N, H, W, m)
-        kernels = room.constant(_numbers(K // NR + 1, (m + 2) ** 2, C, NR))
-        made = OutputTiles.of(given, out, kernels, room.epilogue((N, H, W, K), Activating(0.5, -1.0)))
+        stored = m // 2 + 2 if in_pairs else m + 2
+        kernels = room.constant(_numbers(K // NR + 1, (m + 2) * stored, C, NR))
+        made = OutputTiles.of(given, out, kernels, room.epilogue((N, H, W, K), Activating(0.5, -1.0)), in_pairs)
         return WinogradStep(given=given, made=made, blocks=3)
 
     return make
@@ -308,8 +329,12 @@ CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Callable[[Room, Map, Ma
     "nearest": ((N, H, W, C), (N, H + 4, W - 3, C), _resize(False)),
     "bilinear": ((N, H, W, C), (N, H + 4, W - 3, C), _resize(True)),
     "grouped": ((N, H, W, C), (N, H, W, C), _grouped),
+    "phases": ((N, H, W, 3), (N, 5, 6, K), _phases),
+    "grouped lanes": ((N, H, W, 8 * LANES), (N, H, W, 8 * LANES), _grouped_lanes),
+    "grouped winograd": ((N, H, W, 8 * LANES), (N, H, W, 8 * LANES), _grouped_winograd),
     "winograd 2": ((N, H, W, C), (N, H, W, K), _winograd(2)),
     "winograd 4": ((N, H, W, C), (N, H, W, K), _winograd(4)),
+    "winograd 4 in pairs": ((N, H, W, C), (N, H, W, K), _winograd(4, in_pairs=True)),
     "crop and resize": ((N, H, W, C), (3 * N, 2, 4, C), _crop_and_resize),
 }
 
@@ -360,6 +385,26 @@ def test_winograd_in_two_steps(m):
         assert room.untouched()
 
 
+@pytest.mark.parametrize("m", [2, 4])
+def test_kernels_that_follow_from_others(m):
+    """With kernels of which every second of a pair is missing, what all of them give."""
+    x, w, scale = _numbers(N, H, W, C), _numbers(3, 3, C, K), np.abs(_numbers(K)).astype(np.float64)
+    zeros, results = np.zeros(K + NR, np.float32), []
+    for in_pairs in (False, True):
+        packed = np.empty((-(-K // NR), (m + 2) * (m // 2 + 2 if in_pairs else m + 2), C, NR), np.float32)
+        pack_transformed(w, scale, m, packed)
+        out = _blank(N, H, W, K)
+        given = InputTiles.of(Map.of(x), N, H, W, m)
+        epilogue = bias_only(zeros.ctypes.data, zeros)
+        made = OutputTiles.of(given, Map.of(out), packed.ctypes.data, epilogue, in_pairs)
+        run(WinogradStep(given=given, made=made, blocks=3), 2)
+        results.append(out)
+    truth = kernels.conv2d_reference(x.astype(np.float64), w * scale, padding="same")
+    for out in results:
+        assert np.abs(out - truth).max() < 1e-5 * np.abs(truth).max()
+    assert not np.array_equal(*results)  # they round differently; if they did not, nothing would have been derived
+
+
 # Epilogue ------------------------------------------------------------------------------------------------------------
 
 
@@ -385,7 +430,21 @@ def test_activation(activation):
     assert np.array_equal(out[0], np.array(expected, np.float32), equal_nan=True)
 
 
-@pytest.mark.parametrize("name", ["affine", "gate", "pointwise", "im2col", "grouped", "winograd 2", "winograd 4"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "affine",
+        "gate",
+        "pointwise",
+        "im2col",
+        "grouped",
+        "grouped lanes",
+        "grouped winograd",
+        "phases",
+        "winograd 2",
+        "winograd 4",
+    ],
+)
 def test_functions_after_the_epilogue(name, monkeypatch):
     """Any other activation: the same bits as by a step of its own, whatever the pitch; and nothing else is touched."""
     shape, result, make = CASES[name]

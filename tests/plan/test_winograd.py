@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from npresnet.network.operators import (
@@ -20,7 +21,7 @@ from npresnet.network.operators import (
     Resize,
     UpSample,
 )
-from npresnet.plan.winograd import ends, read_by_divisions, read_by_pools
+from npresnet.plan.winograd import ends, ordinary, read_by_divisions, read_by_pools
 
 from .test_fusion import graph_of, nodes_of
 
@@ -120,3 +121,11 @@ def test_one_way_on_which_nan_stays_is_enough():
     assert ends(graph, ("conv", "back"), shapes, ()) == ("conv", "back")
     assert ends(graph, ("conv", "cut", "back", "sum"), shapes, ()) == ("sum",)
     assert ends(graph, ("cut", "both"), shapes, ()) == ("both",)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -(2.0**50)], ids=str)
+def test_one_number_that_is_not_ordinary(value):
+    array = np.full((5, 6, 3), 255.0, np.float32)
+    assert ordinary(array)
+    array[3, 2, 1] = value
+    assert not ordinary(array)

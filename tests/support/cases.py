@@ -613,6 +613,8 @@ CONV2D: list[Conv2d] = [
     Conv2d((1, 10, 9, 3), (2, 2), 4, (2, 2), "same"),
     Conv2d((2, 21, 18, 3), (7, 7), 64, (2, 2), 3),
     Conv2d((1, 21, 18, 3), (7, 7), 64, (2, 2), "same"),
+    Conv2d((2, 19, 20, 1), (8, 8), 21, (2, 2), (3, 4, 1, 0)),
+    Conv2d((1, 8, 251, 2), (7, 7), 16, (2, 2), (2, 3, 5, 6)),  # a row of tiles in two parts
     # steps larger than the kernel
     Conv2d((1, 7, 8, 5), (1, 1), 6, (3, 3)),
     Conv2d((1, 7, 8, 5), (1, 1), 6, (3, 3), "same"),
@@ -678,11 +680,15 @@ GROUPED_CONV2D = [
     GroupedConv2d((1, 8, 8, 3), (3, 3), 12, (2, 2), "same", groups=3),  # depthwise with a multiplier
     GroupedConv2d((1, 9, 8, 32), (3, 3), 32, (2, 2), "same", groups=8, bias=False),
     GroupedConv2d((1, 6, 7, 128), (3, 3), 128, padding="same", groups=32),  # as in ResNeXt
+    GroupedConv2d((2, 5, 9, 128), (3, 3), 128, padding="same", groups=16),  # and enough groups for all lanes there are
+    GroupedConv2d((1, 3, 4, 256), (3, 3), 256, padding="same", groups=16, bias=False),
+    GroupedConv2d((1, 9, 6, 64), (3, 2), 64, (2, 1), (0, 2, 1, 3), groups=16),
     GroupedConv2d((1, 4, 4, 10), (1, 1), 20, groups=5, bias=False),
     GroupedConv2d((1, 11, 9, 4), (3, 2), 4, padding="same", dilation=(2, 2), groups=4),
     GroupedConv2d((1, 6, 6, 65), (2, 3), 13, groups=13),
     GroupedConv2d((1, 5, 6, 4), (3, 2), 6, (2, 3), (1, 2, 0, 3), groups=2),
     *_all_values(GroupedConv2d((1, 6, 7, 6), (3, 3), 4, (2, 2), "same", groups=2), _FINITE + SPECIAL),
+    *_all_values(GroupedConv2d((1, 4, 5, 64), (3, 3), 64, padding="same", groups=16), _FINITE + SPECIAL),
 ]
 
 CONV2D_TRANSPOSE = [
@@ -1023,7 +1029,7 @@ SEQUENTIAL = ("gemm_naive", "gemm_blocked", "conv2d_direct")
 the number of terms: some 0.16 * EPS * sqrt(terms) on normal numbers. ``auto`` chooses none of these versions."""
 
 
-WINOGRAD = ("conv2d_winograd",)
+WINOGRAD = ("conv2d_winograd", "grouped_conv2d_winograd")
 """Versions with roundings of their own, before and after the products: up to some 6 EPS more."""
 
 
