@@ -25,41 +25,78 @@ from numba.cuda.simulator import kernel
 from numba.cuda.simulator.cudadrv.devicearray import FakeWithinKernelCUDAArray
 from numba.cuda.simulator.kernelapi import Dim3
 
+from npresnet.kernels.cuda import gemm, implicit, ptx
+
 __all__ = ["Manager", "quicken", "together"]
 
 
+NUMBERS = {
+    id(each): getattr(np, each.name) for each in (types.int32, types.int64, types.uint32, types.float32, types.float64)
+}
+"""NumPy's types by Numba's, which make the same numbers, but through imports and abstract classes each time: kernels write
+``int32(...)`` around nearly every index."""
+
+
 def quicken() -> None:
-    """Let the simulator run blocks so, from now on in this process. And let Numba's types make numbers as they do, but without
-    the imports that they begin with each time: kernels write ``int32(...)`` around nearly every index."""
+    """Let the simulator run blocks so, from now on in this process; and the innermost loops of products of matrices as one
+    addition of NumPy's each, which rounds as they do."""
     kernel.BlockManager = Manager
-    usual, made = types.Number.__call__, {"int32": np.int32, "float32": np.float32, "float64": np.float64}
-    numbers = {int, bool, float, np.int32, np.int64, np.float32, np.float64}
+    for module, quick in QUICK.items():
+        module.multiply_add = quick
 
-    def cast(self: Any, *given: Any) -> Any:
-        if len(given) == 1 and type(given[0]) in numbers and self.name in made:
-            return made[self.name](given[0])
-        return usual(self, *given)
 
-    types.Number.__call__ = cast
+def _of_factors(left: Any, right: Any, tm: int, tn: int, sums: Any) -> None:
+    sums += np.multiply.outer(left, right).reshape(tm * tn)
+
+
+def _of_vectors(tile_a: Any, at_a: int, tile_b: Any, at_b: int, left: Any, right: Any, sums: Any) -> None:
+    left[:4], left[4:] = ptx.load4(tile_a, at_a), ptx.load4(tile_a, at_a + 4)
+    right[:4], right[4:] = ptx.load4(tile_b, at_b), ptx.load4(tile_b, at_b + gemm.BN // 2)
+    _of_factors(left, right, gemm.TM, gemm.TN, sums)
+
+
+def _of_tiles(tile_a: Any, tile_b: Any, k: int, row: int, column: int, tm: int, tn: int, sums: Any) -> None:
+    _of_factors(tile_a[k, row : row + tm], tile_b[k, column : column + tn], tm, tn, sums)
+
+
+QUICK: dict[Any, Callable[..., None]] = {gemm: _of_vectors, implicit: _of_factors}
+"""{module: what stands for its ``multiply_add``}."""
+
+AS_WRITTEN = {module: module.multiply_add for module in QUICK}
+
+LOOP = """\
+for i in range(_TM):
+    for j in range(_TN):
+        sums[i * _TN + j] += tile_a[k, row + i] * tile_b[k, column + j]"""
+QUICK_LOOP = "_of_tiles(tile_a, tile_b, k, row, column, _TM, _TN, sums)"
+"""What stands for that loop in a kernel that has it in its own lines."""
 
 
 @functools.cache
 def together(function: Any) -> bool:
     """Whether threads that run ``function`` wait for each other: it, or what it calls, has a barrier."""
-    return any(name.startswith("sync") or name == "wait" for name in _names(function, set()))
+    return any(name.startswith("sync") or name == "wait" for name, _ in _names(function, set()))
 
 
-def _names(function: Any, seen: set[Any]) -> Iterator[str]:
-    """All names in the code of a function, and of those that it may call."""
+def _names(function: Any, seen: set[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All names in the code of a function, and of those that it may call; with what is global there."""
     if function in seen:
         return
     seen.add(function)
     codes = [function.__code__]
     for code in codes:
         codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-        yield from code.co_names
+        yield from ((name, function.__globals__) for name in code.co_names)
     for called in _known(function).values():
         yield from _names(called, seen)
+
+
+@functools.cache
+def _with_numbers_of_numpy(function: Any) -> None:
+    """Exchange the types by whose names a function, and those that it may call, make numbers."""
+    for name, known in _names(function, set()):
+        if (numbers := NUMBERS.get(id(known.get(name)))) is not None:
+            known[name] = numbers
 
 
 def _known(function: Any) -> dict[str, Any]:
@@ -71,7 +108,7 @@ def _known(function: Any) -> dict[str, Any]:
 
 class _Yielding(ast.NodeTransformer):
     """Barriers become ``yield``: of None for that of the block, of the barrier itself for others; and calls of what has some,
-    ``yield from``."""
+    ``yield from``. ``LOOP`` becomes ``QUICK_LOOP``."""
 
     def __init__(self, function: Any) -> None:
         self.called = {name for name, called in _known(function).items() if together(called)}
@@ -88,6 +125,11 @@ class _Yielding(ast.NodeTransformer):
                 return ast.YieldFrom(node)
         return node
 
+    def visit_For(self, node: ast.For) -> ast.AST:
+        if ast.unparse(node) == LOOP:
+            return ast.copy_location(ast.parse(QUICK_LOOP).body[0], node)
+        return self.generic_visit(node)
+
 
 @functools.cache
 def _generator(function: Any) -> Callable[..., Iterator[Any]]:
@@ -98,7 +140,7 @@ def _generator(function: Any) -> Callable[..., Iterator[Any]]:
     assert isinstance(made, ast.FunctionDef)
     made.decorator_list = []
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-    cells["_generator"] = CellType(_generator)
+    cells |= {each.__name__: CellType(each) for each in (_generator, _of_tiles)}
     around = ast.parse(f"def around({', '.join(cells)}): pass")
     around.body[0].body = [_Yielding(function).visit(made)]  # type: ignore[attr-defined]
     ast.increment_lineno(ast.fix_missing_locations(around), function.__code__.co_firstlineno - 1)
@@ -140,6 +182,7 @@ class Manager(kernel.BlockManager):  # type: ignore[misc]
                 place = f"tid={list(thread.threadIdx)} ctaid={list(block)}"
                 raise type(error)(f"{place}: {error}") from error
 
+        _with_numbers_of_numpy(self._f)
         try:
             if not together(self._f):
                 for thread in threads:

@@ -39,6 +39,7 @@ LONGEST = (
     "verify/test_oracle.py",
     "network/test_weights.py",
     "cli/test_cli.py",
+    "kernels/test_simd.py",
     "bench/test_on_card.py",
     "network/test_convert.py",
     "study/test_page.py",
@@ -51,14 +52,20 @@ LONGEST = (
     "peers/test_benchmark.py",
     "verify/test_verify.py",
     "cli/test_ends.py",
+    "without_card/test_rehearsal.py",
+    "kernels/test_machine_code.py",
     "study/test_course.py",
     "extraction/test_faults.py",
     "network/test_functions.py",
-    "kernels/test_simd.py",
     "cpu/test_bounds.py",
     "test_model.py",
     "network/test_elementwise.py",
     "network/test_cut.py",
+    "test_packaging.py",
+    "kernels/test_threads.py",
+    "verify/test_detector.py",
+    "study/test_machine.py",
+    "network/test_custom.py",
 )
 """Files that take long. They begin first, so that at the end no process has much left to do while the others have none."""
 
@@ -77,6 +84,7 @@ def _stay() -> None:
 
 def pytest_collection_finish() -> None:
     _stay()
+    gc.set_threshold(10_000)  # 14 times as many new objects as usual: Keras's models are many, and few are garbage
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -55,7 +55,7 @@ def _shared_array(self: Any, shape: Any, dtype: Any, alignment: None = None) -> 
     place = caller.f_code.co_filename, caller.f_lineno
     with _making:
         if place not in self._allocations:
-            made = np.empty(shape, as_dtype(dtype))
+            made = np.empty(shape, dtype if isinstance(dtype, type) else as_dtype(dtype))
             self._allocations[place] = made if made.size else self._dynshared.view(made.dtype)
         return self._allocations[place]
 

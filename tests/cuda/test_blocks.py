@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import textwrap
 import threading
 
 import numpy as np
@@ -13,7 +15,8 @@ from npresnet.kernels.cuda.launch import SIMULATED
 if not SIMULATED:
     pytest.skip("a card has barriers of its own", allow_module_level=True)
 
-from bench.simulated_blocks import Manager, together
+from bench.simulated_blocks import AS_WRITTEN, LOOP, QUICK, QUICK_LOOP, Manager, _of_tiles, together
+from npresnet.kernels.cuda import gemm, implicit
 from npresnet.kernels.cuda.launch import KERNELS
 from npresnet.kernels.cuda.ptx import mma
 
@@ -138,3 +141,32 @@ def test_a_barrier_that_was_not_seen_is_an_error():
     hidden = "syncthreads"
     with pytest.raises(AssertionError, match="a barrier that was not seen"):
         Manager(lambda: getattr(threading.current_thread(), hidden)(), (1, 1, 1), (2, 1, 1), False).run((0, 0, 0))
+
+
+def test_quick_products_are_those_that_are_written():
+    """To the last bit, and with all that they leave behind."""
+    random = np.random.default_rng(0)
+
+    def numbers(*sizes):
+        return [random.normal(size=size).astype(np.float32) for size in sizes]
+
+    def lines(text):
+        names, known = ("tile_a", "tile_b", "k", "row", "column", "sums"), {"_TM": 4, "_TN": 4, "_of_tiles": _of_tiles}
+        return lambda *given: exec(text, known | dict(zip(names, given, strict=True)))
+
+    tiles = numbers(2 * gemm.BM * gemm.BK, 2 * gemm.BN * gemm.BK)
+    calls = [
+        (lines(LOOP), lines(QUICK_LOOP), [*numbers((16, 64), (16, 64)), 5, 8, 60, *numbers(16)]),
+        (AS_WRITTEN[gemm], QUICK[gemm], [tiles[0], 128, tiles[1], 260, *numbers(gemm.TM, gemm.TN, gemm.SUMS)]),
+        *(
+            (AS_WRITTEN[implicit], QUICK[implicit], [*numbers(tm, tn), tm, tn, *numbers(tm * tn)])
+            for *_, tm, tn in implicit.TILES
+        ),
+    ]
+    for written, quick, arguments in calls:
+        one, other = ([np.copy(each) for each in arguments] for _ in range(2))
+        written(*one)
+        quick(*other)
+        assert [each.tobytes() for each in one] == [each.tobytes() for each in other]
+        assert one[-1].tobytes() != arguments[-1].tobytes()
+    assert textwrap.indent(LOOP, 12 * " ") in inspect.getsource(gemm._gemm_tiled.function)

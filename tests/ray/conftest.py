@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,11 @@ import pytest
 
 from tests.support.pictures import good_pictures
 from tests.support.thin import thin_file
+
+# To start a process of Ray's takes seconds: none before it is wanted, none instead of one that has just become idle, and none
+# that tells Ray's makers of it. And they are not to wait for whatever else runs on the machine.
+for name in ("prestart_worker_first_driver", "kill_idle_workers_interval_ms", "worker_niceness", "USAGE_STATS_ENABLED"):
+    os.environ.setdefault(f"RAY_{name}", "0")
 
 collect_ignore_glob = [] if importlib.util.find_spec("ray") else ["test_*.py"]
 
