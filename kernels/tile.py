@@ -201,25 +201,9 @@ _i, _f = types.int64, types.float32
 
 @native(types.void(_i, _i, _i, _i, _i, _i, _i, types.boolean, _i, _i, _i, _i, _f, _f, _i, _i, _i, _i))
 def multiply(
-    rows,
-    a,
-    lda,
-    b,
-    depth,
-    columns,
-    passes,
-    finish,
-    start,
-    ld_start,
-    residual,
-    ld_residual,
-    slope,
-    floor,
-    c,
-    ldc,
-    ahead,
+    rows, a, lda, b, depth, columns, passes, finish, start, ld_start, residual, ld_residual, slope, floor, c, ldc, ahead,
     lines_ahead,
-):
+):  # fmt: skip
     """``rows`` rows of A times one panel of B: activation(start + residual + sums), in ``passes`` over k.
 
     a, b, c, ...  addresses; ld*: pitches, from row to row; all in bytes. ``start`` is the bias with pitch 0.

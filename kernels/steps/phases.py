@@ -27,8 +27,6 @@ from .records import Address, Map, Step, offset_of, view_of
 __all__ = ["PhasesStep", "by_phases"]
 
 _MOST = 40  # tiles of one item
-
-
 _patches_view, _i = view_of(Patches), types.int64
 _PIXEL = 4 * PITCH
 

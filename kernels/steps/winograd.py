@@ -202,10 +202,7 @@ def finish_tiles(made, first, last, v, ld_tile, ld_element, panel, products):
     u = s.kernels + panel * edge * s.stored * size
     one, low = np.float32(1.0), np.float32(-np.inf)
     derived = products + elements * between + m * m * NR * 4
-    ahead, lines = (
-        np.int64(0),
-        s.stored * size // (64 * edge),
-    )  # of the next row of U, during each of this one's products
+    ahead, lines = np.int64(0), s.stored * size // (64 * edge)  # of the next row of U, during each product of this one
     for number in range(elements):
         row, at = divmod(number, edge)
         e, kernels = number, u + number * size

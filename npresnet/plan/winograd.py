@@ -13,8 +13,7 @@ NaN on the way (``ordinary``). And some layers leave numbers out: a
 cut, channels that are not picked, or a window that takes too long strides or ends before the map does. What comes out of those
 is right, whatever is in what they have not read. So where the algorithm went wrong in an image, there is NaN in an output; it
 is looked for in those of which not every NaN shows in another (``ends``). Such an image, and one that is not ordinary where it
-should be, is run once more, alone and without
-Winograd, and that run's outputs are what counts.
+should be, is run once more, alone and without Winograd, and that run's outputs are what counts.
 
 The parts into which "3xtf32" cuts numbers make NaN of infinity, too, and are dealt with in the same way.
 """
