@@ -18,20 +18,30 @@ from .intrinsics import part_of, zero_bytes
 from .loop import run
 from .records import Address, Map, Step, view_of
 
-__all__ = ["LEAST_ROWS", "GroupedLanesStep", "aligned", "band_count", "bundles", "grouped_lanes", "prefetch_pixels"]
+__all__ = [
+    "LEAST_ROWS",
+    "LINE",
+    "GroupedLanesStep",
+    "aligned",
+    "band_count",
+    "bundle_count",
+    "bundles",
+    "grouped_lanes",
+    "prefetch_pixels",
+]
 
 _BAND_BYTES, LEAST_ROWS = 1 << 18, 4
 """Of the copy that an item makes: it shall stay in L2, beside the weights. But bands of few rows would mostly copy what others
 copy, too."""
 
-_LINE = 64
+LINE = 64
 
 
 def _aligned(address: int) -> int:
-    return (address + _LINE - 1) // _LINE * _LINE
+    return (address + LINE - 1) // LINE * LINE
 
 
-def _bundles(channels: int, p: int) -> int:
+def bundle_count(channels: int, p: int) -> int:
     return channels // (p * LANES)
 
 
@@ -51,7 +61,7 @@ def band_count(rows: int, least: int, at_once: int, threads: int, copy_bytes: Ca
     return min(-(-items // at_once), rows)
 
 
-aligned, bundles = jit(_aligned), jit(_bundles)
+aligned, bundles = jit(_aligned), jit(bundle_count)
 _rows_read, _columns_read = jit(band_rows), jit(band_columns)
 
 
@@ -59,7 +69,7 @@ _rows_read, _columns_read = jit(band_rows), jit(band_columns)
 def prefetch_pixels(at, pitch, pixels, size):
     """Ask for ``pixels`` pixels, of ``size`` bytes each, before they are computed: they come while that is done."""
     for _ in range(pixels):
-        for line in range(0, size, _LINE):
+        for line in range(0, size, LINE):
             prefetch_write(at + line)
         at += pitch
 
@@ -101,7 +111,7 @@ class GroupedLanesStep(Step):
     ) -> GroupedLanesStep:
         """In bands that suit L2 and ``threads``; ``size`` is (n, height, width) of the images."""
         n, height, width = size
-        at_once = n * _bundles(out.channels, p)
+        at_once = n * bundle_count(out.channels, p)
         bands = band_count(
             window.ho, max(LEAST_ROWS // window.sh, 1), at_once, threads, lambda rows: _copy_bytes(rows, window, p)
         )
@@ -111,12 +121,12 @@ class GroupedLanesStep(Step):
 
     @property
     def items(self) -> int:
-        return self.n * self.bands * _bundles(self.out.channels, self.p)
+        return self.n * self.bands * bundle_count(self.out.channels, self.p)
 
     @property
     def scratch_bytes(self) -> int:
         rows = -(-self.window.ho // self.bands)
-        return _copy_bytes(rows, self.window, self.p) + PIXELS * self.p * LANES * 4 + _LINE
+        return _copy_bytes(rows, self.window, self.p) + PIXELS * self.p * LANES * 4 + LINE
 
 
 _view = view_of(GroupedLanesStep)

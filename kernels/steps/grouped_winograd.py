@@ -13,14 +13,12 @@ from ..jit import Native, call
 from ..rowwinograd import M, N, patches_from_rows, rows_from_products
 from ..simd import LANES
 from .epilogue import Epilogue, bias_only, finish
-from .grouped_lanes import LEAST_ROWS, aligned, band_count, bundles
+from .grouped_lanes import LEAST_ROWS, LINE, aligned, band_count, bundle_count, bundles
 from .intrinsics import part_of, zero_bytes
 from .loop import run
 from .records import Address, Map, Step, view_of
 
 __all__ = ["GroupedWinogradStep", "grouped_winograd"]
-
-_LINE = 64
 
 
 def _v_bytes(rows: int, width: int, p: int) -> int:
@@ -58,19 +56,19 @@ class GroupedWinogradStep(Step):
     ) -> GroupedWinogradStep:
         """In bands that suit L2 and ``threads``; ``size`` is (n, height, width) of the images."""
         n, height, width = size
-        at_once = n * (out.channels // (p * LANES))
+        at_once = n * bundle_count(out.channels, p)
         bands = band_count(height, LEAST_ROWS, at_once, threads, lambda rows: _v_bytes(rows, width, p))
         return cls(x=x, out=out, n=n, height=height, width=width, p=p, kernels=kernels, epilogue=epilogue, bands=bands)
 
     @property
     def items(self) -> int:
-        return self.n * self.bands * (self.out.channels // (self.p * LANES))
+        return self.n * self.bands * bundle_count(self.out.channels, self.p)
 
     @property
     def scratch_bytes(self) -> int:
         rows, tiles = -(-self.height // self.bands), -(-self.width // M)
         pixels = N * PIXELS + M + M * tiles + 2  # products, a tile of outputs, a row of the image
-        return _v_bytes(rows, self.width, self.p) + pixels * self.p * LANES * 4 + _LINE
+        return _v_bytes(rows, self.width, self.p) + pixels * self.p * LANES * 4 + LINE
 
 
 _view = view_of(GroupedWinogradStep)
