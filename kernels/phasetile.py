@@ -1,7 +1,7 @@
 """The micro-kernel of convolutions in phases: products and output transform of F(3x3, 4x4), which never leave the L1.
 
-A tile's 36 products of one register of channels do not fit into registers, and of all channels not into the L1: on their way
-through the L2 they took longer than their multiplications. But the output transform, A^T (V * U) A, goes column by column: of
+A tile's 36 products of one register of channels do not fit into registers, and of all channels not into the L1: in panels of all
+channels they went through the L2. But the output transform, A^T (V * U) A, goes column by column: of
 the six products of one column, three numbers are left. So for some tiles at a time the products of a column are summed up over
 the input channels, in registers, and combined there; the three times six numbers that are left of each tile become its 3x3 outputs.
 
@@ -24,7 +24,7 @@ M, EDGE = 3, 6
 TILES = 4 if LANES == 16 else 2
 CHANNELS, PITCH = 3, 16
 """At most so many channels in each of the four phases, and floats from pixel to pixel. These are constants, and so are all pitches
-below: with numbers in their place, addresses took up more of the load units than the sums did."""
+below: with numbers in their place, addresses had to be loaded again in every step of k, and all took a seventh longer."""
 DEPTH = 4 * CHANNELS
 _STEPS = 4  # of k in a turn: there are four phases, so that none is left over
 _AT, _, _ = matrices(M, r=EDGE - M + 1)
