@@ -41,6 +41,7 @@ __all__ = [
     "matrices",
     "pack_transformed",
     "pairs",
+    "stored_elements",
     "transform_kernel",
     "winograd_reference",
 ]
@@ -142,6 +143,11 @@ class Pairs(NamedTuple):
 
     zero: tuple[float, ...]
     end: tuple[float, ...]
+
+
+def stored_elements(m: int, in_pairs: bool) -> int:
+    """Elements of each row of U, of F(m x m, 3x3), that are kept: all, or without those that follow from others."""
+    return m // 2 + 2 if in_pairs else m + 2
 
 
 @functools.cache

@@ -21,7 +21,15 @@ from ..numba_later import carray, types
 from ..processor import SETTINGS
 from ..simd import LANES
 from ..tile import NR, multiply
-from ..winograd import derive, input_transform2, input_transform4, output_transform2, output_transform4, pairs
+from ..winograd import (
+    derive,
+    input_transform2,
+    input_transform4,
+    output_transform2,
+    output_transform4,
+    pairs,
+    stored_elements,
+)
 from .epilogue import Epilogue, activated, bias_only, finish
 from .intrinsics import copy_bytes, float_pointer, part_of, zero_bytes
 from .loop import run
@@ -129,7 +137,7 @@ class OutputTiles:
         channels, factors = given.x.channels, pairs(given.m)
         return cls(
             out=out, n=given.n, height=given.height, width=given.width, m=given.m, channels=channels, kernels=kernels,
-            stored=given.m // 2 + 2 if in_pairs else given.m + 2, zero=Two.of(factors.zero), end=Two.of(factors.end),
+            stored=stored_elements(given.m, in_pairs), zero=Two.of(factors.zero), end=Two.of(factors.end),
             passes=passes(channels), epilogue=epilogue, transform=_OUTPUT[given.m],
         )  # fmt: skip
 

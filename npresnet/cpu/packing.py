@@ -24,7 +24,7 @@ from ..kernels.phases import transformed_in_phases
 from ..kernels.rowwinograd import row_kernels
 from ..kernels.simd import LANES
 from ..kernels.tile import NR
-from ..kernels.winograd import pack_transformed
+from ..kernels.winograd import pack_transformed, stored_elements
 from ..network.graph import Graph, Layer
 from ..network.operators import Channels, GroupNorm, LayerNorm, Normalization, PReLU
 from ..network.weights import Weights
@@ -101,9 +101,8 @@ class Constants:
             return PackedPair(scale.astype(np.float32), bias.astype(np.float32))
         if constant.form.startswith(("winograd", "pairs")):
             m = int(constant.form[-1])
-            packed = _transformed(
-                self._slab, kernel, scale, m, m // 2 + 2 if constant.form.startswith("pairs") else m + 2
-            )
+            stored = stored_elements(m, constant.form.startswith("pairs"))
+            packed = _transformed(self._slab, kernel, scale, m, stored)
         elif constant.form == "phases":
             packed = transformed_in_phases(kernel * scale)
         elif constant.form == "taps":

@@ -49,7 +49,7 @@ from npresnet.kernels.steps.winograd import (
 )
 from npresnet.kernels.tile import NR
 from npresnet.kernels.unitnorm import UnitNormStep
-from npresnet.kernels.winograd import pack_transformed
+from npresnet.kernels.winograd import pack_transformed, stored_elements
 
 # Records -------------------------------------------------------------------------------------------------------------
 
@@ -280,8 +280,7 @@ def _grouped_winograd(room: Room, x: Map, out: Map) -> Step:
 def _winograd(m: int, in_pairs: bool = False) -> Callable[[Room, Map, Map], Step]:
     def make(room: Room, x: Map, out: Map) -> Step:
         given = InputTiles.of(x, N, H, W, m)
-        stored = m // 2 + 2 if in_pairs else m + 2
-        kernels = room.constant(_numbers(K // NR + 1, (m + 2) * stored, C, NR))
+        kernels = room.constant(_numbers(K // NR + 1, (m + 2) * stored_elements(m, in_pairs), C, NR))
         made = OutputTiles.of(given, out, kernels, room.epilogue((N, H, W, K), Activating(0.5, -1.0)), in_pairs)
         return WinogradStep(given=given, made=made, blocks=3)
 
@@ -391,7 +390,7 @@ def test_kernels_that_follow_from_others(m):
     x, w, scale = _numbers(N, H, W, C), _numbers(3, 3, C, K), np.abs(_numbers(K)).astype(np.float64)
     zeros, results = np.zeros(K + NR, np.float32), []
     for in_pairs in (False, True):
-        packed = np.empty((-(-K // NR), (m + 2) * (m // 2 + 2 if in_pairs else m + 2), C, NR), np.float32)
+        packed = np.empty((-(-K // NR), (m + 2) * stored_elements(m, in_pairs), C, NR), np.float32)
         pack_transformed(w, scale, m, packed)
         out = _blank(N, H, W, K)
         given = InputTiles.of(Map.of(x), N, H, W, m)
